@@ -1,0 +1,1 @@
+"""Files and arrays to masks: reading, geometry, labels, and bringing a pair together."""

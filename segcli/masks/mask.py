@@ -1,0 +1,50 @@
+"""What a reader returns: one array with its meaning, its grid and what has to be said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MaskKind = Literal["labels", "probability", "logits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence for the user. A `warning` becomes an error under `--strict`; a `note` never does."""
+
+    text: str
+    level: Literal["note", "warning"] = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """An array read from a file or given by a caller.
+
+    `array` keeps the stored axis order and, for labels, the stored integer type (native byte
+    order); probabilities and logits are float32 or float64. `spacing` is in mm, one number for each
+    spatial axis of `array`, `None` where the format has none; `affine` maps voxel indices to mm.
+    `channels` is the axis that holds one channel per label once it is known, else `None`.
+    """
+
+    name: str
+    array: NDArray[Any]
+    kind: MaskKind
+    format: str
+    spacing: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = None
+    channels: int | None = None
+    notes: tuple[Note, ...] = ()
+    sha256: str = ""
+    header: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.array.shape)
+
+    def noting(self, text: str, level: Literal["note", "warning"] = "note") -> Mask:
+        """Return a copy that also says `text`."""
+        return replace(self, notes=(*self.notes, Note(text, level)))

@@ -1,0 +1,340 @@
+"""The record of a measure, the registry of all records, and the `name:key=value` notation.
+
+Nothing heavy is imported here: the catalogue, the help texts and usage errors need records only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+from segcli.errors import UsageError
+
+Kind = Literal["loss", "metric"]
+Better = Literal["higher", "lower", "zero", "none"]
+#: In `WhenEmpty`: the formula itself has a value there, so the function is called.
+FORMULA: Literal["formula"] = "formula"
+EmptyValue = float | None | Literal["formula"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """What is allowed for one parameter of a measure, and how it is shown.
+
+    `words` are values that are not numbers (`auto`, `surfel`); `shown` parameters stand in every
+    canonical name, because numbers with different values of it must never be compared by accident.
+    """
+
+    help: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    words: tuple[str, ...] = ()
+    shown: bool = False
+    name: str = ""
+    default: Any = None
+    type: type = float
+
+    def allowed(self) -> str:
+        """Return the domain in words: `[0, inf)`, `border, surfel`, `auto or (0, inf)`."""
+        words = ", ".join(self.words)
+        if self.type is str:
+            return words
+        low = f"({self.gt:g}" if self.gt is not None else "(-inf" if self.ge is None else f"[{self.ge:g}"
+        high = "inf)" if self.le is None else f"{self.le:g}]"
+        return f"{words} or {low}, {high}" if words else f"{low}, {high}"
+
+    def parse(self, measure: str, value: object) -> Any:
+        """Return `value` as this parameter's type; raise `UsageError` naming what is allowed."""
+        text = _plain(value)
+        if text in self.words:
+            return text
+        number: float | None = None
+        if self.type is not str and not isinstance(value, bool):
+            try:
+                number = self.type(text)
+            except ValueError:
+                number = None
+        if number is None or not math.isfinite(number) or not self._inside(number):
+            near = difflib.get_close_matches(text, self.words, 1)
+            where = f"one of {self.allowed()}" if self.type is str else f"in {self.allowed()}"
+            raise UsageError(
+                f"{measure}: {self.name}={text} is not {where}.",
+                hint=f"did you mean {self.name}={near[0]}?" if near else f"{self.name}: {self.help}",
+                code="measure.parameter",
+            )
+        return number
+
+    def _inside(self, number: float) -> bool:
+        return (
+            (self.ge is None or number >= self.ge)
+            and (self.gt is None or number > self.gt)
+            and (self.le is None or number <= self.le)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WhenEmpty:
+    """Values where a mask is empty: both, only the gt, only the prediction. `None` is undefined."""
+
+    both: EmptyValue = None
+    gt: EmptyValue = None
+    pred: EmptyValue = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Everything segcli knows of one loss or metric; the CLI, the docs and the tests read it."""
+
+    name: str
+    kind: Kind
+    family: str
+    function: Callable[..., float | None] = field(repr=False)
+    summary: str
+    notes: str = ""
+    aliases: tuple[str, ...] = ()
+    formula: str
+    reference: str
+    range: tuple[float, float]
+    better: Better
+    unit: str = ""
+    reads: Literal["labels", "probability"] = "labels"
+    symmetric: bool = False
+    when_empty: WhenEmpty = WhenEmpty(FORMULA, FORMULA, FORMULA)
+    params: Mapping[str, Param]
+    optimum: float | None = 0.0
+    gradient: Callable[..., Any] | None = field(default=None, repr=False)
+    voxel_map: Callable[..., Any] | None = field(default=None, repr=False)
+    attribution: Literal["", "additive", "scaled"] = ""
+    caution: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}.{self.name}"
+
+    def best(self) -> float | None:
+        """Return the best value a prediction can have; `None` where no direction is better."""
+        return {"higher": self.range[1], "lower": self.range[0], "zero": 0.0, "none": None}[self.better]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMeasure:
+    """A measure with every parameter fixed: what a user asked for by `tversky:fp=0.1`."""
+
+    measure: Measure
+    params: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return the canonical name: parameters that differ from their default or are always shown."""
+        parts = [self.measure.name]
+        for key, param in self.measure.params.items():
+            value = self.params[key]
+            if param.shown or value != param.default:
+                parts.append(f"{key}={_plain(value)}")
+        return ":".join(parts)
+
+    @property
+    def id(self) -> str:
+        return f"{self.measure.kind}.{self.name}"
+
+    def __call__(self, pair: Any) -> float | None:
+        return self.measure.function(pair, **self.params)
+
+    def gradient(self, pair: Any, wrt: Literal["p", "z"]) -> Any:
+        """Return dL/dp or dL/dz as a vector over the pair's voxels; `None` without a closed form."""
+        return None if self.measure.gradient is None else self.measure.gradient(pair, pair.wrt(wrt), **self.params)
+
+    def voxel_map(self, pair: Any) -> Any:
+        """Return contributions of the pair's voxels that add up to the loss; `None` without a rule."""
+        return None if self.measure.voxel_map is None else self.measure.voxel_map(pair, **self.params)
+
+    def with_default(self, key: str, value: object) -> BoundMeasure:
+        """Return a copy with `key` set where the measure has it and it stands at its default."""
+        param = self.measure.params.get(key)
+        if param is None or self.params[key] != param.default:
+            return self
+        return replace(self, params={**self.params, key: param.parse(self.measure.name, value)})
+
+
+def _plain(value: object) -> str:
+    """Return the shortest text that reads back as the same value: 0.7, 2, 1e-05, surfel."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+# --- the registry -----------------------------------------------------------------------------
+
+_REGISTRY: dict[str, Measure] = {}
+
+
+def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> None:
+    doc = inspect.getdoc(function)
+    if not doc:
+        raise TypeError(f"{kind} {function.__name__} has no docstring")
+    summary, _, notes = doc.partition("\n")
+    params: dict[str, Param] = {}
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        annotated = hints[parameter.name]
+        if typing.get_origin(annotated) is not Annotated:
+            raise TypeError(f"{function.__name__}: {parameter.name} needs Annotated[type, Param(...)]")
+        base, param = typing.get_args(annotated)
+        base = next(t for t in (float, int, str) if t is base or t in typing.get_args(base))
+        params[parameter.name] = replace(param, name=parameter.name, default=parameter.default, type=base)
+    measure = Measure(
+        name=function.__name__, kind=kind, function=function, summary=summary,
+        notes=notes.strip(), params=params, **record,
+    )  # fmt: skip
+    if measure.id in _REGISTRY:
+        raise TypeError(f"{measure.id} is filed twice")
+    _REGISTRY[measure.id] = measure
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def metric(**record: Any) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters)` as a metric. Fields: see `Measure`."""
+
+    def decorate(function: F) -> F:
+        _file("metric", function, record)
+        return function
+
+    return decorate
+
+
+def loss(**record: Any) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters)` as a loss. Fields: see `Measure`."""
+
+    def decorate(function: F) -> F:
+        _file("loss", function, {"better": "lower", **record})
+        return function
+
+    return decorate
+
+
+def gradient_of(name: str) -> Callable[[F], F]:
+    """File the decorated `function(pair, d, *, parameters)` as the gradient of the loss `name`.
+
+    `d` is `pair.wrt("p")` or `pair.wrt("z")`: the derivatives of p, log p and log(1-p), so that one
+    closed form serves both the probability and the logit.
+    """
+
+    def decorate(function: F) -> F:
+        _amend(f"loss.{name}", gradient=function)
+        return function
+
+    return decorate
+
+
+def voxel_map_of(name: str, attribution: Literal["additive", "scaled"]) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters)` as the voxel map that adds up to the loss `name`."""
+
+    def decorate(function: F) -> F:
+        _amend(f"loss.{name}", voxel_map=function, attribution=attribution)
+        return function
+
+    return decorate
+
+
+def _amend(key: str, **fields: Any) -> None:
+    _REGISTRY[key] = replace(_REGISTRY[key], **fields)
+
+
+def measures(kind: Kind | None = None) -> list[Measure]:
+    """Return all records, metrics before losses, in the order in which their families file them."""
+    import segcli.losses
+    import segcli.metrics  # noqa: F401  (importing the families files their records)
+
+    found = [m for m in _REGISTRY.values() if kind in (None, m.kind)]
+    return sorted(found, key=lambda m: m.kind, reverse=True)
+
+
+def find(name: str, kind: Kind | None = None) -> Measure:
+    """Return the record called `name`, an alias of it or its full id (`loss.dice`).
+
+    Without `kind` a bare name means the metric where there is one. Raises `UsageError` with the
+    nearest names.
+    """
+    head, dot, tail = name.partition(".")
+    if dot and head in ("metric", "loss"):
+        if kind not in (None, head):
+            raise UsageError(f"{name} is a {head}; a {kind} is wanted here.", code="measure.kind")
+        kind, name = typing.cast(Kind, head), tail
+    names: dict[str, Measure] = {}
+    for measure in measures(kind):
+        for word in (measure.name, *measure.aliases):
+            names.setdefault(word, measure)
+    if name in names:
+        return names[name]
+    folded = name.lower().replace("-", "_")
+    if folded in names:
+        return names[folded]
+    near = difflib.get_close_matches(folded, names, 3, 0.6)
+    raise UsageError(
+        f"unknown {kind or 'measure'} {name!r}.",
+        hint=f"did you mean {' or '.join(near)}?" if near else f"see: segcli catalog{f' --kind {kind}' if kind else ''}",
+        code="measure.unknown",
+    )
+
+
+# --- the notation -----------------------------------------------------------------------------
+
+DEFAULTS: dict[Kind, str] = {
+    "metric": "voxels_gt,dice,iou,hd95,assd,nsd:tol=2,rve",
+    "loss": "dice,bce,tversky,focal,hd_dt,boundary",
+}
+
+
+def bind(text: str, kind: Kind | None = None) -> BoundMeasure:
+    """Return the measure that `text` (`tversky:fp=0.1:fn=0.9`) names, all parameters checked."""
+    name, *assignments = text.strip().split(":")
+    measure = find(name, kind)
+    params = {key: param.default for key, param in measure.params.items()}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if key not in params or not equals:
+            raise UsageError(_no_such_parameter(measure, assignment, key), hint=_parameters(measure, key), code="measure.parameter")
+        params[key] = measure.params[key].parse(measure.name, value)
+    return BoundMeasure(measure, params)
+
+
+def parse(kind: Kind, asked: str | Iterable[str]) -> list[BoundMeasure]:
+    """Return the measures of a comma-separated list; presets (`default`, a family, `all`) unfold, doubles go."""
+    texts = asked.split(",") if isinstance(asked, str) else list(asked)
+    families = {m.family for m in measures(kind)}
+    found: dict[str, BoundMeasure] = {}
+    for text in (t.strip() for t in texts):
+        if not text:
+            continue
+        if text == "default":
+            chosen = [bind(t, kind) for t in DEFAULTS[kind].split(",")]
+        elif text == "all" or text in families:
+            chosen = [bind(m.name, kind) for m in measures(kind) if text in ("all", m.family)]
+        else:
+            chosen = [bind(text, kind)]
+        for bound in chosen:
+            found.setdefault(bound.name, bound)
+    return list(found.values())
+
+
+def _no_such_parameter(measure: Measure, assignment: str, key: str) -> str:
+    if key in measure.params:
+        return f"{measure.name}: {assignment!r} is not key=value."
+    return f"{measure.name} has no parameter {key!r}."
+
+
+def _parameters(measure: Measure, key: str) -> str:
+    if not measure.params:
+        return f"{measure.name} takes no parameters"
+    near = difflib.get_close_matches(key, measure.params, 1)
+    return f"did you mean {near[0]}=?" if near else f"its parameters: {', '.join(measure.params)}"

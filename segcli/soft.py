@@ -1,0 +1,176 @@
+"""`SoftPair`: one label's probabilities against its ground truth, each piece of evidence computed once.
+
+Losses read it. Everything is a flat float64 vector over the voxels that count (ignored ones are left
+out), so a loss needs to know neither the grid nor the ignore label; `grid` puts a vector back in place.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+class SoftSums(NamedTuple):
+    """Sums over voxels, in float64: p*y, p, y, p^2, y^2."""
+
+    py: float
+    p: float
+    y: float
+    pp: float
+    yy: float
+
+
+class Logs(NamedTuple):
+    """The probability that a cross-entropy really sees, its logarithm and that of its complement."""
+
+    p: Vector
+    q: Vector
+    log_p: Vector
+    log_q: Vector
+
+
+class Derivatives:
+    """Derivatives of what losses are made of, with respect to the probability or to the logit.
+
+    `p` is dp/dx; `clipped(clip)` holds the same for the clipped p, log p and log(1-p). They are 0
+    where the clip flattens the loss: the gradient is that of the loss as it is computed.
+    """
+
+    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"]) -> None:
+        self._pair = pair
+        self.wrt = wrt
+
+    @cached_property
+    def p(self) -> Vector:
+        if self.wrt == "p":
+            return np.ones_like(self._pair.p)
+        return self._pair.p * self._pair.q
+
+    def clipped(self, clip: float) -> Logs:
+        """Return d(p, 1-p, log p, log(1-p)) of `SoftPair.logs(clip)`."""
+        pair = self._pair
+        if pair.z is not None:
+            if self.wrt == "z":
+                dp = pair.p * pair.q
+                return Logs(dp, -dp, pair.q, -pair.p)
+            with np.errstate(divide="ignore"):
+                return Logs(np.ones_like(pair.p), -np.ones_like(pair.p), 1 / pair.p, -1 / pair.q)
+        p = pair.p
+        inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
+        seen = pair.logs(clip)
+        if self.wrt == "p":
+            return Logs(inside, -inside, inside / seen.p, -inside / seen.q)
+        dp = inside * seen.p * seen.q
+        return Logs(dp, -dp, inside * seen.q, -inside * seen.p)
+
+
+class SoftPair:
+    """Probabilities `p` and ground truth `y` of one label on one grid.
+
+    `p` and `y` are float64 vectors in the order of the grid (C order of `shape`); `z` holds logits
+    where those are known, and then logarithms are exact and need no clip. `spacing` is in array axis
+    order; `valid` is a boolean grid, `None` when every voxel counts.
+    """
+
+    def __init__(
+        self,
+        p: NDArray[Any],
+        y: NDArray[Any],
+        *,
+        spacing: tuple[float, ...] | None = None,
+        z: NDArray[Any] | None = None,
+        valid: NDArray[np.bool_] | None = None,
+        threshold: float = 0.5,
+        hard: bool = False,
+    ) -> None:
+        self.shape = tuple(int(n) for n in p.shape)
+        self.spacing = spacing or (1.0,) * p.ndim
+        self.valid = valid
+        self.threshold = threshold
+        self.hard = hard
+        self.p = self.vector(p)
+        self.y = self.vector(y)
+        self.z = None if z is None else self.vector(z)
+        self.n = int(self.p.size)
+
+    def vector(self, grid: NDArray[Any]) -> Vector:
+        """Return the voxels that count as a flat float64 vector."""
+        chosen = grid.reshape(-1) if self.valid is None else grid[self.valid]
+        return np.ascontiguousarray(chosen, dtype=np.float64)
+
+    def grid(self, vector: Vector, fill: float = 0.0) -> Vector:
+        """Return a vector as an array of the grid's shape, `fill` in ignored voxels."""
+        if self.valid is None:
+            return vector.reshape(self.shape)
+        grid = np.full(self.shape, fill)
+        grid[self.valid] = vector
+        return grid
+
+    @cached_property
+    def q(self) -> Vector:
+        """Return 1-p, from the logit where there is one (1-p is 0 in float64 beyond z=37)."""
+        return 1.0 - self.p if self.z is None else _sigmoid(-self.z)
+
+    @cached_property
+    def sums(self) -> SoftSums:
+        p, y = self.p, self.y
+        return SoftSums(float(np.dot(p, y)), float(p.sum()), float(y.sum()), float(np.dot(p, p)), float(np.dot(y, y)))
+
+    def logs(self, clip: float) -> Logs:
+        """Return p clipped to [clip, 1-clip] with its logarithms; exact and unclipped from logits."""
+        cache: dict[float, Logs] = self.__dict__.setdefault("_logs", {})
+        if clip not in cache:
+            if self.z is not None:
+                cache[clip] = Logs(self.p, self.q, -np.logaddexp(0.0, -self.z), -np.logaddexp(0.0, self.z))
+            else:
+                p = np.clip(self.p, clip, 1 - clip)
+                cache[clip] = Logs(p, 1 - p, np.log(p), np.log1p(-p))
+        return cache[clip]
+
+    def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
+        """Return the derivatives with respect to the probability or the logit."""
+        return Derivatives(self, wrt)
+
+    def perfect(self) -> SoftPair:
+        """Return the pair whose prediction is the ground truth: L of it is the optimum."""
+        twin = SoftPair.__new__(SoftPair)
+        twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
+        twin.p = self.y
+        twin.z = None
+        twin.hard = True
+        return twin
+
+    def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
+        """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
+
+        The prediction is thresholded. Zeros everywhere where there is no boundary (an empty or a full
+        mask). Unit: that of the spacing, or voxels. Ignored voxels are on neither side.
+        """
+        fields: dict[tuple[str, str], Vector] = self.__dict__.setdefault("_fields", {})
+        if (of, unit) not in fields:
+            fields[of, unit] = self._boundary_distance(self.p if of == "pred" else self.y, unit)
+        return fields[of, unit]
+
+    def _boundary_distance(self, values: Vector, unit: Literal["mm", "voxel"]) -> Vector:
+        from segcli.kernels.distance_transform import distance_transform
+
+        inside = values > self.threshold
+        if not inside.any() or inside.all():
+            return np.zeros(self.n)
+        spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)
+        sides = self.grid(inside.astype(np.float64), fill=-1.0)
+        to_inside = self.vector(distance_transform(sides == 1, spacing))
+        to_outside = self.vector(distance_transform(sides == 0, spacing))
+        return to_inside + to_outside
+
+
+_SHARED = ("shape", "spacing", "valid", "threshold", "n", "y")
+
+
+def _sigmoid(z: Vector) -> Vector:
+    return np.where(z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z))))
