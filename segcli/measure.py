@@ -34,6 +34,7 @@ class Param:
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
+    lt: float | None = None
     words: tuple[str, ...] = ()
     shown: bool = False
     name: str = ""
@@ -46,7 +47,7 @@ class Param:
         if self.type is str:
             return words
         low = f"({self.gt:g}" if self.gt is not None else "(-inf" if self.ge is None else f"[{self.ge:g}"
-        high = "inf)" if self.le is None else f"{self.le:g}]"
+        high = f"{self.lt:g})" if self.lt is not None else "inf)" if self.le is None else f"{self.le:g}]"
         return f"{words} or {low}, {high}" if words else f"{low}, {high}"
 
     def parse(self, measure: str, value: object) -> Any:
@@ -75,6 +76,7 @@ class Param:
             (self.ge is None or number >= self.ge)
             and (self.gt is None or number > self.gt)
             and (self.le is None or number <= self.le)
+            and (self.lt is None or number < self.lt)
         )
 
 
@@ -180,7 +182,8 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
         raise TypeError(f"{kind} {function.__name__} has no docstring")
     summary, _, notes = doc.partition("\n")
     params: dict[str, Param] = {}
-    hints = typing.get_type_hints(function, include_extras=True)
+    # the pair's type is imported for type checkers only: its module needs numpy
+    hints = typing.get_type_hints(function, localns={"Pair": Any, "SoftPair": Any}, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
@@ -188,7 +191,8 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
         if typing.get_origin(annotated) is not Annotated:
             raise TypeError(f"{function.__name__}: {parameter.name} needs Annotated[type, Param(...)]")
         base, param = typing.get_args(annotated)
-        base = next(t for t in (float, int, str) if t is base or t in typing.get_args(base))
+        kinds = typing.get_args(base) or (base,)  # float | Literal["auto"]; of Literal["mm", "voxel"] the words
+        base = next((t for t in (float, int) if t in kinds), str)
         params[parameter.name] = replace(param, name=parameter.name, default=parameter.default, type=base)
     measure = Measure(
         name=function.__name__, kind=kind, function=function, summary=summary,
@@ -269,7 +273,7 @@ def find(name: str, kind: Kind | None = None) -> Measure:
     if dot and head in ("metric", "loss"):
         if kind not in (None, head):
             raise UsageError(f"{name} is a {head}; a {kind} is wanted here.", code="measure.kind")
-        kind, name = typing.cast(Kind, head), tail
+        kind, name = typing.cast("Kind", head), tail
     names: dict[str, Measure] = {}
     for measure in measures(kind):
         for word in (measure.name, *measure.aliases):

@@ -58,8 +58,9 @@ class Derivatives:
             if self.wrt == "z":
                 dp = pair.p * pair.q
                 return Logs(dp, -dp, pair.q, -pair.p)
-            with np.errstate(divide="ignore"):
-                return Logs(np.ones_like(pair.p), -np.ones_like(pair.p), 1 / pair.p, -1 / pair.q)
+            # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
+            p, q = np.maximum(pair.p, 1e-150), np.maximum(pair.q, 1e-150)
+            return Logs(np.ones_like(p), -np.ones_like(p), 1 / p, -1 / q)
         p = pair.p
         inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
         seen = pair.logs(clip)
@@ -93,6 +94,7 @@ class SoftPair:
         self.valid = valid
         self.threshold = threshold
         self.hard = hard
+        self._truth: SoftPair | None = None
         self.p = self.vector(p)
         self.y = self.vector(y)
         self.z = None if z is None else self.vector(z)
@@ -121,6 +123,11 @@ class SoftPair:
         p, y = self.p, self.y
         return SoftSums(float(np.dot(p, y)), float(p.sum()), float(y.sum()), float(np.dot(p, p)), float(np.dot(y, y)))
 
+    @cached_property
+    def errors(self) -> tuple[float, float]:
+        """Return the sums of p(1-y) and (1-p)y: exact digits where the difference of `sums` has none left."""
+        return float(np.dot(self.p, 1.0 - self.y)), float(np.dot(self.q, self.y))
+
     def logs(self, clip: float) -> Logs:
         """Return p clipped to [clip, 1-clip] with its logarithms; exact and unclipped from logits."""
         cache: dict[float, Logs] = self.__dict__.setdefault("_logs", {})
@@ -132,6 +139,10 @@ class SoftPair:
                 cache[clip] = Logs(p, 1 - p, np.log(p), np.log1p(-p))
         return cache[clip]
 
+    def mean(self, contributions: Vector) -> float | None:
+        """Return the mean over the voxels that count; `None` where there are none."""
+        return float(contributions.mean()) if self.n else None
+
     def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
         """Return the derivatives with respect to the probability or the logit."""
         return Derivatives(self, wrt)
@@ -141,9 +152,18 @@ class SoftPair:
         twin = SoftPair.__new__(SoftPair)
         twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
         twin.p = self.y
-        twin.z = None
+        # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
+        twin.z = None if self.z is None else np.clip(_logit(self.y), -800.0, 800.0)
         twin.hard = True
+        twin._truth = self
         return twin
+
+    @cached_property
+    def near_boundary(self) -> NDArray[np.bool_]:
+        """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
+        sides = self.grid((self.y > self.threshold).astype(np.float64), fill=-1.0)
+        near = _spread(sides == 1) & _spread(sides == 0)
+        return near.reshape(-1) if self.valid is None else near[self.valid]
 
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
@@ -151,6 +171,8 @@ class SoftPair:
         The prediction is thresholded. Zeros everywhere where there is no boundary (an empty or a full
         mask). Unit: that of the spacing, or voxels. Ignored voxels are on neither side.
         """
+        if self._truth is not None:  # a perfect prediction's field is that of its ground truth
+            return self._truth.boundary_distance("gt", unit)
         fields: dict[tuple[str, str], Vector] = self.__dict__.setdefault("_fields", {})
         if (of, unit) not in fields:
             fields[of, unit] = self._boundary_distance(self.p if of == "pred" else self.y, unit)
@@ -167,6 +189,22 @@ class SoftPair:
         to_inside = self.vector(distance_transform(sides == 1, spacing))
         to_outside = self.vector(distance_transform(sides == 0, spacing))
         return to_inside + to_outside
+
+
+def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask grown by one step along all axes at once (a 3x3x3 dilation)."""
+    grown = mask.copy()
+    for axis in range(mask.ndim):
+        before = np.moveaxis(grown.copy(), axis, 0)
+        after = np.moveaxis(grown, axis, 0)
+        after[1:] |= before[:-1]
+        after[:-1] |= before[1:]
+    return grown
+
+
+def _logit(p: Vector) -> Vector:
+    with np.errstate(divide="ignore"):
+        return np.log(p) - np.log1p(-p)
 
 
 _SHARED = ("shape", "spacing", "valid", "threshold", "n", "y")

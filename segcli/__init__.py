@@ -1,0 +1,71 @@
+"""segcli: how good is this segmentation, and which loss should have trained it?
+
+    import segcli
+    case = segcli.score("pred.nii.gz", "gt.nii.gz", labels="liver=1,tumour=2")
+    case.value("dice", label="tumour")
+
+Names are loaded when first used: importing the package imports neither NumPy nor Numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segcli.comparison import compare
+    from segcli.errors import InputError, SegcliError, UsageError
+    from segcli.evaluate import Scored, Value, score
+    from segcli.masks.mask import Mask
+    from segcli.masks.readers import read
+    from segcli.measure import Measure, find, measures
+
+_HOMES = {
+    "read": "segcli.masks.readers",
+    "Mask": "segcli.masks.mask",
+    "score": "segcli.evaluate",
+    "Scored": "segcli.evaluate",
+    "Value": "segcli.evaluate",
+    "compare": "segcli.comparison",
+    "measures": "segcli.measure",
+    "find": "segcli.measure",
+    "Measure": "segcli.measure",
+    "SegcliError": "segcli.errors",
+    "InputError": "segcli.errors",
+    "UsageError": "segcli.errors",
+}
+
+__all__ = [
+    "InputError",
+    "Mask",
+    "Measure",
+    "Scored",
+    "SegcliError",
+    "UsageError",
+    "Value",
+    "__version__",
+    "compare",
+    "find",
+    "measures",
+    "read",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("segcli")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "0+unknown"
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'segcli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

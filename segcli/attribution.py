@@ -1,0 +1,42 @@
+"""Where a loss comes from: exact voxel maps of its excess, and how they divide.
+
+A loss files a map whose entries add up to its value. The map of the prediction less the map of the
+perfect prediction adds up to the excess L(y, p) - L(y, y): that is what a better prediction could gain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segcli.measure import BoundMeasure
+    from segcli.soft import SoftPair, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of a loss's excess: of voxels outside the gt, inside it, and within a step of its border."""
+
+    fp: float
+    fn: float
+    boundary: float
+
+
+def excess_map(bound: BoundMeasure, pair: SoftPair) -> Vector | None:
+    """Return one number for each voxel; they add up to the excess. `None` where the loss has no map."""
+    here = bound.voxel_map(pair)
+    return None if here is None else here - bound.voxel_map(pair.perfect())
+
+
+def shares(bound: BoundMeasure, pair: SoftPair) -> Shares | None:
+    """Return how the excess divides; `None` where there is no map or nothing to divide."""
+    excess = excess_map(bound, pair)
+    if excess is None:
+        return None
+    total, largest = float(excess.sum()), float(abs(excess).sum())
+    if largest == 0 or abs(total) < 1e-12 * largest:
+        return None
+    outside = float(excess[pair.y <= pair.threshold].sum())
+    boundary = float(excess[pair.near_boundary].sum())
+    return Shares(outside / total, 1 - outside / total, boundary / total)

@@ -1,0 +1,73 @@
+"""segcli compare: how do these losses judge the same predictions, and do they agree?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from segcli.cli import options as opt
+from segcli.cli.session import Session, check_outputs, deliver
+from segcli.errors import ExitCode, UsageError
+
+
+@opt.reads_masks
+def compare(
+    ctx: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PRED... GT]", help="Predictions and, last, the ground truth; none: the sample pair."),
+    ] = None,
+    losses: opt.Losses = "default",
+    metrics: opt.Metrics = "",
+    surface: opt.Surface = None,
+    empty: opt.Empty = "undefined",
+    background: opt.Background = True,
+    soft_gt: opt.SoftGt = False,
+    strict: opt.Strict = False,
+    form: opt.Format = "table",
+    output: opt.Output = None,
+    *,
+    reading: dict[str, Any],
+) -> ExitCode:
+    """Compare what several losses say of one or several predictions.
+
+    Each row gives the value, the best it could be (optimum), what is left to gain (excess), where that
+    comes from (false positives, false negatives, the boundary) and the size of the gradient.
+    With several predictions a ranking by each measure follows.
+    """
+    from segcli.comparison import compare as run_comparison
+    from segcli.evaluate import measures_of
+    from segcli.report import comparison as report
+    from segcli.run import environment
+
+    session: Session = ctx.obj
+    started, clock = datetime.now(UTC), time.perf_counter()
+    outputs = output or []
+    check_outputs(outputs)
+    measures_of("loss", losses), measures_of("metric", metrics)  # a typo is told before anything is read
+    if files and len(files) < 2:
+        raise UsageError(f"{files[0]} alone: a ground truth is missing.", hint="segcli compare PRED... GT", code="compare.files")
+    if not files:
+        from segcli.samples import sample_pair
+
+        files = sample_pair()
+        if not session.quiet:
+            print("no files given: the sample pair that ships with segcli", file=sys.stderr)
+    with session.working("comparing"):
+        comparison = run_comparison(
+            files[:-1], files[-1], losses=losses, metrics=metrics, surface=surface, empty=empty,
+            background=background, strict=strict, soft_gt=soft_gt, **reading,
+        )  # fmt: skip
+    session.say(comparison.notes)
+    seconds = time.perf_counter() - clock
+    env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
+
+    def render(wanted: str, color: bool = False) -> str:
+        return report.render(comparison, wanted, env, color=color)
+
+    deliver(render, form, outputs, session)
+    return ExitCode.OK

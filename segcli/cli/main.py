@@ -1,0 +1,144 @@
+"""The entry point: assembles the commands and turns every end into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from segcli.cli.catalog import catalog
+from segcli.cli.compare import compare
+from segcli.cli.describe import describe
+from segcli.cli.doctor import doctor
+from segcli.cli.schema import schema
+from segcli.cli.score import score
+from segcli.cli.session import Session
+from segcli.errors import ExitCode, SegcliError
+
+app = typer.Typer(
+    name="segcli",
+    help="How good is this segmentation, and which loss should have trained it?",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (score, compare, catalog, describe, doctor, schema):
+    app.command()(command)
+
+#: Global options that may also stand behind the command: name -> takes a value.
+GLOBALS = {"-q": False, "--quiet": False, "-v": False, "--verbose": False, "--no-progress": False, "--color": True}
+
+
+def show_version(value: bool) -> None:
+    if value:
+        import segcli
+
+        print(f"segcli {segcli.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def segcli_(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback does the work)
+        bool, typer.Option("-V", "--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the traceback of an internal error.")] = False,
+    color: Annotated[Literal["auto", "always", "never"], typer.Option(help="Colour on stdout.")] = "auto",
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress line on stderr.")] = False,
+) -> None:
+    ctx.obj = Session(quiet=quiet, verbose=verbose, color=color, progress=not no_progress)
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing escapes as a traceback."""
+
+    def terminate(*_: Any) -> NoReturn:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a pipe in the C locale still gets its dash
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape")
+    try:
+        code = app(_globals_first(arguments), standalone_mode=False, prog_name="segcli")
+        sys.stdout.flush()
+    except SegcliError as error:
+        return _complain(error.message, error.hint, error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", "", ExitCode.INTERRUPTED)
+    except Terminated:
+        return _complain("terminated", "", ExitCode.TERMINATED)
+    except BrokenPipeError:
+        # The reader has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.PIPE
+    except MemoryError:
+        return _complain("not enough memory for these arrays.", "--max-voxels refuses large files early", ExitCode.INPUT)
+    except Exception as error:  # noqa: BLE001 (the last door: nothing may end in a traceback)
+        if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context is not None else "segcli"
+            return _complain(error.format_message(), f"{path} --help lists what is known", ExitCode.USAGE)
+        if isinstance(error, OSError) and "pipe" not in str(error).lower() and error.filename:
+            return _complain(f"{error.filename}: {error.strerror}.", "", ExitCode.INPUT)
+        return _internal(error, verbose="-v" in arguments or "--verbose" in arguments)
+    return int(code or 0)
+
+
+def _globals_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with global options moved before the command: both places are natural."""
+    front: list[str] = []
+    rest: list[str] = []
+    tokens = iter(arguments)
+    for word in tokens:
+        if word == "--":
+            rest += [word, *tokens]
+        elif word in GLOBALS:
+            front.append(word)
+            if GLOBALS[word]:
+                front += [value for value in [next(tokens, None)] if value is not None]
+        elif word.startswith("--color="):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def _complain(message: str, hint: str, code: ExitCode) -> int:
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    if hint:
+        print("hint:", " ".join(hint.split()), file=sys.stderr)
+    return int(code)
+
+
+def _internal(error: Exception, *, verbose: bool) -> int:
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="segcli-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(" ".join(sys.argv) + "\n\n" + text)
+    if verbose:
+        print(text, file=sys.stderr)
+    last = " ".join(str(error).split())[:200]
+    return _complain(f"internal error: {type(error).__name__}: {last}", f"the traceback is in {file.name}; please report it", ExitCode.INTERNAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""segcli schema: the JSON Schemas of what segcli writes."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Annotated, Literal
+
+import typer
+
+from segcli.errors import ExitCode
+
+
+def schema(
+    name: Annotated[Literal["run", "compare"], typer.Argument(metavar="run|compare", help="run: score; compare: compare.")],
+) -> ExitCode:
+    """Print the JSON Schema of a result file."""
+    print(files("segcli").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8"), end="")
+    return ExitCode.OK

@@ -1,0 +1,83 @@
+"""segcli score: how good is this mask?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from segcli.cli import options as opt
+from segcli.cli.session import Session, check_outputs, deliver
+from segcli.errors import ExitCode
+
+
+@opt.reads_masks
+def score(
+    ctx: typer.Context,
+    pred: Annotated[str, typer.Argument(metavar="PRED", help="Predicted mask: NIfTI, PNG, NPY or NPZ (file.npz:key).")],
+    gt: Annotated[str, typer.Argument(metavar="GT", help="Ground truth on the same grid.")],
+    metrics: opt.Metrics = "default",
+    losses: opt.Losses = "",
+    surface: opt.Surface = None,
+    empty: opt.Empty = "undefined",
+    background: opt.Background = True,
+    min_: Annotated[list[str] | None, typer.Option("--min", metavar="M=V", help="Fail (exit 1) below V: dice=0.9, tumour/dice=0.8, mean/iou=0.7.")] = None,
+    max_: Annotated[list[str] | None, typer.Option("--max", metavar="M=V", help="Fail (exit 1) above V: hd95=5, tumour/assd=1.")] = None,
+    strict: opt.Strict = False,
+    form: opt.Format = "table",
+    output: opt.Output = None,
+    *,
+    reading: dict[str, Any],
+) -> ExitCode:
+    """Score one prediction against its ground truth.
+
+    Labels come out of the data unless --labels names them. Distances are in mm where the file says
+    how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
+    """
+    from segcli import evaluate, gate
+
+    session: Session = ctx.obj
+    started, clock = datetime.now(UTC), time.perf_counter()
+    outputs = output or []
+    check_outputs(outputs)
+    chosen = evaluate.measures_of("metric", metrics, surface=surface)
+    chosen_losses = evaluate.measures_of("loss", losses)
+    limits = [*gate.parse_limits("min", min_ or [], surface), *gate.parse_limits("max", max_ or [], surface)]
+    for limit in limits:
+        group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
+        if limit.measure.name not in [b.name for b in group]:
+            group.append(limit.measure)
+    with session.working("scoring"):
+        how = evaluate.reading_of(**reading)
+        loaded = evaluate.load(pred, gt, how, sha256=True, strict=strict)
+        cases = [
+            evaluate.score_loaded(one, chosen, chosen_losses, empty=empty, background=background, labels_asked=how.labels is not None)
+            for one in loaded
+        ]
+        verdicts = gate.judge(limits, cases)
+    session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
+    measures = [*chosen, *chosen_losses]
+
+    def render(wanted: str, color: bool = False) -> str:
+        from segcli import run
+        from segcli.report import case as report
+
+        if wanted == "csv":
+            return report.score_csv(cases)
+        if wanted == "json":
+            seconds = time.perf_counter() - clock
+            return run.to_json(
+                run.document(
+                    cases, measures, how, empty=empty, background=background, verdicts=verdicts,
+                    started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:],
+                )
+            )  # fmt: skip
+        if wanted == "md":
+            return report.score_markdown(cases, measures, empty, verdicts)
+        return report.score_text(cases, measures, empty, verdicts, color=color)
+
+    deliver(render, form, outputs, session)
+    return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE

@@ -1,0 +1,113 @@
+"""What every command shares at run time: streams, colour, progress, and writing results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segcli.masks.mask import Note
+
+#: A wait longer than this, in seconds, is told about.
+PATIENCE = 1.0
+SUFFIXES = {".json": "json", ".csv": "csv", ".md": "md", ".txt": "table"}
+
+
+@dataclass(slots=True)
+class Session:
+    """The global options of one call."""
+
+    quiet: bool = False
+    verbose: bool = False
+    color: str = "auto"
+    progress: bool = True
+
+    def colored(self) -> bool:
+        """Return whether stdout gets a terminal's table: `--color`, NO_COLOR, FORCE_COLOR, a terminal."""
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+    def say(self, notes: Sequence[Note]) -> None:
+        """Print notes and warnings to stderr; `--quiet` keeps warnings only."""
+        for note in notes:
+            if note.level == "warning" or not self.quiet:
+                print(f"{note.level}: {note.text}", file=sys.stderr)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Tell on stderr that something takes its time: compiling at once, anything else after a second."""
+        from segcli.kernels._jit import is_cold
+
+        if is_cold() and not self.quiet:
+            print("compiling kernels (first run only)", file=sys.stderr, flush=True)
+        if self.quiet or not self.progress or not sys.stderr.isatty():
+            yield
+            return
+        shown = threading.Event()
+
+        def show() -> None:
+            shown.set()
+            print(f"\r{what} ...", end="", file=sys.stderr, flush=True)
+
+        timer = threading.Timer(PATIENCE, show)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if shown.is_set():
+                print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def check_outputs(outputs: Sequence[Path]) -> None:
+    """Refuse an output file that cannot be written, before anything is computed."""
+    for path in outputs:
+        if path.suffix.lower() not in SUFFIXES:
+            known = ", ".join(SUFFIXES)
+            raise UsageError(f"-o {path}: the suffix says the format; known: {known}.", code="output.suffix")
+        if path.is_dir():
+            raise UsageError(f"-o {path}: is a folder.", hint=f"for example -o {path / 'run.json'}", code="output.folder")
+        if not path.parent.is_dir():
+            raise UsageError(f"-o {path}: the folder {path.parent} does not exist.", code="output.folder")
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(f"-o {path}: the folder {path.parent} cannot be written.", code="output.folder")
+
+
+def deliver(render: Callable[..., str], form: str, outputs: Sequence[Path], session: Session) -> None:
+    """Write a result to its files and to stdout.
+
+    `render(format)` returns the text of a format; `render("table", color=True)` a terminal's table.
+    Files are written under a temporary name and renamed, so that a crash never leaves half a file.
+    """
+    for path in outputs:
+        write_whole(path, render(SUFFIXES[path.suffix.lower()]))
+    text = render(form, color=True) if form == "table" and session.colored() else render(form)
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+    for path in outputs:
+        if not session.quiet:
+            print(f"wrote {path}", file=sys.stderr)
+
+
+def write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as problem:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"-o {path}: cannot be written ({problem.strerror}).", code="output.write") from None

@@ -1,0 +1,387 @@
+"""One case from files or arrays to values: read, match, find the labels, apply the measures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segcli.errors import InputError, UsageError
+from segcli.masks.labels import Label, LabelsLike, parse_labels, resolve
+from segcli.masks.mask import Mask, MaskKind, Note
+from segcli.measure import FORMULA, BoundMeasure, Kind, bind, parse
+
+if TYPE_CHECKING:
+    from segcli.masks.matching import Grid, Reading
+    from segcli.pair import Case, Counts, Pair
+    from segcli.soft import SoftPair
+
+Status = Literal["ok", "undefined", "policy"]
+POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
+BACKGROUND = Label("background", (0,))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One number: `value` is `None` where `status` is "undefined", and `why` says why."""
+
+    label: str
+    kind: Kind
+    measure: str
+    value: float | None
+    unit: str
+    status: Status = "ok"
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The macro mean of one measure over labels; `n` of `of` labels had a value."""
+
+    kind: Kind
+    measure: str
+    value: float | None
+    unit: str
+    n: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored case. `values` holds a record for each label and measure, `means` the mean row."""
+
+    case: str
+    pred: Mask
+    gt: Mask
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: str
+    labels: list[Label]
+    counts: dict[str, Counts]
+    values: list[Value]
+    means: list[Mean]
+    notes: list[Note] = field(default_factory=list)
+
+    def value(self, measure: str, label: str | int | None = None) -> float | None:
+        """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
+
+        `measure` may leave parameters out where only one value of that name was computed, `label`
+        where there is only one label. `None` is undefined. Raises `UsageError` for what was not computed.
+        """
+        name = _name_of(label, self.labels)
+        rows: Iterable[Value | Mean] = self.means if name == "mean" else [v for v in self.values if v.label == name]
+        bound = bind(measure)
+        exact = [v for v in rows if v.measure == bound.name and v.kind == bound.measure.kind]
+        same = [v for v in rows if v.measure.split(":")[0] == bound.measure.name]
+        same = [v for v in same if v.kind == bound.measure.kind] or same
+        found = exact or (same if ":" not in measure else [])
+        if len(found) != 1:
+            have = ", ".join(dict.fromkeys(v.measure for v in rows))
+            raise UsageError(f"{measure} was not computed for {name}; computed: {have}.", code="measure.missing")
+        return found[0].value
+
+
+def _name_of(label: str | int | None, labels: Sequence[Label]) -> str:
+    if label is None:
+        if len(labels) == 1:
+            return labels[0].name
+        raise UsageError(f"name a label: {', '.join(x.name for x in labels)} or mean.", code="labels.unnamed")
+    text = str(label)
+    if text == "mean":
+        return text
+    for known in labels:
+        if known.name == text or (known.values is not None and text == "+".join(map(str, known.values))):
+            return known.name
+    if text == "1" and len(labels) == 1 and labels[0].values is None:
+        return labels[0].name
+    raise UsageError(f"no label {text}; there are {', '.join(x.name for x in labels)}.", code="labels.unknown")
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pair on one grid with its labels: the hard `case` for metrics, `soft` pairs for losses."""
+
+    name: str
+    pred: Mask
+    gt: Mask
+    grid: Grid
+    case: Case
+    binary: bool
+    notes: list[Note]
+
+    @property
+    def labels(self) -> list[Label]:
+        return self.case.labels
+
+    def channels(self, asked: bool) -> list[Label]:
+        """Return the labels that losses average over: the background is one of several channels."""
+        plain = [label for label in self.labels if not label.is_region]
+        if self.binary or asked or (self.grid.channels == 0 and self.grid.prob is not None):
+            return plain
+        return [BACKGROUND, *plain]
+
+    def soft(self, label: Label) -> SoftPair:
+        """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
+        import numpy as np
+
+        from segcli.soft import SoftPair
+
+        grid = self.grid
+        y = grid.soft_gt if grid.soft_gt is not None else _member(grid.gt, label)
+        z = None
+        if grid.prob is None:
+            p: Any = _member(grid.pred, label)
+        elif grid.channels == 0:
+            p, z = grid.prob, grid.logits
+        elif label.values is None:
+            p = 1 - grid.prob[0]
+        else:
+            p = np.zeros(grid.gt.shape) + sum(grid.prob[v] for v in label.values if 0 <= v < grid.channels)
+        return SoftPair(p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None)
+
+
+def _member(array: Any, label: Label) -> Any:
+    import numpy as np
+
+    if label.values is None:
+        return array != 0
+    return array == label.values[0] if len(label.values) == 1 else np.isin(array, label.values)
+
+
+def load(
+    pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, name: str | None = None, strict: bool = False
+) -> list[Loaded]:
+    """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
+    from segcli.masks.matching import match
+    from segcli.pair import Case
+
+    pred_mask = read_side(pred, "pred", reading, sha256=sha256)
+    gt_mask = read_side(gt, "gt", reading, sha256=sha256)
+    found = []
+    grids = match(pred_mask, gt_mask, reading)
+    for index, grid in enumerate(grids):
+        case = Case(grid.pred, grid.gt, [], spacing=grid.spacing, unit=grid.unit, valid=grid.valid)
+        one_channel = grid.prob is not None and grid.channels == 0
+        values = case.label_values("pred"), case.label_values("gt")
+        labels = resolve(reading.labels, *values, channels=grid.channels, one_channel=one_channel)
+        if one_channel and not labels.binary and labels.labels[0].values is not None:
+            # The one map is that of the one label asked for, whatever its value.
+            hard = grid.pred * labels.labels[0].values[0]
+            case = Case(hard, grid.gt, [], spacing=grid.spacing, unit=grid.unit, valid=grid.valid)
+        case.labels = labels.labels
+        base = name or _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
+        notes = [*grid.notes, *labels.notes]
+        if strict:
+            _refuse_warnings(notes)
+        found.append(
+            Loaded(
+                name=base if len(grids) == 1 else f"{base}[{index}]",
+                pred=pred_mask, gt=gt_mask, grid=grid, case=case, binary=labels.binary, notes=notes,
+            )
+        )
+    return found
+
+
+def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha256: bool = False) -> Mask:
+    """Read the prediction or the ground truth: a path, an array or a `Mask` as it is."""
+    from segcli.masks.readers import from_array, read
+
+    if isinstance(source, Mask):
+        return source
+    kind: MaskKind | None = reading.kind
+    scale = reading.prob_scale
+    if side == "gt":
+        # What `--kind` and `--prob-scale` say is about the prediction; a soft gt is read as it lies.
+        kind, scale = ("labels" if kind == "labels" else None), None
+    elif scale is not None:
+        kind = "probability"
+    if isinstance(source, (str, os.PathLike)):
+        return read(
+            source, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels, sha256=sha256
+        )
+    return from_array(source, name=side, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+
+
+def _stem(name: str) -> str:
+    stem = Path(name).name
+    lower = stem.lower()
+    return next((stem[: -len(s)] for s in (".nii.gz",) if lower.endswith(s)), Path(stem).stem) or stem
+
+
+def _refuse_warnings(notes: Sequence[Note]) -> None:
+    for note in notes:
+        if note.level == "warning":
+            raise InputError(note.text, hint="--strict makes this warning an error", code="strict")
+
+
+# --- measures -----------------------------------------------------------------------------------
+
+
+def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
+    """Return a metric's value with its status and the reason where it is undefined or a policy's."""
+    measure, counts = bound.measure, pair.counts
+    why = {(0, 0): "both_empty", (1, 0): "gt_empty", (0, 1): "pred_empty"}.get(
+        (int(counts.pred > 0), int(counts.gt > 0)), ""
+    )
+    rule = measure.when_empty
+    given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}.get(why, FORMULA)
+    value = bound(pair) if given == FORMULA else given
+    if policy != "undefined" and why and given != FORMULA:
+        replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
+        if replaced is not None:
+            return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
+    if value is None:
+        return None, "undefined", why or "zero_denominator"
+    return value, "ok", ""
+
+
+def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
+    """Return the value that `policy` puts in an empty mask's place (the table of cli.md, section 1)."""
+    measure = bound.measure
+    if policy == "zero":
+        return 0.0
+    if both:
+        return measure.range[1] if measure.better == "higher" else 0.0
+    if measure.better == "higher":
+        return 0.0 if value is None else value
+    if policy == "worst" and value is None and measure.better == "lower":
+        return diagonal if measure.unit == "mm" else measure.range[1]
+    return value
+
+
+def unit_of(bound: BoundMeasure, unit: str, ndim: int) -> str:
+    """Return the unit of a measure on a grid: mm or voxel, and their powers in as many dimensions."""
+    given = bound.measure.unit
+    if given == "mm":
+        return unit
+    return f"{unit}^{ndim}" if given == "mm^3" else given
+
+
+def score_loaded(
+    loaded: Loaded, metrics: Sequence[BoundMeasure], losses: Sequence[BoundMeasure], *,
+    empty: str = "undefined", background: bool = True, labels_asked: bool = False,
+) -> Scored:  # fmt: skip
+    """Return every measure of every label of a loaded pair."""
+    case = loaded.case
+    ndim = len(case.shape)
+    values: list[Value] = []
+    pairs = [case.pair(i) for i in range(len(case.labels))]
+    loss_values: dict[tuple[str, str], float | None] = {}
+    averaged = loaded.channels(labels_asked) if losses else []
+    for label in dict.fromkeys([*loaded.labels, *averaged]) if losses else ():
+        soft = loaded.soft(label)
+        for bound in losses:
+            loss_values[label.name, bound.name] = bound(soft)
+    for pair in pairs:
+        for bound in metrics:
+            value, status, why = metric_value(bound, pair, empty)
+            values.append(
+                Value(pair.label.name, "metric", bound.name, value, unit_of(bound, case.unit, ndim), status, why)
+            )
+        for bound in losses:
+            value = loss_values[pair.label.name, bound.name]
+            why = "zero_denominator" if value is None else "gt_empty" if pair.counts.gt == 0 else ""
+            status = "undefined" if value is None else "ok"
+            values.append(Value(pair.label.name, "loss", bound.name, value, "", status, why))
+    plain = {label.name for label in case.labels if not label.is_region}
+    means = [
+        _mean(bound, [v.value for v in values if v.kind == "metric" and v.measure == bound.name and v.label in plain],
+              unit_of(bound, case.unit, ndim))
+        for bound in metrics
+    ]  # fmt: skip
+    over = [label.name for label in averaged if background or label != BACKGROUND]
+    means += [_mean(bound, [loss_values[name, bound.name] for name in over], "") for bound in losses]
+    return Scored(
+        case=loaded.name, pred=loaded.pred, gt=loaded.gt, shape=case.shape, spacing=case.spacing, unit=case.unit,
+        labels=case.labels, counts={p.label.name: p.counts for p in pairs}, values=values, means=means,
+        notes=loaded.notes,
+    )  # fmt: skip
+
+
+def _mean(bound: BoundMeasure, values: Sequence[float | None], unit: str) -> Mean:
+    defined = [v for v in values if v is not None]
+    mean = sum(defined) / len(defined) if defined else None
+    return Mean(bound.measure.kind, bound.name, mean, unit, len(defined), len(values))
+
+
+# --- the library's front door ---------------------------------------------------------------------
+
+
+def reading_of(
+    *, labels: LabelsLike = None, spacing: float | Sequence[float] | None = None, from_logits: bool = False,
+    kind: MaskKind | None = None, **options: Any,
+) -> Reading:  # fmt: skip
+    """Return the checked `Reading` of a set of keyword options."""
+    from segcli.masks.matching import Reading
+
+    if from_logits:
+        if kind not in (None, "logits"):
+            raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
+        kind = "logits"
+    parsed = parse_labels(labels)
+    numbers = (float(spacing),) if isinstance(spacing, (int, float)) else spacing
+    if numbers is not None:
+        numbers = tuple(float(s) for s in numbers)
+        if not numbers or not all(0 < s < float("inf") for s in numbers):
+            raise UsageError(
+                f"--spacing {','.join(f'{s:g}' for s in numbers)}: every number must be above 0.",
+                hint="mm per voxel in array axis order, for example 0.8,0.8,2", code="geometry.spacing",
+            )  # fmt: skip
+    reading = Reading(labels=None if parsed is None else tuple(parsed), kind=kind, spacing=numbers, **options)
+    if not 0 <= reading.threshold < 1:
+        raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
+    if reading.prob_scale is not None:
+        if not 0 < reading.prob_scale < float("inf"):
+            raise UsageError(f"--prob-scale {reading.prob_scale:g} must be above 0.", code="prob-scale")
+        if kind not in (None, "probability"):
+            raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
+    return reading
+
+
+def measures_of(
+    kind: Kind, asked: str | Iterable[str] | None, *, surface: str | None = None
+) -> list[BoundMeasure]:
+    """Return the measures of a list or text, with `surface` set where a measure has it and did not name it."""
+    bound = parse(kind, asked or ())
+    return bound if surface is None else [b.with_default("surface", surface) for b in bound]
+
+
+def check_policy(empty: str) -> str:
+    if empty not in POLICIES:
+        raise UsageError(f"--empty {empty} is not one of {', '.join(POLICIES)}.", code="empty")
+    return empty
+
+
+def score(
+    pred: Any, gt: Any, *, metrics: str | Iterable[str] | None = "default", losses: str | Iterable[str] | None = (),
+    empty: str = "undefined", surface: str | None = None, background: bool = True, strict: bool = False,
+    on_start: Callable[[str], None] | None = None, sha256: bool = False, **reading: Any,
+) -> Any:  # fmt: skip
+    """Score a prediction against a ground truth; paths, arrays or masks.
+
+    `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
+    Every other keyword is an option of the command line: `labels`, `spacing` (mm, array axis order),
+    `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
+    `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
+    list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
+    `UsageError` for what cannot be asked.
+    """
+    how = reading_of(**reading)
+    chosen = measures_of("metric", metrics, surface=surface)
+    chosen_losses = measures_of("loss", losses)
+    check_policy(empty)
+    cases = []
+    for loaded in load(pred, gt, how, sha256=sha256, strict=strict):
+        if on_start is not None:
+            on_start(loaded.name)
+        cases.append(
+            score_loaded(
+                loaded, chosen, chosen_losses, empty=empty, background=background, labels_asked=how.labels is not None
+            )
+        )
+    return cases if how.stack else cases[0]

@@ -1,0 +1,9 @@
+"""Losses: each is a function of a `SoftPair`. Importing a family files its records, in this order."""
+
+# isort: off
+from segcli.losses import distribution
+from segcli.losses import region
+from segcli.losses import boundary
+from segcli.losses import compound
+
+__all__ = ["boundary", "compound", "distribution", "region"]

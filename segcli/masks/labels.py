@@ -1,0 +1,265 @@
+"""Labels and regions: what `--labels` says, read from the command line or from a file.
+
+`liver=1,tumour=2,whole=1+2+3,fg=any`, an nnU-Net or MSD `dataset.json`, an ITK-SNAP label file, TOML
+or CSV all become a list of `Label`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segcli.errors import InputError, UsageError
+from segcli.masks.mask import Note
+
+LabelsLike = str | Path | Mapping[str, object] | Sequence[object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name and the voxel values it stands for; `values` of `None` is everything that is not 0."""
+
+    name: str
+    values: tuple[int, ...] | None
+
+    @property
+    def is_region(self) -> bool:
+        """A union of labels: scored like a label, left out of the mean over labels."""
+        return self.values is not None and len(self.values) > 1
+
+    def spec(self) -> list[int] | str:
+        return "any" if self.values is None else list(self.values)
+
+
+def parse_labels(given: LabelsLike) -> list[Label] | None:
+    """Return the labels that `given` names, `None` for `None`: then they come out of the data.
+
+    Accepts the command line's text, a path, a mapping `{"liver": 1, "whole": [1, 2]}` or a sequence
+    of values. Raises `UsageError` for a text that cannot be read, `InputError` for a file.
+    """
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        labels = [_label(str(name), values) for name, values in given.items()]
+    elif isinstance(given, Path):
+        labels = _from_file(given)
+    elif isinstance(given, str):
+        looks_like_a_file = re.search(r"\.(json|toml|csv|txt|label|lut)$", given, re.IGNORECASE)
+        labels = _from_file(Path(given)) if looks_like_a_file else [_from_text(t) for t in given.split(",") if t.strip()]
+    else:
+        labels = [_label(str(v), v) for v in given]
+    if not labels:
+        raise UsageError("--labels names no label.", hint="for example --labels liver=1,tumour=2", code="labels.empty")
+    names = [label.name for label in labels]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--labels names {name!r} twice.", hint="give each label or region its own name", code="labels.twice")
+        if name in ("mean", "all"):
+            raise UsageError(f"--labels: {name!r} is the name of a row of the output.", hint="choose another name", code="labels.name")
+    return labels
+
+
+def _from_text(text: str) -> Label:
+    name, equals, values = (part.strip() for part in text.partition("="))
+    values = values if equals else name
+    if not name:
+        raise UsageError(f"--labels: {text!r} has no name before '='.", hint=_FORM, code="labels.syntax")
+    return _label(name, values)
+
+
+_FORM = "write value, name=value, name=1+2+3 for a region or name=any for everything that is not 0"
+
+
+def _label(name: str, values: object) -> Label:
+    if isinstance(values, str):
+        if values == "any":
+            return Label(name, None)
+        parts: Iterable[object] = values.split("+")
+    elif isinstance(values, (list, tuple)):
+        parts = values
+    else:
+        parts = [values]
+    found: list[int] = []
+    for part in parts:
+        try:
+            if isinstance(part, float) and not part.is_integer():
+                raise ValueError
+            found.append(int(part))  # type: ignore[call-overload]
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"--labels: {name}={values!s} is not a label: {part!s} is no integer.", hint=_FORM, code="labels.syntax"
+            ) from None
+    if not found:
+        raise UsageError(f"--labels: {name} stands for no value.", hint=_FORM, code="labels.syntax")
+    return Label(name, tuple(dict.fromkeys(found)))
+
+
+def _from_file(path: Path) -> list[Label]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as problem:
+        raise InputError(f"{path}: cannot read the label file ({problem.strerror}).", hint=_FORM, code="labels.file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: the label file is not text.", hint=_FORM, code="labels.file") from None
+    readers = {".json": _dataset_json, ".toml": _toml, ".csv": _csv}
+    reader = readers.get(path.suffix.lower(), _itk_snap)
+    try:
+        labels = reader(text)
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
+        raise InputError(f"{path}: not a label file: {problem}.", hint=_FILES, code="labels.file") from None
+    if not labels:
+        raise InputError(f"{path}: names no label.", hint=_FILES, code="labels.file")
+    return labels
+
+
+_FILES = "known: nnU-Net or MSD dataset.json, ITK-SNAP label descriptions, TOML (liver = 1), CSV (name,value)"
+
+
+def _dataset_json(text: str) -> list[Label]:
+    labels = json.loads(text)
+    labels = labels.get("labels", labels)
+    found = []
+    for key, value in labels.items():
+        # nnU-Net writes {"liver": 1, "whole": [1, 2]}; MSD and nnU-Net v1 write {"1": "liver"}.
+        name, values = (value, key) if isinstance(value, str) and re.fullmatch(r"-?\d+", key) else (key, value)
+        if name not in ("ignore", "background"):
+            found.append(_label(name, values))
+    return [label for label in found if label.values != (0,)]
+
+
+def _toml(text: str) -> list[Label]:
+    table = tomllib.loads(text)
+    return [_label(name, value) for name, value in table.get("labels", table).items()]
+
+
+def _csv(text: str) -> list[Label]:
+    rows = [row for row in csv.reader(text.splitlines()) if row and not row[0].startswith("#")]
+    header = [cell.strip().lower() for cell in rows[0]]
+    name, value = 0, 1
+    if not any(re.fullmatch(r"-?\d+", cell) for cell in header):
+        names = [i for i, cell in enumerate(header) if cell in ("name", "label_name", "structure", "class")]
+        values = [i for i, cell in enumerate(header) if cell in ("value", "id", "index", "label") and i not in names]
+        name, value = (names or [0])[0], (values or [1])[0]
+        rows = rows[1:]
+    elif re.fullmatch(r"-?\d+", header[0]):
+        name, value = 1, 0
+    return [_label(row[name].strip(), row[value].strip()) for row in rows if row[value].strip() != "0"]
+
+
+def _itk_snap(text: str) -> list[Label]:
+    found = []
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = re.fullmatch(r'\s*(\d+)\s+(?:[\d.]+\s+){6,7}"(.*)"\s*', line)
+        if match is None:
+            raise ValueError(f"{line.strip()[:40]!r} is no ITK-SNAP label line")
+        if match[1] != "0":
+            found.append(_label(match[2], match[1]))
+    return found
+
+
+# --- labels that come out of the data -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The labels of a pair and what has to be said about them; `binary` pairs have one, `foreground`."""
+
+    labels: list[Label]
+    binary: bool
+    notes: list[Note]
+
+
+def resolve(
+    asked: Sequence[Label] | None, pred: Sequence[int], gt: Sequence[int], *, channels: int = 0, one_channel: bool = False
+) -> Found:
+    """Return the labels of a pair from the values that occur in each map.
+
+    `channels` is the number of channels of the prediction, `one_channel` says that it is a single
+    probability map. Raises `InputError` for negative values that nobody named and for a single
+    probability map against several labels.
+    """
+    in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
+    _refuse_negative(asked, in_pred, in_gt)
+    if one_channel and len(in_gt if asked is None else asked) > 1:
+        what = f"labels {_some(in_gt)}" if asked is None else f"--labels names {len(asked)}"
+        raise InputError(
+            f"the prediction is one probability map, the ground truth has several labels ({what}).",
+            hint="--labels fg=any scores everything that is not 0; or give one channel per label",
+            code="kind.mixed",
+        )
+    if asked is not None:
+        return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel))
+    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2:
+        return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
+    values = sorted({*in_pred, *in_gt, *range(1, channels)})
+    notes = []
+    only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
+    if only_gt:
+        notes.append(Note(f"{_plural(only_gt)} only in the ground truth"))
+    if only_pred:
+        notes.append(Note(f"{_plural(only_pred)} only in the prediction"))
+    beyond = [v for v in in_gt if channels and v >= channels]
+    if beyond:
+        notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
+    return Found([Label(str(v), (v,)) for v in values], False, notes)
+
+
+def _refuse_negative(asked: Sequence[Label] | None, pred: Sequence[int], gt: Sequence[int]) -> None:
+    named = {v for label in asked or () for v in label.values or ()}
+    for side, values in (("the prediction", pred), ("the ground truth", gt)):
+        negative = [v for v in values if v < 0 and v not in named]
+        if negative:
+            raise InputError(
+                f"{side} has the negative label {negative[0]}.",
+                hint=f"--ignore-label {negative[0]} leaves those voxels out; --labels x={negative[0]} scores them",
+                code="labels.negative",
+            )
+
+
+def _absent(asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool) -> list[Note]:
+    notes = []
+    for label in asked:
+        wanted = label.values
+        in_pred = bool(pred) if wanted is None or one_channel else bool({*pred} & {*wanted})
+        in_gt = bool(gt) if wanted is None else bool({*gt} & {*wanted})
+        if wanted is not None and 0 in wanted:
+            continue
+        if not in_pred and not in_gt:
+            have = f"; the files hold {_some(sorted({*pred, *gt}))}" if pred or gt else ""
+            notes.append(Note(f"label {label.name} is in neither file{have}", "warning"))
+        elif not in_pred:
+            notes.append(Note(f"label {label.name} only in the ground truth"))
+        elif not in_gt:
+            notes.append(Note(f"label {label.name} only in the prediction"))
+    return notes
+
+
+def _differing(pred: Sequence[int], gt: Sequence[int], by_probability: bool) -> list[Note]:
+    if not pred or not gt or pred[0] == gt[0] or by_probability:
+        return []
+    full_scale = {1, 255, 65535}
+    level: Literal["note", "warning"] = "note" if {pred[0], gt[0]} <= full_scale else "warning"
+    return [
+        Note(
+            f"foreground is {pred[0]} in the prediction and {gt[0]} in the ground truth; both read as foreground"
+            + ("" if level == "note" else " (--labels makes values literal)"),
+            level,
+        )
+    ]
+
+
+def _plural(values: Sequence[int]) -> str:
+    return f"label{'s' if len(values) > 1 else ''} {_some(values)}"
+
+
+def _some(values: Sequence[int], most: int = 12) -> str:
+    text = ", ".join(str(v) for v in values[:most])
+    return text + (f" and {len(values) - most} more" if len(values) > most else "")

@@ -1,0 +1,1 @@
+"""Values to text: tables, JSON, CSV, Markdown. Nothing is computed here."""

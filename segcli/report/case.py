@@ -1,0 +1,169 @@
+"""A scored case as a table with its header and footnotes, and as tidy CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from segcli.evaluate import Mean, Scored, Value
+from segcli.gate import Verdict
+from segcli.measure import BoundMeasure
+from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text
+
+WHY = {"both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0"}
+SURFACES = {
+    "surfel": "area-weighted elements of the dual grid, as surface-distance",
+    "border": "voxels with a face neighbour outside, each counting 1, as MONAI and MedPy",
+}
+
+
+def heading(case: Scored) -> str:
+    """Return the line that says which files were compared on which grid."""
+    aligned = "geometry ok" if case.pred.affine is not None and case.gt.affine is not None else "geometry: shapes only"
+    grid = f"{shape_text(case.shape)} · {spacing_text(case.spacing, case.unit)} · {aligned}"
+    return f"{case.pred.name} vs {case.gt.name}   {grid}"
+
+
+def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Table:
+    """Return one row for each label (and case, when there are several) and a mean row."""
+    common = common_surface(measures)
+    several = len(cases) > 1
+    first = cases[0]
+    units = {(m.kind, m.measure): m.unit for m in first.means}
+    headers = ["case"] * several + ["label"]
+    headers += [_header(b, units.get((b.measure.kind, b.name), ""), common, measures) for b in measures]
+    table = Table([*headers, ""], left=frozenset({0, int(several), len(headers)}))
+    for case in cases:
+        for label in case.labels:
+            values = {(v.kind, v.measure): v for v in case.values if v.label == label.name}
+            cells = [number(values[b.measure.kind, b.name].value, b.measure) for b in measures]
+            table.rows.append([case.case] * several + [label.name, *cells, _remark(case, label.name)])
+        if sum(not label.is_region for label in case.labels) > 1:
+            _add_mean(table, case, measures, several=several)
+    if all(not row[-1] for row in table.rows):
+        table.headers.pop()
+        table.rows = [row[:-1] for row in table.rows]
+    return table
+
+
+def _header(bound: BoundMeasure, unit: str, common: str | None, measures: Sequence[BoundMeasure]) -> str:
+    name = bound.name.replace(f":surface={common}", "") if common else bound.name
+    if sum(b.name == bound.name for b in measures) > 1:  # dice is a metric and a loss
+        name = bound.id
+    return f"{name} {unit}".strip()
+
+
+def common_surface(measures: Sequence[BoundMeasure]) -> str | None:
+    """Return the surface that all measures with one share; `None` for none or several."""
+    surfaces = {b.params["surface"] for b in measures if "surface" in b.params}
+    return str(surfaces.pop()) if len(surfaces) == 1 else None
+
+
+def _remark(case: Scored, label: str) -> str:
+    counts = case.counts[label]
+    if counts.pred and counts.gt:
+        return ""
+    return WHY["both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"]
+
+
+def _add_mean(table: Table, case: Scored, measures: Sequence[BoundMeasure], *, several: bool) -> None:
+    means = {(m.kind, m.measure): m for m in case.means}
+    row, rests = [case.case] * several + ["mean"], [""] * (int(several) + 1)
+    for bound in measures:
+        mean = means[bound.measure.kind, bound.name]
+        counted = bound.measure.better == "none"
+        row.append("" if counted else number(mean.value, bound.measure))
+        rests.append("" if counted or mean.n == mean.of else f"({mean.n}/{mean.of})")
+    table.emphasis.add(len(table.rows))
+    table.rows.append([*row, ""])
+    if any(rests):
+        table.rows.append([*rests, ""])
+
+
+def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str) -> list[str]:
+    """Return what definition the numbers follow and why some are undefined."""
+    notes = []
+    surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
+    notes += [f"surface={name} ({SURFACES[name]})" for name in sorted(surfaces)]
+    if any(b.name.startswith("boundary_iou") for b in measures):
+        notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
+    if empty != "undefined":
+        notes.append(f"empty masks: policy {empty}")
+    for case in cases:
+        prefix = f"{case.case}, " if len(cases) > 1 else ""
+        for label in case.labels:
+            undefined = [v for v in case.values if v.label == label.name and v.status == "undefined"]
+            reasons = {v.why for v in undefined}
+            where = {
+                "pred_empty": "the prediction has no voxel of this label",
+                "gt_empty": "the ground truth has no voxel of this label",
+                "both_empty": "neither mask has a voxel of this label",
+            }
+            notes += [
+                f"{prefix}{label.name}: {text}; {_names(undefined, why)} undefined (segcli catalog {_first(undefined, why)})"
+                for why, text in where.items()
+                if why in reasons
+            ]
+            notes += [
+                f"{prefix}{label.name}: {_names(undefined, 'zero_denominator')} undefined, 0/0"
+            ] * ("zero_denominator" in reasons)  # fmt: skip
+    return notes
+
+
+def _names(values: Sequence[Value], why: str) -> str:
+    names = list(dict.fromkeys(v.measure.split(":")[0] for v in values if v.why == why))
+    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{listed} {'is' if len(names) == 1 else 'are'}"
+
+
+def _first(values: Sequence[Value], why: str) -> str:
+    return next(v.measure.split(":")[0] for v in values if v.why == why)
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return one line for each limit and label, failures first, and a count."""
+    lines = []
+    for v in sorted(verdicts, key=lambda v: v.passed):
+        sign = (">=" if v.passed else "<") if v.rule.startswith("--min") else ("<=" if v.passed else ">")
+        value = f"undefined ({WHY.get(v.why, v.why) or 'no value'})" if v.value is None else f"{v.value:.6g} {sign} {v.limit:g}"
+        lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.measure} {value}")
+    failed = sum(not v.passed for v in verdicts)
+    return [*lines, f"{failed} failed, {len(verdicts) - failed} passed"] if verdicts else []
+
+
+def score_text(
+    cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = (), *, color: bool = False
+) -> str:
+    table = score_table(cases, measures).text(color=color)
+    return "\n".join([heading(cases[0]), table, *footnotes(cases, measures, empty), *verdict_lines(verdicts)])
+
+
+def score_markdown(
+    cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = ()
+) -> str:
+    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty), *verdict_lines(verdicts)]]
+    return "\n\n".join([escape_markdown(heading(cases[0])), score_table(cases, measures).markdown(), "  \n".join(notes)])
+
+
+def score_csv(cases: Sequence[Scored]) -> str:
+    """Return one line for each value and mean, numbers at full precision."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", "label", "kind", "measure", "value", "status", "why"])
+    for case in cases:
+        for v in case.values:
+            writer.writerow([case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why])
+        if sum(not label.is_region for label in case.labels) > 1:
+            for m in case.means:
+                status = "undefined" if m.value is None else "ok"
+                writer.writerow([case.case, "mean", m.kind, m.measure, _exact(m), status, ""])
+    return stream.getvalue()
+
+
+def _exact(value: Value | Mean) -> str:
+    if value.value is None:
+        return ""
+    return str(int(value.value)) if float(value.value).is_integer() and abs(value.value) < 1e15 else repr(float(value.value))
+
+

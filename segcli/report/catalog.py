@@ -1,0 +1,103 @@
+"""The records of the measures as a list, as cards and as plain data. Needs no NumPy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from segcli.measure import BoundMeasure, EmptyValue, Measure, Param
+from segcli.report.table import Table
+
+ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best", "none": ""}
+
+
+def catalog_table(measures: Sequence[Measure]) -> Table:
+    table = Table(["kind", "family", "name", "what it is"], left=frozenset({0, 1, 2, 3}))
+    for m in measures:
+        table.rows.append([m.kind, m.family, default_name(m), m.summary.rstrip(".")])
+    return table
+
+
+def default_name(measure: Measure) -> str:
+    return BoundMeasure(measure, {k: p.default for k, p in measure.params.items()}).name
+
+
+def range_text(measure: Measure) -> str:
+    low, high = measure.range
+    left = "(-inf" if math.isinf(low) else f"[{low:.4g}"
+    right = "inf)" if math.isinf(high) else f"{high:.4g}]"
+    return f"{left}, {right}"
+
+
+def card(measure: Measure) -> str:
+    """Return everything that is known of one measure, a line for each fact."""
+    facts = [
+        ("formula", measure.formula),
+        ("range", f"{range_text(measure)} {measure.unit}".strip() + (f", {ARROWS[measure.better]}" if ARROWS[measure.better] else "")),
+        ("aliases", ", ".join(measure.aliases)),
+        ("family", measure.family),
+        ("reads", measure.reads),
+        ("symmetric", "yes: pred and gt may be swapped" if measure.symmetric else "no"),
+        ("reference", measure.reference),
+        ("caution", measure.caution),
+    ]
+    if measure.kind == "metric":
+        e = measure.when_empty
+        empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
+        facts.insert(2, ("empty masks", empties))
+    else:
+        optimum = "L(gt, gt), evaluated for each case" if measure.optimum is None else f"{measure.optimum:g}"
+        facts.insert(2, ("optimum", optimum))
+        gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
+        facts.insert(3, ("gradient", gradient))
+        facts.insert(4, ("attribution", measure.attribution or "none"))
+    lines = [f"{measure.id}   {default_name(measure)}", f"  {measure.summary}"]
+    lines += [f"  {line}" for line in measure.notes.splitlines()]
+    lines += [f"  {name:<12} {text}" for name, text in facts if text]
+    for param in measure.params.values():
+        lines.append(f"  {param.name + '=':<12} {param.help} ({param.allowed()}; default {_default(param)})")
+    return "\n".join(lines)
+
+
+def _empty(value: EmptyValue) -> str:
+    return "undefined" if value is None else value if isinstance(value, str) else f"{value:g}"
+
+
+def _default(param: Param) -> str:
+    return f"{param.default:g}" if isinstance(param.default, (int, float)) else str(param.default)
+
+
+def record(measure: Measure) -> dict[str, Any]:
+    """Return a measure as plain data; an unbounded end of a range is null."""
+    e = measure.when_empty
+    return {
+        "name": measure.name,
+        "kind": measure.kind,
+        "family": measure.family,
+        "id": measure.id,
+        "canonical": default_name(measure),
+        "aliases": list(measure.aliases),
+        "summary": measure.summary,
+        "notes": measure.notes,
+        "formula": measure.formula,
+        "reference": measure.reference,
+        "range": [None if math.isinf(end) else end for end in measure.range],
+        "better": measure.better,
+        "unit": measure.unit,
+        "reads": measure.reads,
+        "symmetric": measure.symmetric,
+        "when_empty": {"both": e.both, "gt": e.gt, "pred": e.pred} if measure.kind == "metric" else None,
+        "params": [_param(p) for p in measure.params.values()],
+        "optimum": measure.optimum if measure.kind == "loss" else None,
+        "gradient": measure.gradient is not None,
+        "attribution": measure.attribution or None,
+        "caution": measure.caution,
+    }
+
+
+def _param(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name, "help": param.help, "default": param.default, "type": param.type.__name__,
+        "ge": param.ge, "gt": param.gt, "le": param.le, "words": list(param.words), "shown": param.shown,
+    }  # fmt: skip

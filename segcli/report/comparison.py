@@ -1,0 +1,182 @@
+"""A comparison of losses as a table, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from segcli.comparison import Comparison, Norms, Row
+from segcli.evaluate import Loaded
+from segcli.measure import find
+from segcli.report.case import SURFACES
+from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
+from segcli.run import finite
+
+SCHEMA = "segcli.compare/1"
+
+
+def heading(comparison: Comparison) -> str:
+    first: Loaded = comparison.loaded[0]
+    preds = list(dict.fromkeys(r.pred for r in comparison.rows))
+    who = preds[0] if len(preds) == 1 else f"{len(preds)} predictions"
+    grid = f"{shape_text(first.case.shape)} · {spacing_text(first.case.spacing, first.case.unit)}"
+    return f"{who} vs {first.gt.name}   {grid}"
+
+
+def comparison_table(comparison: Comparison, kind: str) -> Table:
+    """Return one row for each prediction, label and measure of a kind; constant columns are left out."""
+    rows = [r for r in comparison.rows if r.kind == kind]
+    preds = len({r.pred for r in comparison.rows}) > 1
+    labels = len({r.label for r in rows}) > 1
+    lead = ["pred"] * preds + ["label"] * labels + [kind]
+    headers = [*lead, "value"]
+    if kind == "loss":
+        headers += ["optimum", "excess", "FP", "FN", "boundary", "|gradient|"]
+    table = Table([*headers, ""], left=frozenset({*range(len(lead)), len(headers)}))
+    order = list(dict.fromkeys((r.label, r.measure) for r in rows))
+    for row in sorted(rows, key=lambda r: order.index((r.label, r.measure))) if preds else rows:
+        if row.label.startswith("mean"):
+            table.emphasis.add(len(table.rows))
+        cells = [row.pred] * preds + [row.label] * labels + [f"{row.measure} {row.unit}".strip()]
+        table.rows.append([*cells, *_values(row, kind), "; ".join(row.notes)])
+    if all(not row[-1] for row in table.rows):
+        table.headers.pop()
+        table.rows = [row[:-1] for row in table.rows]
+    return table
+
+
+def _values(row: Row, kind: str) -> list[str]:
+    if kind == "metric":
+        return [number(row.value, find(row.measure.split(":")[0], "metric"))]
+    share = row.share
+    parts = [DASH] * 3 if share is None else [percent(share.fp), percent(share.fn), percent(share.boundary)]
+    return [number(row.value), number(row.optimum), number(row.excess), *parts, _norm(row.by_p)]
+
+
+def _norm(norms: Norms | None) -> str:
+    if norms is None:
+        return DASH
+    if norms.l1 is None:
+        return "inf"
+    return "0 saturated" if norms.l1 == 0 else significant(norms.l1)
+
+
+def ranking_table(comparison: Comparison) -> Table | None:
+    """Return the predictions from best to worst by each measure; `None` for one prediction."""
+    if not comparison.rankings:
+        return None
+    labels = len({r.label for r in comparison.rankings}) > 1
+    table = Table(["label"] * labels + ["measure", "best to worst"], left=frozenset({0, 1, 2}))
+    kinds = {r.kind for r in comparison.rankings}
+    for r in comparison.rankings:
+        name = f"{r.kind}.{r.measure}" if len(kinds) > 1 else r.measure
+        order = " > ".join(" = ".join(place) for place in r.order)
+        table.rows.append([r.label] * labels + [name, order])
+    return table
+
+
+def footnotes(comparison: Comparison) -> list[str]:
+    losses = [r for r in comparison.rows if r.kind == "loss"]
+    notes = []
+    if losses:
+        notes.append(
+            "excess = value - optimum; FP, FN, boundary: its shares outside and inside the gt, and within a voxel of its border;"
+            " |gradient|: L1 norm of dL/dp"
+        )
+    if any(r.label == "mean without background" for r in losses):
+        notes.append("mean: over all channels, the background included; --no-background leaves it out")
+    surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
+    notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
+    cautions = {r.measure: find(r.measure.split(":")[0], "loss").caution for r in losses}
+    return notes + [f"{name}: {caution}" for name, caution in cautions.items() if caution]
+
+
+def comparison_text(comparison: Comparison, *, color: bool = False) -> str:
+    kinds = [k for k in ("loss", "metric") if any(r.kind == k for r in comparison.rows)]
+    parts = [heading(comparison), *(comparison_table(comparison, k).text(color=color) for k in kinds)]
+    ranking = ranking_table(comparison)
+    if ranking is not None:
+        parts.append(ranking.text(color=color))
+    return "\n".join([*parts, *footnotes(comparison)])
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    kinds = [k for k in ("loss", "metric") if any(r.kind == k for r in comparison.rows)]
+    parts = [escape_markdown(heading(comparison)), *(comparison_table(comparison, k).markdown() for k in kinds)]
+    ranking = ranking_table(comparison)
+    if ranking is not None:
+        parts.append(ranking.markdown())
+    return "\n\n".join([*parts, "  \n".join(escape_markdown(n) for n in footnotes(comparison))])
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        ["pred", "label", "kind", "measure", "value", "optimum", "excess", "share_fp", "share_fn", "share_boundary", "grad_l1", "grad_l2"]
+    )
+    for r in comparison.rows:
+        share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
+        norms = (None, None) if r.by_p is None else (r.by_p.l1, r.by_p.l2)
+        numbers = [r.value, r.optimum, r.excess, *share, *norms]
+        writer.writerow([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(v) for v in numbers)])
+    return stream.getvalue()
+
+
+def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> dict[str, Any]:
+    """Return the comparison as plain data (`segcli.compare/1`)."""
+    first = comparison.loaded[0]
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "gt": {"path": first.gt.name},
+        "shape": list(first.case.shape),
+        "spacing": list(first.case.spacing),
+        "unit": first.case.unit,
+        "rows": [_record(row) for row in comparison.rows],
+        "notes": [{"level": n.level, "text": n.text} for n in comparison.notes],
+        "environment": environment,
+    }
+    if comparison.rankings:
+        document["rankings"] = [
+            {"label": r.label, "kind": r.kind, "measure": r.measure, "order": r.order} for r in comparison.rankings
+        ]
+    return document
+
+
+def _record(row: Row) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "pred": row.pred, "label": row.label, "kind": row.kind, "measure": row.measure,
+        "value": finite(row.value), "unit": row.unit, "notes": list(row.notes),
+    }  # fmt: skip
+    if row.kind == "loss":
+        share = row.share
+        record |= {
+            "optimum": finite(row.optimum),
+            "excess": finite(row.excess),
+            "share": None if share is None else {"fp": share.fp, "fn": share.fn, "boundary": share.boundary},
+            "gradient": _gradient(row),
+        }
+    return record
+
+
+def _gradient(row: Row) -> dict[str, Any] | None:
+    if row.by_p is None:
+        return None
+    record: dict[str, Any] = {"wrt": "p", "l1": row.by_p.l1, "l2": row.by_p.l2}
+    if row.by_z is not None:
+        record["z"] = {"l1": row.by_z.l1, "l2": row.by_z.l2}
+    return record
+
+
+def render(comparison: Comparison, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
+    from segcli.run import to_json
+
+    renderers: dict[str, Any] = {
+        "json": lambda: to_json(comparison_document(comparison, environment)),
+        "csv": lambda: comparison_csv(comparison),
+        "md": lambda: comparison_markdown(comparison),
+    }
+    return str(renderers[wanted]()) if wanted in renderers else comparison_text(comparison, color=color)
+
+

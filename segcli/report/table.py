@@ -1,0 +1,121 @@
+"""A table of texts, as a plain table, a terminal's or Markdown. Cells are literal, never markup."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from segcli.measure import Measure
+
+DASH = "–"
+
+
+@dataclass(slots=True)
+class Table:
+    """Rows of texts under headers. The columns in `left` are left-aligned; `emphasis` rows are bold."""
+
+    headers: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    left: frozenset[int] = frozenset({0})
+    emphasis: set[int] = field(default_factory=set)
+
+    def text(self, *, color: bool = False) -> str:
+        """Return the table at its natural width; nothing is wrapped or cut."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(box=None, pad_edge=True, padding=(0, 1), header_style="bold" if color else "")
+        for index, header in enumerate(self.headers):
+            side = "left" if index in self.left else "right"
+            table.add_column(Text(header, style="dim" if color else ""), justify=side, no_wrap=True)  # type: ignore[arg-type]
+        for number, row in enumerate(self.rows):
+            style = "bold" if color and number in self.emphasis else ""
+            cells = [Text(cell, style="dim" if color and cell == DASH else style) for cell in row]
+            table.add_row(*cells)
+        stream = io.StringIO()
+        # As wide as it takes: rich wraps and cuts at the width of the console.
+        width = sum(max(len(r[i]) for r in [self.headers, *self.rows]) * 2 + 4 for i in range(len(self.headers)))
+        console = Console(
+            file=stream, width=max(width, 20), force_terminal=color, no_color=not color,
+            color_system="standard" if color else None, highlight=False, emoji=False, markup=False, legacy_windows=False,
+        )  # fmt: skip
+        console.print(table, end="")
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+    def markdown(self) -> str:
+        """Return a GitHub table; pipes and markup in cells are escaped."""
+        marks = [":---" if i in self.left else "---:" for i in range(len(self.headers))]
+        lines = [self.headers, marks, *self.rows]
+        return "\n".join(
+            "| " + " | ".join(cell if n == 1 else escape_markdown(cell) for cell in row) + " |" for n, row in enumerate(lines)
+        )
+
+
+def escape_markdown(text: str) -> str:
+    """Return `text` so that Markdown shows it literally, on one line."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", flat)
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def number(value: float | None, measure: Measure | None = None) -> str:
+    """Return a value as tables show it: 3 or 4 significant digits, `–` where it is undefined."""
+    if value is None:
+        return DASH
+    if not math.isfinite(value):
+        return "inf" if value > 0 else "-inf"
+    if measure is not None and measure.kind == "metric":
+        if measure.better == "zero" and not measure.unit:
+            return f"{value:+.1%}" if abs(value) < 10 else f"{value:+.0%}"
+        if measure.better == "none" and not measure.unit:
+            return grouped(value)
+        if measure.range[0] >= -1 and measure.range[1] <= 1:
+            return share(value)
+    return significant(value)
+
+
+def share(value: float) -> str:
+    """Return a value of [-1, 1] with three decimals, and with more where three would make it look perfect."""
+    for decimals in (3, 4, 5, 6):
+        text = f"{value:.{decimals}f}"
+        if abs(float(text)) < 1 or abs(value) == 1:
+            break
+    return "0.000" if text == "-0.000" else text
+
+
+def significant(value: float) -> str:
+    size = abs(value)
+    if size >= 1000:
+        return grouped(value)
+    if size >= 100:
+        return f"{value:.1f}"
+    if size >= 1:
+        return f"{value:.3g}" if size < 10 and f"{value:.3g}".count(".") == 0 else f"{value:#.3g}".rstrip(".")
+    if size >= 0.01:
+        return f"{value:.4f}" if size < 0.1 else f"{value:.3f}"
+    return f"{value:.3g}"
+
+
+def grouped(value: float) -> str:
+    """Return a count with its thousands apart: 1 482 113."""
+    return f"{value:,.0f}".replace(",", " ")
+
+
+def percent(part: float | None) -> str:
+    return DASH if part is None else f"{part:.0%}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def spacing_text(spacing: Sequence[float], unit: str) -> str:
+    if unit == "voxel":
+        return "spacing unknown, distances in voxels"
+    return "x".join(f"{s:.3g}" if s < 0.01 else f"{s:.2f}" for s in spacing) + f" {unit}"

@@ -1,0 +1,130 @@
+"""The run document (`segcli.run/1`): what was asked, every value, and the environment, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from segcli.evaluate import Scored
+from segcli.measure import BoundMeasure
+
+if TYPE_CHECKING:
+    from segcli.gate import Verdict
+    from segcli.masks.mask import Mask
+    from segcli.masks.matching import Reading
+
+SCHEMA = "segcli.run/1"
+
+
+def document(
+    cases: Sequence[Scored], measures: Sequence[BoundMeasure], reading: Reading, *,
+    empty: str, background: bool, verdicts: Sequence[Verdict] = (), started: str, seconds: float, argv: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Return a run of the given cases. Everything volatile stands under `environment`."""
+    return {
+        "schema": SCHEMA,
+        "spec": spec_of(measures, reading, empty=empty, background=background),
+        "cases": [case_record(case) for case in cases],
+        "missing": [],
+        "errors": [],
+        "summary": [record for case in cases for record in summary_of(case, cases)],
+        "gates": [asdict(v) for v in verdicts],
+        "environment": environment(started=started, seconds=seconds, argv=argv),
+    }
+
+
+def spec_of(measures: Sequence[BoundMeasure], reading: Reading, *, empty: str, background: bool) -> dict[str, Any]:
+    """Return every option that can change a number, with a hash over them."""
+    spec: dict[str, Any] = {
+        "measures": [b.id for b in measures],
+        "labels": None if reading.labels is None else {x.name: x.spec() for x in reading.labels},
+        "ignore": reading.ignore_label,
+        "empty": empty,
+        "threshold": reading.threshold,
+        "geometry": reading.on_geometry,
+        "spacing": None if reading.spacing is None else list(reading.spacing),
+        "kind": reading.kind,
+        "prob_scale": reading.prob_scale,
+        "channel_axis": reading.channel_axis,
+        "normalize": reading.normalize,
+        "stack": reading.stack,
+        "squeeze": reading.squeeze,
+        "colors": reading.colors,
+        "soft_gt": reading.soft_gt,
+        "background": background,
+    }
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def case_record(case: Scored) -> dict[str, Any]:
+    return {
+        "case": case.case,
+        "group": {},
+        "pred": file_record(case.pred),
+        "gt": file_record(case.gt),
+        "shape": list(case.shape),
+        "spacing": list(case.spacing),
+        "unit": case.unit,
+        "status": "ok",
+        "notes": [{"level": n.level, "text": n.text} for n in case.notes],
+        "labels": {label.name: label.spec() for label in case.labels},
+        "counts": {name: c._asdict() for name, c in case.counts.items()},
+        "values": [
+            {"label": v.label, "kind": v.kind, "measure": v.measure, "value": finite(v.value), "unit": v.unit, "status": v.status}
+            | ({"why": v.why} if v.why else {})
+            for v in case.values
+        ],
+    }
+
+
+def file_record(mask: Mask) -> dict[str, Any]:
+    return {"path": mask.name.replace("\\", "/"), "sha256": mask.sha256 or None}
+
+
+def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Return the mean row of a case: macro means over its plain labels."""
+    return [
+        {"label": "mean", "kind": m.kind, "measure": m.measure, "unit": m.unit, "over": "labels",
+         "n": m.n, "undefined": m.of - m.n, "mean": finite(m.value)}
+        | ({"case": case.case} if len(cases) > 1 else {})
+        for m in case.means
+    ]  # fmt: skip
+
+
+def finite(value: float | None) -> float | int | None:
+    """Return a number that strict JSON can hold: whole counts as integers, nothing infinite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def environment(*, started: str, seconds: float, argv: Sequence[str]) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "unknown"
+
+    return {
+        "segcli": installed("segcli"),
+        "python": platform.python_version(),
+        **{name: installed(name) for name in ("numpy", "numba", "nibabel")},
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "argv": list(argv),
+        "started": started,
+        "seconds": round(seconds, 3),
+    }
+
+
+def to_json(data: dict[str, Any] | list[Any]) -> str:
+    """Return strict JSON: a NaN or an infinity is a bug and raises."""
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
