@@ -26,7 +26,7 @@ class Shares:
 def excess_map(bound: BoundMeasure, pair: SoftPair) -> Vector | None:
     """Return one number for each voxel; they add up to the excess. `None` where the loss has no map."""
     here = bound.voxel_map(pair)
-    return None if here is None else here - bound.voxel_map(pair.perfect())
+    return None if here is None else here - bound.voxel_map(bound.perfect(pair))
 
 
 def shares(bound: BoundMeasure, pair: SoftPair) -> Shares | None:

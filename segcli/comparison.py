@@ -123,9 +123,8 @@ def _rows(
     per_loss: dict[str, list[Row]] = {bound.name: [] for bound in losses}
     for label in [*averaged, *regions]:
         pair = loaded.soft(label)
-        perfect = pair.perfect()
         for bound in losses:
-            row = loss_row(name, label, bound, pair, perfect)
+            row = loss_row(name, label, bound, pair)
             per_loss[bound.name].append(row)
             rows.append(row)
     if len(averaged) > 1:
@@ -142,12 +141,12 @@ def _rows(
     return rows
 
 
-def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair, perfect: SoftPair) -> Row:
+def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Row:
     """Return a loss with its optimum, the shares of its excess and the norms of its gradient."""
     value = bound(pair)
     optimum = bound.measure.optimum
     if optimum is None:
-        optimum = bound(perfect)
+        optimum = bound(bound.perfect(pair))
     excess = None if value is None or optimum is None else value - optimum
     return Row(
         name, label.name, "loss", bound.name, value, "", optimum, excess,

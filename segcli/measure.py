@@ -113,6 +113,7 @@ class Measure:
     gradient: Callable[..., Any] | None = field(default=None, repr=False)
     voxel_map: Callable[..., Any] | None = field(default=None, repr=False)
     attribution: Literal["", "additive", "scaled"] = ""
+    ideal: Callable[..., Any] | None = field(default=None, repr=False)
     caution: str = ""
 
     @property
@@ -151,6 +152,11 @@ class BoundMeasure:
     def gradient(self, pair: Any, wrt: Literal["p", "z"]) -> Any:
         """Return dL/dp or dL/dz as a vector over the pair's voxels; `None` without a closed form."""
         return None if self.measure.gradient is None else self.measure.gradient(pair, pair.wrt(wrt), **self.params)
+
+    def perfect(self, pair: Any) -> Any:
+        """Return the pair with the prediction at which the loss is least: the gt, unless the loss files another."""
+        ideal = self.measure.ideal
+        return pair.perfect() if ideal is None else pair.perfect(ideal(pair, **self.params))
 
     def voxel_map(self, pair: Any) -> Any:
         """Return contributions of the pair's voxels that add up to the loss; `None` without a rule."""
@@ -245,6 +251,19 @@ def voxel_map_of(name: str, attribution: Literal["additive", "scaled"]) -> Calla
 
     def decorate(function: F) -> F:
         _amend(f"loss.{name}", voxel_map=function, attribution=attribution)
+        return function
+
+    return decorate
+
+
+def ideal_of(name: str) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters)` as the prediction at which the loss `name` is least.
+
+    Needed only where that is not the ground truth itself (label smoothing).
+    """
+
+    def decorate(function: F) -> F:
+        _amend(f"loss.{name}", ideal=function)
         return function
 
     return decorate

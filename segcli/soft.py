@@ -147,13 +147,22 @@ class SoftPair:
         """Return the derivatives with respect to the probability or the logit."""
         return Derivatives(self, wrt)
 
-    def perfect(self) -> SoftPair:
-        """Return the pair whose prediction is the ground truth: L of it is the optimum."""
+    def perfect(self, p: Vector | None = None) -> SoftPair:
+        """Return the pair whose prediction is the ground truth, or `p`: L of it is the optimum."""
+        if p is None:
+            return self._perfect
+        return self._with_prediction(p)
+
+    @cached_property
+    def _perfect(self) -> SoftPair:
+        return self._with_prediction(self.y)
+
+    def _with_prediction(self, p: Vector) -> SoftPair:
         twin = SoftPair.__new__(SoftPair)
         twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
-        twin.p = self.y
+        twin.p = p
         # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
-        twin.z = None if self.z is None else np.clip(_logit(self.y), -800.0, 800.0)
+        twin.z = None if self.z is None else np.clip(_logit(p), -800.0, 800.0)
         twin.hard = True
         twin._truth = self
         return twin

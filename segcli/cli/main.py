@@ -79,14 +79,14 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):  # a pipe in the C locale still gets its dash
             stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape")
     try:
-        code = app(_globals_first(arguments), standalone_mode=False, prog_name="segcli")
+        code = _invoke(_globals_first(arguments))
         sys.stdout.flush()
     except SegcliError as error:
         return _complain(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", "", ExitCode.INTERRUPTED)
+        return _complain("interrupted.", "", ExitCode.INTERRUPTED)
     except Terminated:
-        return _complain("terminated", "", ExitCode.TERMINATED)
+        return _complain("terminated.", "", ExitCode.TERMINATED)
     except BrokenPipeError:
         # The reader has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,7 +101,20 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and "pipe" not in str(error).lower() and error.filename:
             return _complain(f"{error.filename}: {error.strerror}.", "", ExitCode.INPUT)
         return _internal(error, verbose="-v" in arguments or "--verbose" in arguments)
-    return int(code or 0)
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the parser and the command; whatever they raise reaches the caller."""
+    if "_SEGCLI_COMPLETE" in os.environ:  # a shell asks for completions
+        app(prog_name="segcli")
+    command = typer.main.get_command(app)
+    # Not `app(...)`: it turns a closed pipe into exit 1, which here means a failed gate.
+    try:
+        with command.make_context("segcli", arguments) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _globals_first(arguments: Sequence[str]) -> list[str]:

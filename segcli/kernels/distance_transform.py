@@ -113,7 +113,8 @@ def _fill_row(row: Any, points: Any, first: int, last: int, start: int) -> None:
 @kernel()
 def _fill_box(points: Any, origin: Any, gaps: Any) -> None:
     depth, height, width = gaps.shape
-    nothing = gaps.dtype.type(-1)
+    narrow = gaps.dtype.type
+    nothing = narrow(~narrow(0))
     i = 0
     for z in range(depth):
         for y in range(height):
@@ -168,7 +169,8 @@ def _sweep_planes(
     columns: Any,
 ) -> None:
     height, width = plane.shape[1:]
-    nothing = plane.dtype.type(-1)
+    narrow = plane.dtype.type
+    nothing = narrow(~narrow(0))
     longest = max(height, columns.shape[1])
     heights = np.empty(height)
     inverse = np.empty(longest + 1)

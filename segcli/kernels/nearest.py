@@ -52,7 +52,9 @@ def nearest_distances(
 def warm() -> None:
     """Compile the kernels."""
     point = np.zeros((1, 3), dtype=np.int32)
-    nearest_distances(point, point, (1, 1, 1))
+    nearest_distances(point, point, (1, 1, 1))  # the row search
+    nearest_distances(point, point + np.int32(1), (1, 1, 1))
+    _compare_all(point, point, 1.0, 1.0, 1.0, np.empty(1))
 
 
 def _as_3d(points: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -173,7 +175,8 @@ def _search_rows(
     `budget` rows have been looked at.
     """
     depth, height, width = gaps.shape
-    nothing = gaps.dtype.type(-1)
+    narrow = gaps.dtype.type
+    nothing = narrow(~narrow(0))
     rows = offsets.shape[0]
     reach = offset_squares[rows]
     for i in range(queries.shape[0]):

@@ -170,15 +170,33 @@ def _collect_all(
     spare = _LABELS_PER_CELL * (width + 1)
     places = np.empty(_FIRST_CAPACITY + 2 * spare, dtype=np.int64)
     kinds = np.empty(places.size, dtype=np.uint32)
+    # With a margin, so that the rows outside are there too.
+    row_values = np.full((depth + 2, height + 2), blank, dtype=np.int32)
+    _summarise_rows(volume, row_values)
     row = found = 0
     while True:
         row, found = _collect(
-            volume, lut, outside, flat, border, row, last_row, flags, flags.view(np.uint64), places, kinds, found
+            volume, lut, outside, row_values, flat, border, row, last_row,
+            flags, flags.view(np.uint64), places, kinds, found,
         )
         if row == last_row:
             return places[:found], kinds[:found]
         places = np.concatenate((places[:found], np.empty(places.size, dtype=np.int64)))
         kinds = np.concatenate((kinds[:found], np.empty(places.size - found, dtype=np.uint32)))
+
+
+@kernel()
+def _summarise_rows(volume: Any, row_values: Any) -> None:
+    """Write the value of each row that has only one, -1 for the others; the margin of the table is kept."""
+    for z in range(volume.shape[0]):
+        for y in range(volume.shape[1]):
+            row = volume[z, y]
+            first = row[0]
+            narrow = row.dtype.type
+            differs = narrow(0)
+            for x in range(row.size):
+                differs = narrow(differs | (row[x] ^ first))
+            row_values[z + 1, y + 1] = np.int32(first) if differs == 0 else -1
 
 
 @kernel()
@@ -223,6 +241,7 @@ def _collect(
     volume: Any,
     lut: Any,
     outside: Any,
+    row_values: Any,
     flat: bool,
     border: bool,
     row: int,
@@ -241,9 +260,26 @@ def _collect(
     blank = outside[0]
     per_word = 8 // flags.itemsize
     near = np.zeros(8, dtype=np.int64)
-    while row < last_row and found <= room:
-        z = row // rows_per_plane
-        y = row - z * rows_per_plane
+    z = row // rows_per_plane
+    y = row - z * rows_per_plane - 1
+    row -= 1
+    while row + 1 < last_row and found <= room:
+        row += 1
+        y += 1
+        if y == rows_per_plane:
+            y = 0
+            z += 1
+        # Rows of nothing but background, the most frequent ones, are not looked at again.
+        if border:
+            if row_values[z + 1, y + 1] == blank:
+                continue
+        elif (
+            row_values[z, y] == blank
+            and row_values[z, y + 1] == blank
+            and row_values[z + 1, y] == blank
+            and row_values[z + 1, y + 1] == blank
+        ):
+            continue
         if border:
             # Above, below, before and behind the row of voxels; a plane has no neighbouring planes.
             center = volume[z, y]
@@ -371,8 +407,7 @@ def _collect(
                         kinds[found] = label << 16 | (code | unknown) << 8 | code
                         found += 1
                     label = below
-        row += 1
-    return row, found
+    return row + 1, found
 
 
 @kernel()

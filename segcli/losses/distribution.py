@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure import Param, gradient_of, loss, voxel_map_of
+from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
     from segcli.soft import Derivatives, Logs, SoftPair, Vector
@@ -68,6 +68,12 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
     pred = gt itself is then punished as overconfident.
     """
     return pair.mean(cross_entropy(_smoothed(pair.y, label_smoothing), pair.logs(clip)))
+
+
+@ideal_of("bce")
+def bce_ideal(pair: SoftPair, *, label_smoothing: float, clip: float) -> Vector:  # noqa: ARG001 (one signature for all)
+    """Return the prediction at which `bce` is least: the smoothed ground truth."""
+    return _smoothed(pair.y, label_smoothing)
 
 
 @gradient_of("bce")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6
 #: More distinct values than this in 8 bits look like a grey picture, not like labels.
 MOST_GREYS = 150
+_AGAIN = "save the array again with numpy.save"
 _HEADER_LIMIT = 10_000
 _CHUNK = 1 << 20
 _ZIP_ERRORS = (
@@ -61,7 +62,12 @@ def meaning(
         return array, kind, []
     if kind != "probability" and _whole(array):
         if low < -(2.0**63) or high >= 2.0**63:
-            refuse(name, f"whole values from {low:g} to {high:g} do not fit 64 bits", "", "kind.range")
+            refuse(
+                name,
+                f"whole values from {low:g} to {high:g} do not fit 64 bits",
+                "labels are small numbers: check what was saved",
+                "kind.range",
+            )
         return array.astype(smallest_integer(int(low), int(high))), "labels", []
     if kind == "labels":
         broken = np.rint(array) != array
@@ -136,7 +142,12 @@ def _finite_range(name: str, array: NDArray[Any]) -> tuple[float, float]:
         nan, bad = np.isnan(array), ~np.isfinite(array)
         counts = {"NaN": int(np.count_nonzero(nan)), "infinite": int(np.count_nonzero(bad & ~nan))}
         words = " and ".join(f"{count} {word}" for word, count in counts.items() if count)
-        refuse(name, f"{words} of {array.size} voxels{_at(bad)}", "find out where they come from; numpy.nan_to_num hides them", "kind.nan")
+        refuse(
+            name,
+            f"{words} of {array.size} voxels{_at(bad)}",
+            "find out where they come from; numpy.nan_to_num hides them",
+            "kind.nan",
+        )
     return low, high
 
 
@@ -196,7 +207,7 @@ def read_npz(source: Source, key: str | None, room: Room) -> Decoded:
                 _check_declared(name, shape, dtype, member.file_size - start)
                 if member.file_size > MOST_DEFLATE * (member.compress_size + 64):
                     text = f"claims {size_text(member.file_size)} from {size_text(member.compress_size)} compressed"
-                    refuse(name, f"{text}: more than deflate can hold", "", "read.size")
+                    refuse(name, f"{text}: more than deflate can hold", _AGAIN, "read.size")
                 data = np.empty(room.check(name, shape, dtype.itemsize), np.uint8)
                 view, done = data.data, 0
                 while done < data.size and (part := stream.read(min(_CHUNK, data.size - done))):
@@ -241,12 +252,12 @@ def _npy_header(name: str, read: Callable[[int], bytes]) -> tuple[np.dtype[Any],
     if lead[:6] != b"\x93NUMPY" or len(lead) < 8:
         refuse(name, f"not an NPY array: it begins with {glimpse(lead)}", "numpy.save writes one", "read.magic")
     if lead[6] not in (1, 2, 3):
-        refuse(name, f"NPY version {lead[6]}.{lead[7]} is unknown; read are 1.0, 2.0 and 3.0", "", "read.header")
+        refuse(name, f"NPY version {lead[6]}.{lead[7]} is unknown; read are 1, 2 and 3", _AGAIN, "read.header")
     width = 2 if lead[6] == 1 else 4
     length = int.from_bytes(read(width), "little")
     if length > _HEADER_LIMIT:
         text = f"an NPY header of {length} bytes (allowed: {_HEADER_LIMIT})"
-        refuse(name, text, "save the array again with numpy.save", "read.header")
+        refuse(name, text, _AGAIN, "read.header")
     raw = read(length)
     if len(raw) < length:
         refuse(name, "ends inside its NPY header", "write or copy it again", "read.truncated")
@@ -259,12 +270,14 @@ def _npy_header(name: str, read: Callable[[int], bytes]) -> tuple[np.dtype[Any],
             dtype = np.dtype(descr) if isinstance(descr, str) else np.dtype("V1")
             fits = len(fields) == 3 and isinstance(fortran, bool) and isinstance(shape, tuple)
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError, OverflowError):
-        refuse(name, "its NPY header cannot be read", "save the array again with numpy.save", "read.header")
+        refuse(name, "its NPY header cannot be read", _AGAIN, "read.header")
     if not fits:
-        refuse(name, "its NPY header has the wrong fields", "save the array again with numpy.save", "read.header")
+        refuse(name, "its NPY header has the wrong fields", _AGAIN, "read.header")
     usable(name, dtype)
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-        refuse(name, f"shape {shown(str(shape))[:80]} cannot be; lengths are whole and at least 1", "", "read.shape")
+        refuse(
+            name, f"shape {shown(str(shape))[:80]} cannot be; lengths are whole and at least 1", _AGAIN, "read.shape"
+        )
     if 0 in shape:
         refuse(name, f"shape {shape_text(shape)} has no voxels", "check how it was written", "read.shape")
     return dtype, fortran, shape, 8 + width + length

@@ -37,6 +37,8 @@ class Head(NamedTuple):
 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Adam7: first column and row of each pass, and the steps to the next.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _COLOURS_HINT = "--colors FILE.csv (label,r,g,b), voc or packed (R + 256 G + 65536 B)"
@@ -47,12 +49,13 @@ _MOST_CSV = 1 << 20
 def read(source: Source, room: Room, colors: str | None) -> Decoded:
     """Read a PNG image as an array of rows and columns."""
     name = source.name
-    head, pixels, notes = _take_apart(source)
+    head, packed, notes = _take_apart(source)
     depth, colour = head.depth, head.colour
     room.check(name, (head.height, head.width), (8 if colors else 1) * _CHANNELS[colour] * (2 if depth == 16 else 1))
     if depth == 16 and colour in (2, 6):
         text = "16-bit colour is not read"
         refuse(name, text, "save labels as 16-bit grey or 8-bit palette", "read.color")
+    pixels = _inflate(name, head, packed)
     if depth == 16 and colour == 4:  # filters see bytes, so 8-bit RGBA is the same file; Pillow would drop the low byte
         raw = _pixels(name, head._replace(depth=8, colour=6), pixels).view(">u2").astype(np.uint16)
         array, alpha = raw[..., 0], raw[..., 1]
@@ -102,7 +105,7 @@ def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
         if word == b"IDAT":
             packed += length
             if head is not None and packed > 2 * _raw_size(head) + (1 << 20):
-                text = f"corrupt: more data than {head.width}x{head.height} pixels can need"
+                text = f"corrupt: more data than {head.width}x{head.height} pixels need"
                 refuse(name, text, _AGAIN, "read.corrupt")
         data = source.read(length)
         if source.read(4) != zlib.crc32(word + data).to_bytes(4, "big"):
@@ -141,7 +144,34 @@ def _check_head(name: str, data: bytes) -> Head:
 
 
 def _raw_size(head: Head) -> int:
-    return (1 + (head.width * head.depth * _CHANNELS[head.colour] + 7) // 8) * head.height
+    """Return the exact size of the filtered rows, unpacked."""
+    bits = head.depth * _CHANNELS[head.colour]
+    total = 0
+    for left, top, right, down in _PASSES if head.interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(head.width - left) // right), -(-(head.height - top) // down)
+        total += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    return total
+
+
+def _inflate(name: str, head: Head, packed: bytes) -> bytes:
+    """Unpack the filtered rows and check that they are all there: Pillow makes missing ones black in silence."""
+    need = _raw_size(head)
+    stream = zlib.decompressobj()
+    try:
+        rows = stream.decompress(packed, need)
+        while not stream.eof and (stream.unconsumed_tail or len(rows) < need):
+            more = stream.decompress(stream.unconsumed_tail, max(need - len(rows), 1))
+            if len(rows) == need and more:
+                refuse(name, f"corrupt: more data than {head.width}x{head.height} pixels need", _AGAIN, "read.corrupt")
+            if not more and not stream.unconsumed_tail:
+                break
+            rows += more
+    except zlib.error as error:
+        refuse(name, f"corrupt image data ({error})", _AGAIN, "read.corrupt")
+    if len(rows) < need or not stream.eof:
+        text = f"truncated: {len(rows)} of {need} bytes of image data" if len(rows) < need else "truncated image data"
+        refuse(name, text, _AGAIN, "read.truncated")
+    return rows
 
 
 def _orientation(data: bytes) -> int:
@@ -162,7 +192,7 @@ def _orientation(data: bytes) -> int:
     return 1
 
 
-def _pixels(name: str, head: Head, packed: bytes) -> NDArray[Any]:
+def _pixels(name: str, head: Head, rows: bytes) -> NDArray[Any]:
     """Let Pillow undo filters and interlacing of a file that holds nothing but head and pixels."""
     from PIL.PngImagePlugin import PngImageFile
 
@@ -170,7 +200,7 @@ def _pixels(name: str, head: Head, packed: bytes) -> NDArray[Any]:
         return len(data).to_bytes(4, "big") + word + data + zlib.crc32(word + data).to_bytes(4, "big")
 
     ihdr = struct.pack(">IIBBBBB", head.width, head.height, head.depth, head.colour, 0, 0, head.interlaced)
-    file = io.BytesIO(_SIGNATURE + chunk(b"IHDR", ihdr) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+    file = io.BytesIO(_SIGNATURE + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b""))
     try:
         # not Image.open: the limits it sets on pixels are global, and the size has been checked
         with warnings.catch_warnings(), PngImageFile(file) as image:

@@ -47,6 +47,7 @@ _AFTER = 4 << 20
 _FARTHEST = 256 << 20
 #: qform and sform may differ by this part of a voxel: quaternions are stored in float32.
 _FORMS_AGREE = 1e-2
+_LARGEST = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _nifti(name: str, block: bytes, order: str, size: int, *, alone: bool) -> He
     start = float(raw["vox_offset"])
     least = size if alone else 0
     if not math.isfinite(start) or start != int(start) or (start != 0 and start < least):
-        refuse(name, f"vox_offset {start:g} cannot be; voxels start at byte {least} or later", "", "read.header")
+        refuse(name, f"vox_offset {start:g} cannot be; voxels start at byte {least} or later", _AGAIN, "read.header")
     if start == 0 and alone:
         start = size + 4.0  # some writers leave it out: behind the header and the four bytes that announce extensions
     return Header(
@@ -227,7 +228,7 @@ def _analyze(name: str, block: bytes, order: str) -> Header:
     raw: Any = maker(block, endianness=order, check=False)
     start = abs(float(raw["vox_offset"]))  # negative: SPM's "for every volume"
     if not math.isfinite(start):
-        refuse(name, f"vox_offset {start:g} cannot be", "", "read.header")
+        refuse(name, f"vox_offset {start:g} cannot be", _AGAIN, "read.header")
     return Header(
         "Analyze 7.5", False, _shape(name, raw["dim"]), _dtype(name, int(raw["datatype"]), order), int(start),
         float(raw["scl_slope"]), 0.0, tuple(float(p) for p in raw["pixdim"]), 0, None, None, 0, 0,
@@ -264,7 +265,8 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
                _AGAIN, "read.truncated")  # fmt: skip
     gap = header.start - stream.position
     if gap > _FARTHEST:
-        refuse(name, f"its voxels start at byte {header.start}; up to {_FARTHEST} are read over", "", "read.header")
+        text = f"its voxels start at byte {header.start}; a header and its extensions may take {_FARTHEST}"
+        refuse(name, text, _AGAIN, "read.header")
     scaled = _scales(name, header)
     room.check(name, shape, max(8, dtype.itemsize) if scaled else dtype.itemsize)
     data = np.empty(need, np.uint8)
@@ -343,8 +345,13 @@ def _grid(
     chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
     if chosen is None:
         lengths = header.pixdim[1 : axes + 1]
-        if not all(math.isfinite(x) for x in lengths):
-            refuse(name, f"pixdim {lengths} is not finite", "correct the header", "read.affine")
+        if not all(abs(x) <= _LARGEST for x in lengths):
+            refuse(
+                name,
+                f"pixdim {lengths} holds NaN, infinity or a number above {_LARGEST:g}",
+                "correct the header",
+                "read.affine",
+            )
         if 0.0 in lengths:
             notes.append(Note(f"{said}: pixdim holds 0, so the spacing is unknown; give --spacing", "warning"))
             return None, None
@@ -355,8 +362,9 @@ def _grid(
         return tuple(abs(x) * factor for x in lengths), None
     affine = chosen.copy()
     affine[:3] *= factor
-    if not np.isfinite(affine).all():
-        refuse(name, f"its {source} affine holds NaN or infinity", "correct the header", "read.affine")
+    if not (np.abs(affine) <= _LARGEST).all():
+        text = f"its {source} affine holds NaN, infinity or a number above {_LARGEST:g} mm"
+        refuse(name, text, "correct the header", "read.affine")
     spacing = spacing_of(affine, axes)
     with np.errstate(all="ignore"):
         volume = np.linalg.matrix_rank(affine[:3, :axes] / np.asarray(spacing)) if min(spacing) > 0 else 0
@@ -366,7 +374,9 @@ def _grid(
     if header.sform is not None and header.qform is not None:
         other = header.qform.copy()
         other[:3] *= factor
-        if not offset(other, affine, header.shape) <= _FORMS_AGREE:
+        with np.errstate(all="ignore"):
+            apart = offset(other, affine, header.shape)
+        if not apart <= _FORMS_AGREE:  # also when it is NaN
             notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning"))
     if is_sheared(affine, axes):
         notes.append(Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning"))

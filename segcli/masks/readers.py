@@ -100,7 +100,9 @@ def read(
     except MemoryError:
         refuse(name, "not enough memory to read it", "close other programs or use a machine with more", "read.size")
     except OSError as error:
-        refuse(name, f"cannot be read: {error.strerror or error}", "", "read.io")
+        refuse(
+            name, f"cannot be read: {error.strerror or error}", "check the name, the disk and the connection", "read.io"
+        )
 
 
 def from_array(
@@ -197,14 +199,14 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room) -> 
 
         decoded = arrays.read_npy(source, room) if found == "NPY" else arrays.read_npz(source, key, room)
     elif found:
-        refuse(name, f"holds {found} data, which is not read; known: NIfTI, PNG, NPY, NPZ", "", "read.magic")
+        refuse(name, f"holds {found} data, which is not read", "convert it to NIfTI, PNG, NPY or NPZ", "read.magic")
     elif suffix in SUFFIXES:
         text = f"not a {SUFFIXES[suffix]} file: it begins with {glimpse(source.head)}"
         refuse(name, text, "check how it was written or downloaded", "read.magic")
     else:
         text = f"suffix {suffix!r} is unknown" if suffix else "no known suffix"
         text += f" and the first bytes ({glimpse(source.head)}) are of no known format; known: {', '.join(SUFFIXES)}"
-        refuse(name, text, "", "read.suffix")
+        refuse(name, text, "convert it to NIfTI, PNG, NPY or NPZ", "read.suffix")
     if key is not None and decoded.format != "NPZ":
         refuse(name, f"only NPZ files have keys; this is {decoded.format}", "leave out the part after ':'", "read.npz")
     if colors is not None and decoded.format != "PNG":
@@ -333,7 +335,7 @@ class Source:
         except PermissionError:
             refuse(name, "permission denied", "ask for read access to it", "read.permission")
         except ValueError:
-            refuse(name, "the name contains a NUL character", "", "read.missing")
+            refuse(name, "not a possible file name", "check the spelling", "read.missing")
         self.size = status.st_size
         try:
             self.head = self._file.peek(560)[:560]

@@ -47,7 +47,7 @@ def card(measure: Measure) -> str:
         empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
         facts.insert(2, ("empty masks", empties))
     else:
-        optimum = "L(gt, gt), evaluated for each case" if measure.optimum is None else f"{measure.optimum:g}"
+        optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
         facts.insert(2, ("optimum", optimum))
         gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
         facts.insert(3, ("gradient", gradient))

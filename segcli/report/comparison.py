@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from segcli.comparison import Comparison, Norms, Row
@@ -88,8 +89,23 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append("mean: over all channels, the background included; --no-background leaves it out")
     surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
     notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
-    cautions = {r.measure: find(r.measure.split(":")[0], "loss").caution for r in losses}
-    return notes + [f"{name}: {caution}" for name, caution in cautions.items() if caution]
+    return notes + _cautions(comparison)
+
+
+#: Sentences of a record's caution that begin so concern such a row only.
+CONDITIONS = {"With an empty gt": "gt empty", "On a hard mask": "a hard mask"}
+
+
+def _cautions(comparison: Comparison) -> list[str]:
+    """Return what has to be known of the losses at hand; losses with the same caution share a line."""
+    said: dict[str, list[str]] = {}
+    remarks = " ".join(note for r in comparison.rows for note in r.notes)
+    for name in dict.fromkeys(r.measure.split(":")[0] for r in comparison.rows if r.kind == "loss"):
+        for sentence in re.split(r"(?<=\.)\s+", find(name, "loss").caution):
+            condition = next((c for start, c in CONDITIONS.items() if sentence.startswith(start)), "")
+            if sentence and condition in remarks:
+                said.setdefault(sentence, []).append(name)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
 
 
 def comparison_text(comparison: Comparison, *, color: bool = False) -> str:

@@ -1,0 +1,65 @@
+"""Slow twins of the kernels, a few obvious lines each: what the kernels must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def contingency(pred, gt, n_pred, n_gt):
+    """Count pairs of labels voxel by voxel, and box each label from its coordinates."""
+    matrix = np.zeros((n_pred, n_gt), dtype=np.int64)
+    for p, g in zip(pred.ravel(), gt.ravel(), strict=True):
+        matrix[p, g] += 1
+    return matrix, _boxes(pred, n_pred), _boxes(gt, n_gt)
+
+
+def _boxes(labels, n):
+    boxes = np.zeros((n, labels.ndim, 2), dtype=np.int64)
+    for label in range(n):
+        where = np.argwhere(labels == label)
+        boxes[label, :, 0] = where.min(axis=0) if len(where) else labels.shape
+        boxes[label, :, 1] = where.max(axis=0) + 1 if len(where) else 0
+    return boxes
+
+
+def surfel_codes(inside: NDArray[np.bool_]) -> dict[tuple[int, ...], int]:
+    """Return the neighbour code of every cell of the dual grid, the first corner in the highest bit."""
+    padded = np.pad(inside, 1)
+    corners = list(product((0, 1), repeat=inside.ndim))
+    codes = {}
+    for cell in np.ndindex(*(size + 1 for size in inside.shape)):
+        bits = [padded[tuple(np.add(cell, corner))] for corner in corners]
+        codes[cell] = int("".join("01"[int(bit)] for bit in bits), 2)
+    return codes
+
+
+def surfels(inside: NDArray[np.bool_], ignored: NDArray[np.bool_], areas: Sequence[float]):
+    """Return the points and weights of the surface elements of one label; `areas` is indexed by code."""
+    full = 2 ** 2**inside.ndim - 1
+    low, high = surfel_codes(inside), surfel_codes(inside | ignored)
+    cells = [cell for cell in low if low[cell] != 0 and high[cell] != full]
+    return cells, [(areas[low[cell]] + areas[high[cell]]) / 2 for cell in cells]
+
+
+def border(inside: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """Return the voxels of a label with a face neighbour that is neither of the label nor ignored."""
+    solid = np.pad(inside | ignored, 1)
+    found = []
+    for voxel in np.argwhere(inside):
+        for axis, step in product(range(inside.ndim), (-1, 1)):
+            neighbour = voxel + 1
+            neighbour[axis] += step
+            if not solid[tuple(neighbour)]:
+                found.append(tuple(voxel.tolist()))
+                break
+    return found
+
+
+def nearest(a, b, spacing):
+    """Return the distance from each point of `a` to the nearest of `b`, by trying all."""
+    differences = (a[:, None, :].astype(float) - b[None, :, :]) * np.asarray(spacing)
+    return np.sqrt((differences**2).sum(axis=2)).min(axis=1)
