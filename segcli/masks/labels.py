@@ -206,6 +206,8 @@ def resolve(
         notes.append(Note(f"{_plural(only_gt)} only in the ground truth"))
     if only_pred:
         notes.append(Note(f"{_plural(only_pred)} only in the prediction"))
+    if 255 in {*only_gt, *only_pred} and len(values) > 1:
+        notes.append(Note("255 often marks voxels that do not count: --ignore-label 255 leaves them out"))
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
         notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))

@@ -1,0 +1,107 @@
+"""Hostile and odd inputs through the command line: each behaves as its written rule says."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("SEGCLI_SHARED", Path(__file__).parent.parent.parent / "shared"))
+NASTY = SHARED / "nasty"
+CASES = json.loads((NASTY / "index.json").read_text())["cases"] if (NASTY / "index.json").exists() else []
+
+#: What an option makes of a case that needs one (rule "option"), with the Dice it then has.
+OPTIONS = {
+    "logits.npy": (["--from-logits"], 0.751916),
+    "prob_0_255_uint8.npy": (["--prob-scale", "255"], None),
+    "ignore_minus1.npy": (["--ignore-label", "255"], None),
+    "channels4d.nii.gz": (["--normalize"], None),
+    "onehot_hwc.npy": (["--channel-axis", "-1"], 0.834483),
+    "pred_1hw.npy": (["--squeeze"], 0.834483),
+    "affine_flipped.nii.gz": (["--on-geometry", "reorient"], 0.907426),
+    "same_grid_stored_PIL.nii.gz": (["--on-geometry", "reorient"], 0.818922),
+}
+#: Address space of a call, in bytes: numba and numpy map some 3 GB; a header that claims 50 GB does not fit.
+LIMIT = 12 << 30
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run segcli within bounded time and memory."""
+    return subprocess.run(
+        [sys.executable, "-m", "segcli", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)),
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['pred']}-{c['gt']}")
+def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> None:
+    """An unusable file is one error line and exit 3; a usable one has its Dice, with a warning where one is due."""
+    expect = str(case["expect"]).split("-or-") if case["expect"] != "ok-policy" else ["ok"]
+    done = call("score", NASTY / str(case["pred"]), NASTY / str(case["gt"]), "-f", "json", "--no-progress")
+    assert "Traceback" not in done.stderr
+    outcomes = {word for e in expect for word in ([e] if e in ("reorient", "option") else e.replace("ok-with-", "").split("-"))}
+    if done.returncode:
+        assert outcomes & {"error", "option", "reorient"}, done.stderr
+        assert done.returncode == 3
+        assert done.stdout == ""
+        assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
+    else:
+        # Where an option is due, scoring is right only with the assumption stated.
+        stated = "option" in outcomes and "note: label" in done.stderr
+        assert stated or outcomes & {"ok", "warn", "note", "threshold"}, f"scored, though the rule is {case['expect']}"
+        document = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
+        dice = document["cases"][0]["values"][1]["value"]
+        if case["dice"] is not None:
+            assert dice == pytest.approx(case["dice"], abs=1e-6)
+        if "ok" not in outcomes and outcomes & {"warn", "note"}:
+            assert "warning: " in done.stderr or "note: " in done.stderr
+        if case["expect"] in ("warn", "ok-with-warn", "warn-or-error"):
+            assert "warning: " in done.stderr
+            strict = call("score", NASTY / str(case["pred"]), NASTY / str(case["gt"]), "--strict")
+            assert strict.returncode == 3
+
+
+@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_option_that_an_input_needs_makes_it_usable(name: str) -> None:
+    """What is refused as it lies is scored once the caller says what it is."""
+    options, dice = OPTIONS[name]
+    gt = next(str(c["gt"]) for c in CASES if c["pred"] == name)
+    done = call("score", NASTY / name, NASTY / gt, "-m", "dice", "-f", "json", *options)
+    assert done.returncode == 0, done.stderr
+    if dice is not None:
+        assert json.loads(done.stdout)["cases"][0]["values"][0]["value"] == pytest.approx(dice, abs=1e-6)
+
+
+@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+def test_the_same_grid_in_another_orientation_scores_the_same() -> None:
+    """After reorienting, every metric equals that of the file stored the usual way, spacing included."""
+    values = []
+    for name in ("pred.nii.gz", "same_grid_stored_PIL.nii.gz"):
+        done = call("score", NASTY / name, NASTY / "gt.nii.gz", "-m", "all", "-f", "csv", "--on-geometry", "reorient")
+        values.append([line.split(",", 1)[1] for line in done.stdout.splitlines()[1:]])
+    assert values[0] == values[1]
+
+
+@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@pytest.mark.parametrize("name", ["dims_27TB.nii.gz", "hugeshape_50GB.npy", "trailing_1GB.nii.gz", "text_bomb.png", "overflowshape.npy"])
+def test_a_bomb_costs_little(name: str) -> None:
+    """A header that claims more than there is, or a stream that swells, is told in seconds and in 300 MB."""
+    gt = next(str(c["gt"]) for c in CASES if c["pred"] == name)
+    code = (
+        "import resource, sys; from segcli.cli.main import run; code = run(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "score", NASTY / name, NASTY / gt, "-m", "dice"],
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 3)
+    kilobytes = int(done.stderr.splitlines()[-1])
+    assert kilobytes < 300 * 1024 * (1 if sys.platform != "darwin" else 1024)
