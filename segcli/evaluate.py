@@ -63,6 +63,7 @@ class Scored:
     values: list[Value]
     means: list[Mean]
     notes: list[Note] = field(default_factory=list)
+    loss_channels: int = 0
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -299,7 +300,7 @@ def score_loaded(
     return Scored(
         case=loaded.name, pred=loaded.pred, gt=loaded.gt, shape=case.shape, spacing=case.spacing, unit=case.unit,
         labels=case.labels, counts={p.label.name: p.counts for p in pairs}, values=values, means=means,
-        notes=loaded.notes,
+        notes=loaded.notes, loss_channels=len(over),
     )  # fmt: skip
 
 

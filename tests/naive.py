@@ -39,7 +39,7 @@ def surfel_codes(inside: NDArray[np.bool_]) -> dict[tuple[int, ...], int]:
 
 def surfels(inside: NDArray[np.bool_], ignored: NDArray[np.bool_], areas: Sequence[float]):
     """Return the points and weights of the surface elements of one label; `areas` is indexed by code."""
-    full = 2 ** 2**inside.ndim - 1
+    full = 2**2**inside.ndim - 1
     low, high = surfel_codes(inside), surfel_codes(inside | ignored)
     cells = [cell for cell in low if low[cell] != 0 and high[cell] != full]
     return cells, [(areas[low[cell]] + areas[high[cell]]) / 2 for cell in cells]

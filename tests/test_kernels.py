@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import naive
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -21,14 +18,11 @@ from segcli.kernels import _jit, nearest
 from segcli.kernels.contingency import contingency
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
-from segcli.kernels.surface import _areas, surface_elements
+from segcli.kernels.surface import surface_elements
+from segcli.kernels.surfel_areas import surfel_areas
 
 KERNELS = Path(_jit.__file__).parent
 DTYPES = (np.uint8, np.uint16)
-
-# A deadline would time the compilation; a fixed seed keeps a red build reproducible.
-settings.register_profile("kernels", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("kernels")
 
 spacings = st.floats(0.3, 5.0)
 
@@ -114,7 +108,7 @@ def test_read_only_and_empty_maps():
 
 def check_elements(labels, lut, n, spacing):
     """Compare both surfaces of all labels with the twins."""
-    areas = _areas(tuple(spacing))
+    areas = surfel_areas(tuple(spacing))
     if labels.ndim == 2:
         areas = [areas[code << 4 | code] for code in range(16)]
     ignored = lut[labels] == -1
@@ -146,7 +140,9 @@ def test_surface_elements_equal_their_twins(labels, lut, spacing):
 def test_surface_elements_of_odd_shapes(dtype, shape):
     """Single voxels, lines, and rows around the length of a machine word."""
     rng = np.random.default_rng(1)
-    check_elements(rng.integers(0, 4, shape).astype(dtype), np.array([0, 1, 2, -1], np.int32), 2, (1.5, 0.7, 1)[: len(shape)])
+    check_elements(
+        rng.integers(0, 4, shape).astype(dtype), np.array([0, 1, 2, -1], np.int32), 2, (1.5, 0.7, 1)[: len(shape)]
+    )
     check_elements(np.ones(shape, dtype), np.array([0, 1], np.int32), 1, (1.5, 0.7, 1)[: len(shape)])
     check_elements(np.zeros(shape, dtype), np.array([0, 1], np.int32), 1, (1.5, 0.7, 1)[: len(shape)])
 
@@ -199,9 +195,9 @@ def test_areas_are_those_of_surface_distance(spacing):
     """All 256 areas and all 16 lengths equal the tool's at any spacing."""
     tables = pytest.importorskip("surface_distance.lookup_tables")
     theirs = tables.create_table_neighbour_code_to_surface_area(spacing)
-    np.testing.assert_allclose(_areas(spacing), theirs, rtol=1e-12)
+    np.testing.assert_allclose(surfel_areas(spacing), theirs, rtol=1e-12)
     lengths = tables.create_table_neighbour_code_to_contour_length(spacing[:2])
-    np.testing.assert_allclose([_areas(spacing[:2])[code * 17] for code in range(16)], lengths, rtol=1e-12)
+    np.testing.assert_allclose([surfel_areas(spacing[:2])[code * 17] for code in range(16)], lengths, rtol=1e-12)
 
 
 # The tool calls names that SciPy and NumPy have dropped or deprecated.
@@ -308,7 +304,12 @@ def test_nearest_of_single_and_sparse_points():
 def test_nearest_refuses_empty_and_odd_sets():
     """No points, or columns that do not fit the spacing, are errors."""
     some = np.zeros((2, 3), np.int32)
-    for a, b, spacing in [(some[:0], some, (1, 1, 1)), (some, some[:0], (1, 1, 1)), (some, some, (1, 1)), (some, some, (1,))]:
+    for a, b, spacing in [
+        (some[:0], some, (1, 1, 1)),
+        (some, some[:0], (1, 1, 1)),
+        (some, some, (1, 1)),
+        (some, some, (1,)),
+    ]:
         with pytest.raises(ValueError, match="nearest_distances"):
             nearest_distances(a, b, spacing)
 
@@ -346,7 +347,11 @@ def test_distance_transform_of_any_layout(arrange, density):
 def test_distance_transform_refuses_other_arrays():
     """Another dtype, number of axes or of spacings is an error; no voxels are no distances."""
     assert distance_transform(np.zeros((0, 4), np.bool_), (1, 1)).shape == (0, 4)
-    for features, spacing in [(np.zeros((2, 2), np.uint8), (1, 1)), (np.zeros(3, np.bool_), (1,)), (np.zeros((2, 2), np.bool_), (1,))]:
+    for features, spacing in [
+        (np.zeros((2, 2), np.uint8), (1, 1)),
+        (np.zeros(3, np.bool_), (1,)),
+        (np.zeros((2, 2), np.bool_), (1,)),
+    ]:
         with pytest.raises(ValueError, match="distance_transform"):
             distance_transform(features, spacing)
 
@@ -367,74 +372,7 @@ def test_kernels_call_kernels_of_their_own_file_only():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and any("kernel" in ast.unparse(d) for d in node.decorator_list):
                 called = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-                body = called - {name.id for d in node.decorator_list for name in ast.walk(d) if isinstance(name, ast.Name)}
+                body = called - {
+                    name.id for d in node.decorator_list for name in ast.walk(d) if isinstance(name, ast.Name)
+                }
                 assert not body & imported, f"{path.name}: {node.name} uses {body & imported}"
-
-
-def run_python(code, **environment):
-    """Run code in a fresh interpreter with these environment variables."""
-    path = str(KERNELS.parent.parent)
-    known = {name: value for name, value in os.environ.items() if "CACHE" not in name}
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**known, "PYTHONPATH": path, **environment}, capture_output=True, text=True
-    )
-
-
-WARM = "from segcli.kernels import _jit, contingency; cold = _jit.is_cold(); contingency.warm(); "
-
-
-def test_cache_is_filled_once_and_shared(tmp_path):
-    """The first process compiles, the second finds the kernels; many at once do not disturb each other."""
-    code = WARM + "print(cold, _jit.is_cold(), sum(contingency._count.stats.cache_hits.values()))"
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path)).stdout.split() == ["True", "False", "0"]
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path)).stdout.split() == ["False", "False", "2"]
-    fresh = {"SEGCLI_CACHE_DIR": str(tmp_path / "crowd"), "PATH": os.environ["PATH"], "PYTHONPATH": str(KERNELS.parent.parent)}
-    crowd = [subprocess.Popen([sys.executable, "-c", WARM], env=fresh) for _ in range(3)]
-    assert [process.wait() for process in crowd] == [0, 0, 0]
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path / "crowd")).stdout.split()[:2] == ["False", "False"]
-
-
-def test_no_writable_place_costs_only_the_cache(tmp_path):
-    """With no folder to write to, the temporary one included, kernels still import and run."""
-    blocked = tmp_path / "file"
-    blocked.touch()
-    code = f"import tempfile; tempfile.tempdir = {str(blocked)!r}; " + WARM + "print(_jit.cache_directory())"
-    places = {name: str(blocked) for name in ("SEGCLI_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "LOCALAPPDATA")}
-    done = run_python(code, **places)
-    assert done.stdout.strip() == "None", done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="one temporary directory per user there")
-def test_private_temporary_folder_must_be_ours_alone(tmp_path, monkeypatch):
-    """A folder others may write to, or a link, is not used: what is loaded from the cache is run."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = tmp_path / f"segcli-{os.getuid()}"
-    assert list(_jit._private_temporary()) == [folder]
-    folder.chmod(0o777)
-    assert list(_jit._private_temporary()) == []
-    folder.rmdir()
-    folder.symlink_to(tmp_path)
-    assert list(_jit._private_temporary()) == []
-
-
-def test_kernels_run_without_the_compiler():
-    """NUMBA_DISABLE_JIT leaves plain Python with the same results, so that coverage sees the kernels."""
-    code = (
-        "import numpy as np\n"
-        "from segcli.kernels import _jit, contingency, surface, nearest, distance_transform\n"
-        "assert not _jit.is_cold()\n"
-        "for module in (contingency, surface, nearest, distance_transform): module.warm()\n"
-        "m = np.zeros((3, 4, 5), np.uint8); m[1, 1:3, 1:4] = 1\n"
-        "o, p, w = surface.surface_elements(m, np.array([0, 1], np.int32), 1, (1, 1, 1), 'surfel')\n"
-        "print(len(p), round(w.sum(), 6), nearest.nearest_distances(p, p, (1, 1, 1))[0].max())\n"
-    )
-    plain = run_python(code, NUMBA_DISABLE_JIT="1")
-    assert plain.returncode == 0, plain.stderr
-    compiled = run_python(code.replace("assert not _jit.is_cold()", ""))
-    assert plain.stdout == compiled.stdout != ""
-
-
-def test_compile_all_reaches_every_module():
-    """Every module that defines kernels can be warmed."""
-    with_kernels = [path for path in KERNELS.glob("[a-z]*.py") if "@kernel()" in path.read_text()]
-    assert _jit.compile_all() == len(with_kernels)

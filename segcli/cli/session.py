@@ -49,10 +49,10 @@ class Session:
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """Tell on stderr that something takes its time: compiling at once, anything else after a second."""
-        from segcli.kernels._jit import is_cold
+        from segcli.kernels._jit import on_compiling
 
-        if is_cold() and not self.quiet:
-            print("compiling kernels (first run only)", file=sys.stderr, flush=True)
+        if not self.quiet:
+            on_compiling(lambda: print("compiling kernels (first run only)", file=sys.stderr, flush=True))
         if self.quiet or not self.progress or not sys.stderr.isatty():
             yield
             return

@@ -43,6 +43,7 @@ def kernel() -> Callable[[Function], Function]:
 
         if numba.config.DISABLE_JIT:
             return function
+        _tell_if_cold(function.__module__.rpartition(".")[2])
         # error_model: a float division by zero gives inf as in C, and loops can be vectorised.
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
         directory = cache_directory()
@@ -78,12 +79,25 @@ def cache_directory() -> Path | None:
     return None
 
 
-def is_cold() -> bool:
-    """True when no kernel has been compiled into the cache yet: the next call takes seconds, once."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+def is_cold(module: str = "*") -> bool:
+    """Tell whether no kernel (of a module) is in the cache yet: the next call takes seconds, once."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
         return False
     directory = cache_directory()
-    return directory is None or next(directory.rglob("*.nbi"), None) is None
+    return directory is None or next(directory.rglob(f"{module}.*.nbi"), None) is None
+
+
+_listeners: list[Callable[[], None]] = []
+
+
+def on_compiling(tell: Callable[[], None]) -> None:
+    """Have `tell` called, once, before the first kernel that is not in the cache is compiled."""
+    _listeners[:] = [tell]
+
+
+def _tell_if_cold(module: str) -> None:
+    if _listeners and is_cold(module):
+        _listeners.pop()()
 
 
 def compile_all() -> int:
@@ -172,7 +186,7 @@ def _function_cache(function: Callable[..., Any], directory: Path) -> Any:
     from numba.core.caching import FunctionCache, IndexDataCacheFile
 
     class UniqueFiles(IndexDataCacheFile):  # type: ignore[misc]
-        def _data_name(self, number: int) -> str:
+        def _data_name(self, number: int) -> str:  # noqa: ARG002
             return f"{base}.{uuid.uuid4().hex}.nbc"
 
     class ForgivingCache(FunctionCache):  # type: ignore[misc]

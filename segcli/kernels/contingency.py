@@ -70,17 +70,13 @@ def _is_uniform(p: Any, g: Any, start: int, stop: int) -> bool:
     g_first = g_part[0]
     narrow = p_part.dtype.type
     differs = narrow(0)
-    if p_part.size == _SHORT:
-        for x in range(_SHORT):  # a constant length: two loads and a comparison
-            differs = narrow(differs | (p_part[x] ^ p_first) | (g_part[x] ^ g_first))
-    else:
-        for x in range(p_part.size):
-            differs = narrow(differs | (p_part[x] ^ p_first) | (g_part[x] ^ g_first))
+    for x in range(p_part.size):
+        differs = narrow(differs | (p_part[x] ^ p_first) | (g_part[x] ^ g_first))
     return differs == 0  # type: ignore[no-any-return]
 
 
 @kernel()
-def _enter_row(value: int, z: int, y: int, x: int, end: int, boxes: Any) -> None:
+def _enter_row(value: Any, z: int, y: int, x: int, end: int, boxes: Any) -> None:
     """Widen the box of a label first met at x of a row; `end` is one past its last x in an earlier row."""
     boxes[value, 0, 0] = min(boxes[value, 0, 0], z)
     boxes[value, 0, 1] = max(boxes[value, 0, 1], z + 1)
@@ -114,10 +110,7 @@ def _count(pred: Any, gt: Any, n_gt: int, counts: Any, boxes_pred: Any, boxes_gt
                     step = _SHORT
                 while x < stop:
                     end = min(x + step, stop)
-                    if step > _SHORT or _is_uniform(p, g, x, end):
-                        known = end
-                    else:
-                        known = x + 1
+                    known = end if step > _SHORT or _is_uniform(p, g, x, end) else x + 1
                     a = np.int64(p[x])
                     b = np.int64(g[x])
                     if met_pred[a] != row:

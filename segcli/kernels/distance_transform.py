@@ -38,8 +38,13 @@ def distance_transform(features: NDArray[np.bool_], spacing: Sequence[float]) ->
     volume = writable(np.ascontiguousarray(features)).view(np.uint8).reshape((1,) * (3 - features.ndim) + shape)
     squares = np.empty(volume.shape, dtype=np.float64)
     if squares.size:
-        steps = (1.0,) * (3 - features.ndim) + tuple(float(s) for s in spacing)
-        _transform(volume, *steps, squares)
+        depth, height, width = volume.shape
+        _square_rows(volume.reshape(-1, width), float(spacing[-1]), squares.reshape(-1, width))
+        if height > 1:
+            _pass_along(squares, float(spacing[-2]))
+        if depth > 1:
+            _pass_along(squares.reshape(1, depth, height * width), float(spacing[0]))
+        np.sqrt(squares, out=squares)
     return squares.reshape(shape)
 
 
@@ -81,7 +86,7 @@ def lower_squares(
 
 def warm() -> None:
     """Compile the kernels."""
-    distance_transform(np.ones((1, 1), dtype=np.bool_), (1, 1))
+    distance_transform(np.ones((2, 1), dtype=np.bool_), (1, 1))
     point = np.zeros((1, 3), dtype=np.int32)
     origin = np.zeros(3, dtype=np.int64)
     row_gaps(point, origin, (1, 1, 1))
@@ -125,7 +130,8 @@ def _fill_box(points: Any, origin: Any, gaps: Any) -> None:
             if i > first:
                 _fill_row(row, points, first, i, origin[2])
             else:
-                row[:] = nothing
+                for x in range(width):
+                    row[x] = nothing
 
 
 @kernel()
@@ -240,21 +246,6 @@ def _sweep_planes(
 
 
 @kernel()
-def _transform(features: Any, step_z: float, step_y: float, step_x: float, squares: Any) -> None:
-    depth, height, width = features.shape
-    for z in range(depth):
-        for y in range(height):
-            _square_row(features[z, y], step_x, squares[z, y])
-    if height > 1:
-        _pass_along(squares, step_y)
-    if depth > 1:
-        _pass_along(squares.reshape((1, depth, height * width)), step_z)
-    flat = squares.reshape(-1)
-    for i in range(flat.size):
-        flat[i] = np.sqrt(flat[i])
-
-
-@kernel()
 def _square_row(features: Any, step: float, squares: Any) -> None:
     """Write squared distances to the nearest True of the row, inf when there is none."""
     width = features.size
@@ -275,11 +266,18 @@ def _square_row(features: Any, step: float, squares: Any) -> None:
             falling[k] = distance * distance
         before = x
     if before < 0:
-        squares[:] = np.inf
+        for x in range(width):
+            squares[x] = np.inf
         return
     rest = squares[before:]
     for k in range(rest.size):
         rest[k] = (k * step) * (k * step)
+
+
+@kernel()
+def _square_rows(features: Any, step: float, squares: Any) -> None:
+    for y in range(features.shape[0]):
+        _square_row(features[y], step, squares[y])
 
 
 @kernel()

@@ -101,7 +101,7 @@ def _one_way(
             rest = squares[unresolved]
             lower_squares(queries[unresolved], rest, targets, origin, shape, spacing)
             squares[unresolved] = rest
-    distances = np.sqrt(squares)
+    distances: NDArray[np.float64] = np.sqrt(squares)
     if order is None:
         return distances
     restored = np.empty_like(distances)
@@ -144,9 +144,7 @@ def _is_sorted(points: Any) -> bool:
 
 
 @kernel()
-def _compare_all(
-    queries: Any, targets: Any, step_z: float, step_y: float, step_x: float, squares: Any
-) -> None:
+def _compare_all(queries: Any, targets: Any, step_z: float, step_y: float, step_x: float, squares: Any) -> None:
     for i in range(queries.shape[0]):
         best = np.inf
         for j in range(targets.shape[0]):

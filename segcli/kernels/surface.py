@@ -7,34 +7,13 @@ Surfel codes and their areas follow Nikolov et al. 2021 (doi 10.2196/26151), as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import permutations, product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
-
-# One code of each kind that cube symmetries and complement leave apart, with the total of its triangles'
-# area vectors by direction, in eighths of a voxel face (signs do not matter to an area). Bits: 128 is the
-# corner (0, 0, 0), 1 the corner (1, 1, 1), the last axis varies fastest. The numbers are those of the
-# marching-cubes table of `surface-distance`; a test compares all 256 areas with that tool.
-_AREA_VECTORS: dict[int, dict[tuple[int, int, int], int]] = {
-    1: {(1, 1, 1): 1},
-    3: {(1, 1, 0): 4},
-    6: {(1, 1, 1): 2},
-    7: {(1, 0, 0): 4, (1, 1, 1): 3},
-    15: {(1, 0, 0): 8},
-    22: {(1, 1, 1): 3},
-    23: {(1, 1, 1): 6},
-    24: {(1, 1, 1): 2},
-    25: {(0, 1, 1): 4, (1, 1, 1): 1},
-    27: {(1, 1, 1): 4, (0, 1, 1): 2, (1, 0, 1): 2},
-    30: {(1, 0, 0): 4, (1, 1, 1): 4},
-    60: {(1, 1, 0): 8},
-    105: {(1, 1, 1): 4},
-}
+from segcli.kernels.surfel_areas import surfel_areas
 
 # Elements are kept as two integers until they are sorted: where (row << 32 | x) and what
 # (label << 16 | upper code << 8 | lower code).
@@ -84,7 +63,7 @@ def surface_elements(
     offsets = np.zeros(n + 1, dtype=np.int64)
     points = np.empty((places.size, labels.ndim), dtype=np.int32)
     weights = np.empty(places.size, dtype=np.float64)
-    areas = np.ones(256) if border else _areas(tuple(float(s) for s in spacing))
+    areas = np.ones(256) if border else surfel_areas(tuple(float(s) for s in spacing))
     rows_per_plane = volume.shape[1] + (0 if border else 1)
     _sort_by_label(places, kinds, rows_per_plane, areas, offsets, points, weights)
     return offsets, points, weights
@@ -95,49 +74,6 @@ def warm() -> None:
     lut = np.array([0, 1], dtype=np.int32)
     for dtype in (np.uint8, np.uint16):
         surface_elements(np.ones((1, 1, 1), dtype=dtype), lut, 1, (1, 1, 1), "surfel")
-
-
-@lru_cache(maxsize=64)
-def _areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the area (in 2-D the length) of each of the 256 codes; a 2-D code is repeated in both planes."""
-    areas = np.zeros(256)
-    if len(spacing) == 2:
-        row, column = (float(s) for s in spacing)
-        diagonal = 0.5 * float(np.hypot(row, column))
-        for corners in range(1, 15):
-            inside = [corners >> bit & 1 for bit in (3, 2, 1, 0)]
-            if sum(inside) == 2 and inside[0] == inside[1]:
-                length = column
-            elif sum(inside) == 2 and inside[0] == inside[2]:
-                length = row
-            else:
-                length = diagonal * min(sum(inside), 4 - sum(inside))
-            areas[corners << 4 | corners] = length
-        return areas
-    z, y, x = (float(s) for s in spacing)
-    faces = (y * x, z * x, z * y)
-    for code, vectors in _AREA_VECTORS.items():
-        for axes, flips in product(permutations(range(3)), product((0, 1), repeat=3)):
-            image = _moved(code, axes, flips)
-            area = 0.0
-            for direction, eighths in vectors.items():
-                moved = [direction[axis] * face for axis, face in zip(axes, faces, strict=True)]
-                area += eighths / 8 * float(np.sqrt(np.dot(moved, moved)))
-            areas[image] = areas[255 - image] = area
-    return areas
-
-
-def _moved(code: int, axes: Sequence[int], flips: Sequence[int]) -> int:
-    """Return the code of the same cell after its axes were permuted, then flipped."""
-    image = 0
-    for corner in product((0, 1), repeat=3):
-        if code & _bit(corner):
-            image |= _bit([corner[axis] ^ flip for axis, flip in zip(axes, flips, strict=True)])
-    return image
-
-
-def _bit(corner: Sequence[int]) -> int:
-    return 128 >> (4 * corner[0] + 2 * corner[1] + corner[2])
 
 
 def _with_blank(labels: NDArray[Any], lut: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32], int]:
@@ -176,8 +112,7 @@ def _collect_all(
     row = found = 0
     while True:
         row, found = _collect(
-            volume, lut, outside, row_values, flat, border, row, last_row,
-            flags, flags.view(np.uint64), places, kinds, found,
+            volume, lut, outside, row_values, flat, border, row, last_row, flags, places, kinds, found
         )
         if row == last_row:
             return places[:found], kinds[:found]
@@ -247,7 +182,6 @@ def _collect(
     row: int,
     last_row: int,
     flags: Any,
-    words: Any,
     places: Any,
     kinds: Any,
     found: int,
@@ -258,8 +192,9 @@ def _collect(
     cells = width if border else width + 1
     room = places.size - 8 * cells
     blank = outside[0]
+    words = flags.view(np.uint64)
     per_word = 8 // flags.itemsize
-    near = np.zeros(8, dtype=np.int64)
+    near: Any = np.zeros(8, dtype=np.int64)
     z = row // rows_per_plane
     y = row - z * rows_per_plane - 1
     row -= 1
@@ -339,37 +274,16 @@ def _collect(
                 if left + 1 == right:
                     # Nearly always two values meet: the element of one is the complement of the other's.
                     other = v0
-                    if v1 != v7:
-                        other = v1
-                    if v2 != v7:
-                        other = v2
-                    if v3 != v7:
-                        other = v3
-                    if v4 != v7:
-                        other = v4
-                    if v5 != v7:
-                        other = v5
-                    if v6 != v7:
-                        other = v6
-                    same = (
-                        (v0 == v7) << 7
-                        | (v1 == v7) << 6
-                        | (v2 == v7) << 5
-                        | (v3 == v7) << 4
-                        | (v4 == v7) << 3
-                        | (v5 == v7) << 2
-                        | (v6 == v7) << 1
-                        | 1
-                    )
-                    rest = (
-                        (v0 == other) << 7
-                        | (v1 == other) << 6
-                        | (v2 == other) << 5
-                        | (v3 == other) << 4
-                        | (v4 == other) << 3
-                        | (v5 == other) << 2
-                        | (v6 == other) << 1
-                    )
+                    other = v1 if v1 != v7 else other
+                    other = v2 if v2 != v7 else other
+                    other = v3 if v3 != v7 else other
+                    other = v4 if v4 != v7 else other
+                    other = v5 if v5 != v7 else other
+                    other = v6 if v6 != v7 else other
+                    same = (v0 == v7) << 7 | (v1 == v7) << 6 | (v2 == v7) << 5 | (v3 == v7) << 4
+                    same |= (v4 == v7) << 3 | (v5 == v7) << 2 | (v6 == v7) << 1 | 1
+                    rest = (v0 == other) << 7 | (v1 == other) << 6 | (v2 == other) << 5 | (v3 == other) << 4
+                    rest |= (v4 == other) << 3 | (v5 == other) << 2 | (v6 == other) << 1
                     first = np.int64(lut[v7])
                     second = np.int64(lut[other])
                     if same + rest == 255 and first >= 0 and second >= 0 and first != second:
@@ -414,15 +328,16 @@ def _collect(
 def _sort_by_label(
     places: Any, kinds: Any, rows_per_plane: int, areas: Any, offsets: Any, points: Any, weights: Any
 ) -> None:
-    """Counting sort: elements were met in C order, and keep it within each label."""
+    """Write points and weights label by label (a counting sort), in C order within each."""
     for i in range(kinds.size):
         offsets[kinds[i] >> 16] += 1
     total = 0
     for label in range(offsets.size):
         total += offsets[label]
         offsets[label] = total
-    following = np.zeros_like(offsets)
-    following[1:] = offsets[:-1]
+    following = np.zeros(offsets.size, dtype=np.int64)
+    for label in range(1, offsets.size):
+        following[label] = offsets[label - 1]
     ndim = points.shape[1]
     current = np.int64(-1)
     z = np.int64(0)

@@ -72,7 +72,7 @@ def _far(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
     optimum=None,
     aliases=("boundary_loss", "surface_loss"),
     caution="Not usable alone: training ends at all background. Negative by design; read the excess over the optimum "
-    "of the case. 0 for any prediction when the gt is empty or full.",
+    "of the case. With an empty gt, or a full one, it is 0 for any prediction.",
 )
 def boundary(pair: SoftPair, *, unit: Unit = "mm") -> float | None:
     """Boundary loss: the probability times the signed distance to the boundary of the ground truth.

@@ -187,8 +187,7 @@ def _iou(pair: SoftPair, smooth: float) -> Ratio:
     range=(0.0, 1.0),
     optimum=None,
     aliases=("tversky_loss",),
-    caution="With an empty gt it is near 1 for any prediction with more than `smooth` in it, with almost no gradient. "
-    "A weight of 0 makes it blind to that kind of error.",
+    caution="With an empty gt it is near 1 for any prediction with more than `smooth` in it, with almost no gradient.",
 )
 def tversky(pair: SoftPair, *, fp: FalsePositives = 0.3, fn: FalseNegatives = 0.7, smooth: Smooth = 1e-5) -> float:
     """Dice loss with separate weights for false positives and false negatives.

@@ -179,7 +179,7 @@ def _first(where: NDArray[np.bool_]) -> tuple[int, ...]:
 
 
 def _at(where: NDArray[np.bool_]) -> str:
-    return f" at index ({', '.join(str(i) for i in _first(where))})"
+    return f", first at index ({', '.join(str(i) for i in _first(where))})"
 
 
 def read_npy(source: Source, room: Room) -> Decoded:
@@ -232,7 +232,7 @@ def _choose(name: str, members: list[zipfile.ZipInfo], key: str | None) -> zipfi
     if not found:
         refuse(name, "a ZIP archive without any array (.npy) in it", "numpy.savez(file, mask=array)", "read.npz")
     if key is None and len(set(keys)) > 1:
-        refuse(name, f"holds {len(keys)} arrays ({listed}); which one?", f"name one: {file}:{keys[0]}", "read.npz")
+        refuse(name, f"holds {len(keys)} arrays ({listed}); one must be named", f"name one: {file}:{keys[0]}", "read.npz")
     wanted = keys[0] if key is None else key.removesuffix(".npy")
     chosen = [m for m, k in zip(found, keys, strict=True) if k == wanted]
     if not chosen:

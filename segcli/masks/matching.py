@@ -91,7 +91,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
             hint="--squeeze drops axes of length 1; --stack makes the first axis cases; a ground truth holds labels, no channels",
             code="geometry.dimensions",
         )
-    pred = _with_channels(pred, gt, reading)
+    pred = _with_channels(pred, gt, reading, notes)
     pred = _on_grid(pred, gt, reading, notes)
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
@@ -152,7 +152,7 @@ def _image_of(mask: Mask, index: int) -> Mask:
     return replace(mask, array=mask.array[index], spacing=spacing, affine=None)
 
 
-def _with_channels(pred: Mask, gt: Mask, reading: Reading) -> Mask:
+def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     """Return the prediction with its channels, if it has some, on the first axis."""
     if pred.array.ndim != gt.array.ndim + 1:
         if reading.channel_axis is not None:
@@ -182,6 +182,8 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading) -> Mask:
             hint="; ".join(hints) or "one channel per label on the grid of the ground truth is allowed",
             code="geometry.shape",
         )
+    axis %= pred.array.ndim
+    notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)"))
     return replace(pred, array=moved, channels=0)
 
 

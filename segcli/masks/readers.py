@@ -324,7 +324,7 @@ class Source:
                 refuse(name, "an empty file name", "name a file", "read.missing")
             status = Path(path).stat()
             if stat.S_ISDIR(status.st_mode):
-                hint = "segcli evaluate PRED_DIR GT_DIR scores folders"
+                hint = "name one file in it"
                 refuse(name, "a folder; name a file", hint, "read.directory")
             if not stat.S_ISREG(status.st_mode):
                 refuse(name, "not a regular file (a pipe or a device)", "save it to a file first", "read.special")

@@ -88,6 +88,8 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     notes += [f"surface={name} ({SURFACES[name]})" for name in sorted(surfaces)]
     if any(b.name.startswith("boundary_iou") for b in measures):
         notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
+    if any(b.measure.kind == "loss" for b in measures) and cases[0].loss_channels > len(cases[0].labels):
+        notes.append("means of losses: over all channels, the background included (--no-background leaves it out)")
     if empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
     for case in cases:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from pathlib import PurePath
 from typing import Any
 
 from segcli.comparison import Comparison, Norms, Row
@@ -35,16 +36,24 @@ def comparison_table(comparison: Comparison, kind: str) -> Table:
     if kind == "loss":
         headers += ["optimum", "excess", "FP", "FN", "boundary", "|gradient|"]
     table = Table([*headers, ""], left=frozenset({*range(len(lead)), len(headers)}))
+    short = short_names(comparison)
     order = list(dict.fromkeys((r.label, r.measure) for r in rows))
     for row in sorted(rows, key=lambda r: order.index((r.label, r.measure))) if preds else rows:
         if row.label.startswith("mean"):
             table.emphasis.add(len(table.rows))
-        cells = [row.pred] * preds + [row.label] * labels + [f"{row.measure} {row.unit}".strip()]
+        cells = [short[row.pred]] * preds + [row.label] * labels + [f"{row.measure} {row.unit}".strip()]
         table.rows.append([*cells, *_values(row, kind), "; ".join(row.notes)])
     if all(not row[-1] for row in table.rows):
         table.headers.pop()
         table.rows = [row[:-1] for row in table.rows]
     return table
+
+
+def short_names(comparison: Comparison) -> dict[str, str]:
+    """Return what tables call the predictions: file names, or whole paths where those are not unique."""
+    paths = list(dict.fromkeys(r.pred for r in comparison.rows))
+    names = [PurePath(path).name for path in paths]
+    return dict(zip(paths, names if len(set(names)) == len(names) else paths, strict=True))
 
 
 def _values(row: Row, kind: str) -> list[str]:
@@ -69,10 +78,11 @@ def ranking_table(comparison: Comparison) -> Table | None:
         return None
     labels = len({r.label for r in comparison.rankings}) > 1
     table = Table(["label"] * labels + ["measure", "best to worst"], left=frozenset({0, 1, 2}))
+    short = short_names(comparison)
     kinds = {r.kind for r in comparison.rankings}
     for r in comparison.rankings:
         name = f"{r.kind}.{r.measure}" if len(kinds) > 1 else r.measure
-        order = " > ".join(" = ".join(place) for place in r.order)
+        order = " > ".join(" = ".join(short[pred] for pred in place) for place in r.order)
         table.rows.append([r.label] * labels + [name, order])
     return table
 

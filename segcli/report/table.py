@@ -91,6 +91,8 @@ def share(value: float) -> str:
 
 def significant(value: float) -> str:
     size = abs(value)
+    if size < 1e-15:  # what rounding leaves of 0
+        return "0"
     if size >= 1000:
         return grouped(value)
     if size >= 100:

@@ -1,0 +1,24 @@
+"""What several test files share: where the recorded values lie, and how Hypothesis draws."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+#: Recorded values of other tools and real data; they are not part of the repository.
+SHARED = Path(os.environ.get("SEGCLI_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# The same examples each time: a failure in CI is a failure here.
+settings.register_profile(
+    "stable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("stable")
+
+
+def needs_shared(*parts: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that reads this file of the shared folder."""
+    path = SHARED.joinpath(*parts)
+    return pytest.mark.skipif(not path.exists(), reason=f"{path} is not there (set SEGCLI_SHARED)")
