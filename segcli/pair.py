@@ -26,6 +26,9 @@ Surface = Literal["surfel", "border"]
 
 #: Below this many voxels counting with NumPy beats importing Numba.
 SMALL = 1 << 20
+#: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
+#: of one voxel holds one voxel only with this much room.
+SLACK = 1 + 1e-6
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
 
@@ -95,7 +98,7 @@ class Distances:
     def share_within(self, tolerance: float) -> float:
         """Return the share of both surfaces that lies within `tolerance` of the other."""
         distances, weights = self._of("both")
-        return float(weights[distances <= tolerance].sum() / weights.sum())
+        return float(weights[distances <= tolerance * SLACK].sum() / weights.sum())
 
 
 class Case:
@@ -301,7 +304,7 @@ class Case:
             slice(p[0] + b.start - g.start, p[0] + b.stop - g.start) for p, b, g in zip(pads, box, grown, strict=True)
         )
         inner = tuple(slice(b.start - g.start, b.stop - g.start) for b, g in zip(box, grown, strict=True))
-        return np.asarray(member[crop[inner]] & (distance[keep] <= width))
+        return np.asarray(member[crop[inner]] & (distance[keep] <= width * SLACK))
 
 
 class _LabelMap:

@@ -22,3 +22,18 @@ def needs_shared(*parts: str) -> pytest.MarkDecorator:
     """Return the mark of a test that reads this file of the shared folder."""
     path = SHARED.joinpath(*parts)
     return pytest.mark.skipif(not path.exists(), reason=f"{path} is not there (set SEGCLI_SHARED)")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With SEGCLI_NO_SKIPS set, a skipped test fails the run: there all peers are installed.
+
+    Data that is not part of the repository is the one exception.
+    """
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("SEGCLI_NO_SKIPS") or reporter is None:
+        return
+    skipped = [r for r in reporter.stats.get("skipped", []) if "SEGCLI_SHARED" not in str(r.longrepr)]
+    for report in skipped:
+        reporter.write_line(f"skipped, and nothing may be: {report.nodeid}: {report.longrepr}", red=True)
+    if skipped:
+        session.exitstatus = 1

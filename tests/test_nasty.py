@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SHARED = Path(os.environ.get("SEGCLI_SHARED", Path(__file__).parent.parent.parent / "shared"))
+from tests.conftest import SHARED, needs_shared
+
 NASTY = SHARED / "nasty"
 CASES = json.loads((NASTY / "index.json").read_text())["cases"] if (NASTY / "index.json").exists() else []
 
@@ -38,7 +37,7 @@ def call(*arguments: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@needs_shared("nasty", "index.json")
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['pred']}-{c['gt']}")
 def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> None:
     """An unusable file is one error line and exit 3; a usable one has its Dice, with a warning where one is due."""
@@ -67,7 +66,7 @@ def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> Non
             assert strict.returncode == 3
 
 
-@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@needs_shared("nasty", "index.json")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_option_that_an_input_needs_makes_it_usable(name: str) -> None:
     """What is refused as it lies is scored once the caller says what it is."""
@@ -79,7 +78,7 @@ def test_the_option_that_an_input_needs_makes_it_usable(name: str) -> None:
         assert json.loads(done.stdout)["cases"][0]["values"][0]["value"] == pytest.approx(dice, abs=1e-6)
 
 
-@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@needs_shared("nasty", "index.json")
 def test_the_same_grid_in_another_orientation_scores_the_same() -> None:
     """After reorienting, every metric equals that of the file stored the usual way, spacing included."""
     values = []
@@ -89,7 +88,7 @@ def test_the_same_grid_in_another_orientation_scores_the_same() -> None:
     assert values[0] == values[1]
 
 
-@pytest.mark.skipif(not CASES, reason="the folder of hostile files is not here (SEGCLI_SHARED)")
+@needs_shared("nasty", "index.json")
 @pytest.mark.parametrize("name", ["dims_27TB.nii.gz", "hugeshape_50GB.npy", "trailing_1GB.nii.gz", "text_bomb.png", "overflowshape.npy"])
 def test_a_bomb_costs_little(name: str) -> None:
     """A header that claims more than there is, or a stream that swells, is told in seconds and in 300 MB."""

@@ -179,12 +179,12 @@ def _collect(
     row_values: Any,
     flat: bool,
     border: bool,
-    row: int,
+    row: Any,
     last_row: int,
     flags: Any,
     places: Any,
     kinds: Any,
-    found: int,
+    found: Any,
 ) -> tuple[int, int]:
     """Append the elements of rows row..last_row while there is room; return (next row, elements found)."""
     depth, height, width = volume.shape
@@ -284,8 +284,8 @@ def _collect(
                     same |= (v4 == v7) << 3 | (v5 == v7) << 2 | (v6 == v7) << 1 | 1
                     rest = (v0 == other) << 7 | (v1 == other) << 6 | (v2 == other) << 5 | (v3 == other) << 4
                     rest |= (v4 == other) << 3 | (v5 == other) << 2 | (v6 == other) << 1
-                    first = np.int64(lut[v7])
-                    second = np.int64(lut[other])
+                    first: Any = np.int64(lut[v7])
+                    second: Any = np.int64(lut[other])
                     if same + rest == 255 and first >= 0 and second >= 0 and first != second:
                         # Written always, kept if it is a label: cheaper than a branch nobody can predict.
                         places[found] = row << 32 | x

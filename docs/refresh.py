@@ -1,0 +1,95 @@
+"""Regenerate what the documents show of the tool: console samples, the table of measures, the picture.
+
+`python docs/refresh.py` writes, `--check` only says what is stale (exit 1). A console sample is a fenced block
+whose first line is `$ segcli ...`, run from the root of the repository.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from segcli.measure import measures
+from segcli.report.catalog import default_name, range_text
+
+ROOT = Path(__file__).parent.parent
+PICTURE = ROOT / "docs" / "score.svg"
+PICTURED = "segcli score sample_masks/abdomen_pred.nii.gz sample_masks/abdomen_gt.nii.gz --labels sample_masks/labels.csv"
+
+FRAME = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {terminal_width} {terminal_height}" role="img" \
+aria-label="Output of segcli score">
+<style>
+.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; \
+font-size: {char_height}px; line-height: {line_height}px; }}
+{styles}
+</style>
+<defs>{lines}<clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath></defs>
+<rect width="{terminal_width}" height="{terminal_height}" rx="8" fill="#1e1e24"/>
+<g transform="translate(12, 10)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g>
+</svg>
+"""
+
+
+def run(command: str, *, color: bool = False) -> str:
+    """Return what a command prints; the exit code is part of the sample's truth and not of its text."""
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", *words, *(["--color", "always"] if color else [])],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+        env={k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}},
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{command}\n{done.stderr}")
+    return done.stdout
+
+
+def samples(text: str) -> str:
+    """Return a document with the output of each of its console samples as it is now."""
+
+    def refreshed(block: re.Match[str]) -> str:
+        return f"```console\n$ {block[1]}\n{run(block[1]).rstrip()}\n```"
+
+    return re.sub(r"```console\n\$ (segcli [^\n]*)\n(?:.*?\n)??```", refreshed, text, flags=re.DOTALL)
+
+
+def measure_table(text: str) -> str:
+    """Return a document with the table of measures between its marks."""
+    arrows = {"higher": "up", "lower": "down", "zero": "to 0", "none": ""}
+    lines = ["| kind | family | name | what it is | range | better |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {m.kind} | {m.family} | `{default_name(m)}` | {m.summary.rstrip('.')} | {range_text(m)} {m.unit} | {arrows[m.better]} |"
+        for m in measures()
+    ]
+    marks = r"(<!-- measures -->\n).*?(<!-- /measures -->)"
+    return re.sub(marks, lambda m: m[1] + "\n".join(lines) + "\n" + m[2], text, flags=re.DOTALL)
+
+
+def picture() -> str:
+    """Return the pictured command with its output as SVG, without fonts from elsewhere."""
+    from rich.console import Console
+    from rich.text import Text
+
+    output = Text.from_ansi(f"$ {PICTURED}\n{run(PICTURED, color=True)}".rstrip())
+    width = max(line.cell_len for line in output.split())
+    console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    console.print(output)
+    return console.export_svg(code_format=FRAME, unique_id="segcli")
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    wanted = {readme: measure_table(samples(readme.read_text(encoding="utf-8"))), PICTURE: picture()}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.relative_to(ROOT)}")
+        if "--check" not in sys.argv:
+            path.write_text(wanted[path], encoding="utf-8")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
