@@ -6,6 +6,7 @@ whose first line is `$ segcli ...`, run from the root of the repository.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -18,18 +19,22 @@ from segcli.report.catalog import default_name, range_text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "score.svg"
-PICTURED = "segcli score sample_masks/abdomen_pred.nii.gz sample_masks/abdomen_gt.nii.gz --labels sample_masks/labels.csv"
+PICTURED = (
+    "segcli score sample_masks/abdomen_pred.nii.gz sample_masks/abdomen_gt.nii.gz --labels sample_masks/labels.csv"
+)
 
-FRAME = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {terminal_width} {terminal_height}" role="img" \
+FRAME = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -10 @WIDTH@ @HEIGHT@" role="img" \
 aria-label="Output of segcli score">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; \
 font-size: {char_height}px; line-height: {line_height}px; }}
 {styles}
 </style>
-<defs>{lines}<clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath></defs>
-<rect width="{terminal_width}" height="{terminal_height}" rx="8" fill="#1e1e24"/>
-<g transform="translate(12, 10)">{backgrounds}<g class="{unique_id}-matrix">{matrix}</g></g>
+<defs>{lines}<clipPath id="{unique_id}-clip-terminal">\
+<rect width="{terminal_width}" height="{terminal_height}"/></clipPath></defs>
+<rect x="-14" y="-10" width="@WIDTH@" height="@HEIGHT@" rx="8" fill="#1e1e24"/>
+<!-- {terminal_width} {terminal_height} -->
+{backgrounds}<g class="{unique_id}-matrix">{matrix}</g>
 </svg>
 """
 
@@ -61,7 +66,8 @@ def measure_table(text: str) -> str:
     arrows = {"higher": "up", "lower": "down", "zero": "to 0", "none": ""}
     lines = ["| kind | family | name | what it is | range | better |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {m.kind} | {m.family} | `{default_name(m)}` | {m.summary.rstrip('.')} | {range_text(m)} {m.unit} | {arrows[m.better]} |"
+        f"| {m.kind} | {m.family} | `{default_name(m)}` | {m.summary.rstrip('.')} "
+        f"| {range_text(m)} {m.unit} | {arrows[m.better]} |"
         for m in measures()
     ]
     marks = r"(<!-- measures -->\n).*?(<!-- /measures -->)"
@@ -75,9 +81,15 @@ def picture() -> str:
 
     output = Text.from_ansi(f"$ {PICTURED}\n{run(PICTURED, color=True)}".rstrip())
     width = max(line.cell_len for line in output.split())
-    console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     console.print(output)
-    return console.export_svg(code_format=FRAME, unique_id="segcli")
+    svg = console.export_svg(code_format=FRAME, unique_id="segcli")
+    size = re.search(r"<!-- ([\d.]+) ([\d.]+) -->", svg)
+    if size is None:
+        raise SystemExit("the frame of the picture has lost its size")
+    for name, number, margin in (("@WIDTH@", size[1], 28), ("@HEIGHT@", size[2], 28)):
+        svg = svg.replace(name, f"{float(number) + margin:.0f}")
+    return svg
 
 
 def main() -> int:

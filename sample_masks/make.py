@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, NPY002  (a script beside its output; RandomState's stream is frozen, Generator's is not)
+# ruff: noqa: INP001  (a script beside its output)
 """Makes the sample masks: `python sample_masks/make.py [FOLDER]`. Needs numpy, scipy, nibabel and pillow.
 
 Everything is drawn from seeds: shapes are level sets in mm (inside is positive) roughened by smooth
@@ -35,7 +35,7 @@ TISSUE_SHAPE = (72, 80)
 
 def noise(seed: int, shape: tuple[int, ...], width: float, spacing: tuple[float, ...]) -> Field:
     """Return smooth noise of unit deviation, correlated over `width` (in the unit of the spacing)."""
-    field = np.random.RandomState(seed).standard_normal(shape)
+    field = np.random.RandomState(seed).standard_normal(shape)  # its stream is frozen; that of Generator is not
     field = ndimage.gaussian_filter(field, [width / s for s in spacing], mode="reflect")
     return np.asarray((field - field.mean()) / field.std())
 

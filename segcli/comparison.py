@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.attribution import Shares, shares
 from segcli.errors import UsageError
-from segcli.evaluate import (
-    BACKGROUND,
-    Loaded,
-    check_policy,
-    load,
-    measures_of,
-    metric_value,
-    reading_of,
-    unit_of,
-)
+from segcli.evaluate import check_policy, measures_of, metric_value, unit_of
+from segcli.loading import BACKGROUND, Loaded, load, reading_of
 from segcli.masks.labels import Label
 from segcli.masks.mask import Note
 
@@ -74,10 +66,17 @@ class Comparison:
 
 
 def compare(
-    preds: Any, gt: Any, *, losses: str | Iterable[str] | None = "default", metrics: str | Iterable[str] | None = (),
-    empty: str = "undefined", surface: str | None = None, background: bool = True, strict: bool = False,
+    preds: Any,
+    gt: Any,
+    *,
+    losses: str | Iterable[str] | None = "default",
+    metrics: str | Iterable[str] | None = (),
+    empty: str = "undefined",
+    surface: str | None = None,
+    background: bool = True,
+    strict: bool = False,
     **reading: Any,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     """Judge one or several predictions (a path, an array, or a list of them) by losses and metrics.
 
     The keywords are those of `segcli.score`. Losses of several channels are averaged over them,
@@ -106,7 +105,10 @@ def compare(
 
 
 def _names(preds: Sequence[Any]) -> list[str]:
-    names = [getattr(p, "name", None) or (str(p) if not hasattr(p, "shape") else f"pred {i + 1}") for i, p in enumerate(preds)]
+    names = [
+        getattr(p, "name", None) or (str(p) if not hasattr(p, "shape") else f"pred {i + 1}")
+        for i, p in enumerate(preds)
+    ]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{name} is given twice as a prediction.", code="compare.twice")
@@ -114,9 +116,15 @@ def _names(preds: Sequence[Any]) -> list[str]:
 
 
 def _rows(
-    name: str, loaded: Loaded, losses: Sequence[BoundMeasure], metrics: Sequence[BoundMeasure], *,
-    empty: str, background: bool, asked: bool,
-) -> list[Row]:  # fmt: skip
+    name: str,
+    loaded: Loaded,
+    losses: Sequence[BoundMeasure],
+    metrics: Sequence[BoundMeasure],
+    *,
+    empty: str,
+    background: bool,
+    asked: bool,
+) -> list[Row]:
     rows: list[Row] = []
     averaged = loaded.channels(asked) if losses else []
     regions = [label for label in loaded.labels if label not in averaged] if losses else []
@@ -149,10 +157,19 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
         optimum = bound(bound.perfect(pair))
     excess = None if value is None or optimum is None else value - optimum
     return Row(
-        name, label.name, "loss", bound.name, value, "", optimum, excess,
+        name,
+        label.name,
+        "loss",
+        bound.name,
+        value,
+        "",
+        optimum,
+        excess,
         share=None if not excess else shares(bound, pair),
-        by_p=_norms(bound, pair, "p"), by_z=_norms(bound, pair, "z"), notes=_remarks(bound, pair),
-    )  # fmt: skip
+        by_p=_norms(bound, pair, "p"),
+        by_z=_norms(bound, pair, "z"),
+        notes=_remarks(bound, pair),
+    )
 
 
 def _norms(bound: BoundMeasure, pair: SoftPair, wrt: Any) -> Norms | None:
@@ -188,10 +205,18 @@ def _mean(label: str, name: str, rows: Sequence[Row]) -> Row:
         return sum(defined) / len(defined) if len(defined) == len(values) and values else None
 
     return Row(
-        name, label, "loss", rows[0].measure, mean([r.value for r in rows]), "",
-        mean([r.optimum for r in rows]), mean([r.excess for r in rows]), _mean_shares(rows),
-        _mean_norms([r.by_p for r in rows]), _mean_norms([r.by_z for r in rows]),
-    )  # fmt: skip
+        name,
+        label,
+        "loss",
+        rows[0].measure,
+        mean([r.value for r in rows]),
+        "",
+        mean([r.optimum for r in rows]),
+        mean([r.excess for r in rows]),
+        _mean_shares(rows),
+        _mean_norms([r.by_p for r in rows]),
+        _mean_norms([r.by_z for r in rows]),
+    )
 
 
 def _mean_shares(rows: Sequence[Row]) -> Shares | None:
@@ -225,9 +250,10 @@ def _rankings(rows: Sequence[Row], measures: Sequence[BoundMeasure]) -> list[Ran
             continue
         for label in labels:
             here = [
-                r for r in rows
+                r
+                for r in rows
                 if r.label == label and r.measure == bound.name and r.kind == bound.measure.kind and r.value is not None
-            ]  # fmt: skip
+            ]
             keyed = [(_badness(r, direction), r.pred) for r in here]
             places = sorted({key for key, _ in keyed})
             if len(here) > 1:

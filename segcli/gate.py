@@ -50,7 +50,9 @@ def _parse(side: Literal["min", "max"], text: str, surface: str | None) -> Limit
             raise ValueError
     except ValueError:
         raise UsageError(
-            f"--{side} {text} is not MEASURE=NUMBER.", hint=f"for example --{side} dice=0.9 or --{side} tumour/hd95=5", code="gate.syntax"
+            f"--{side} {text} is not MEASURE=NUMBER.",
+            hint=f"for example --{side} dice=0.9 or --{side} tumour/hd95=5",
+            code="gate.syntax",
         ) from None
     bound = bind(measure)
     if surface is not None:
@@ -75,10 +77,13 @@ def _judge(limit: Limit, case: Scored) -> list[Verdict]:
             if not rows:
                 raise UsageError(
                     f"{limit.text}: no label {limit.label} in {case.case}; there are {', '.join(known)}.",
-                    hint="name labels with --labels, so that a missing one fails the gate", code="gate.label",
-                )  # fmt: skip
+                    hint="name labels with --labels, so that a missing one fails the gate",
+                    code="gate.label",
+                )
     return [
-        Verdict(limit.text, case.case, label, name, value, limit.value, _passes(limit, value), why if value is None else "")
+        Verdict(
+            limit.text, case.case, label, name, value, limit.value, _passes(limit, value), why if value is None else ""
+        )
         for label, value, why in rows
     ]
 

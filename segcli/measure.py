@@ -131,6 +131,7 @@ class BoundMeasure:
 
     measure: Measure
     params: Mapping[str, Any]
+    named: frozenset[str] = frozenset()  # the parameters that the caller wrote out
 
     @property
     def name(self) -> str:
@@ -163,9 +164,9 @@ class BoundMeasure:
         return None if self.measure.voxel_map is None else self.measure.voxel_map(pair, **self.params)
 
     def with_default(self, key: str, value: object) -> BoundMeasure:
-        """Return a copy with `key` set where the measure has it and it stands at its default."""
+        """Return a copy with `key` set where the measure has it and the caller did not name it."""
         param = self.measure.params.get(key)
-        if param is None or self.params[key] != param.default:
+        if param is None or key in self.named:
             return self
         return replace(self, params={**self.params, key: param.parse(self.measure.name, value)})
 
@@ -201,9 +202,14 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
         base = next((t for t in (float, int) if t in kinds), str)
         params[parameter.name] = replace(param, name=parameter.name, default=parameter.default, type=base)
     measure = Measure(
-        name=function.__name__, kind=kind, function=function, summary=summary,
-        notes=notes.strip(), params=params, **record,
-    )  # fmt: skip
+        name=function.__name__,
+        kind=kind,
+        function=function,
+        summary=summary,
+        notes=notes.strip(),
+        params=params,
+        **record,
+    )
     if measure.id in _REGISTRY:
         raise TypeError(f"{measure.id} is filed twice")
     _REGISTRY[measure.id] = measure
@@ -305,7 +311,9 @@ def find(name: str, kind: Kind | None = None) -> Measure:
     near = difflib.get_close_matches(folded, names, 3, 0.6)
     raise UsageError(
         f"unknown {kind or 'measure'} {name!r}.",
-        hint=f"did you mean {' or '.join(near)}?" if near else f"see: segcli catalog{f' --kind {kind}' if kind else ''}",
+        hint=f"did you mean {' or '.join(near)}?"
+        if near
+        else f"see: segcli catalog{f' --kind {kind}' if kind else ''}",
         code="measure.unknown",
     )
 
@@ -326,9 +334,11 @@ def bind(text: str, kind: Kind | None = None) -> BoundMeasure:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if key not in params or not equals:
-            raise UsageError(_no_such_parameter(measure, assignment, key), hint=_parameters(measure, key), code="measure.parameter")
+            raise UsageError(
+                _no_such_parameter(measure, assignment, key), hint=_parameters(measure, key), code="measure.parameter"
+            )
         params[key] = measure.params[key].parse(measure.name, value)
-    return BoundMeasure(measure, params)
+    return BoundMeasure(measure, params, frozenset(a.partition("=")[0] for a in assignments))
 
 
 def parse(kind: Kind, asked: str | Iterable[str]) -> list[BoundMeasure]:

@@ -280,7 +280,9 @@ class Case:
         if self.valid is not None:
             # Ignored voxels are no neighbours, so the nearest one may lie outside the label's box.
             present = [[slice(0, n) for n in self._maps["gt"].codes.shape]]
-        union = [slice(min(b[d].start for b in present), max(b[d].stop for b in present)) for d in range(len(self.shape))]
+        union = [
+            slice(min(b[d].start for b in present), max(b[d].stop for b in present)) for d in range(len(self.shape))
+        ]
         bands = [self._band(side, label, union, width) for side in sides]
         return int(np.count_nonzero(bands[0] & bands[1])), int(np.count_nonzero(bands[0] | bands[1]))
 
@@ -380,4 +382,3 @@ class Pair:
 
     def bands(self, width: float | None) -> tuple[int, int]:
         return self.case.bands(self.index, width)
-

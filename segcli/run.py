@@ -23,9 +23,17 @@ SCHEMA = "segcli.run/1"
 
 
 def document(
-    cases: Sequence[Scored], measures: Sequence[BoundMeasure], reading: Reading, *,
-    empty: str, background: bool, verdicts: Sequence[Verdict] = (), started: str, seconds: float, argv: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    cases: Sequence[Scored],
+    measures: Sequence[BoundMeasure],
+    reading: Reading,
+    *,
+    empty: str,
+    background: bool,
+    verdicts: Sequence[Verdict] = (),
+    started: str,
+    seconds: float,
+    argv: Sequence[str],
+) -> dict[str, Any]:
     """Return a run of the given cases. Everything volatile stands under `environment`."""
     return {
         "schema": SCHEMA,
@@ -77,7 +85,14 @@ def case_record(case: Scored) -> dict[str, Any]:
         "labels": {label.name: label.spec() for label in case.labels},
         "counts": {name: c._asdict() for name, c in case.counts.items()},
         "values": [
-            {"label": v.label, "kind": v.kind, "measure": v.measure, "value": finite(v.value), "unit": v.unit, "status": v.status}
+            {
+                "label": v.label,
+                "kind": v.kind,
+                "measure": v.measure,
+                "value": finite(v.value),
+                "unit": v.unit,
+                "status": v.status,
+            }
             | ({"why": v.why} if v.why else {})
             for v in case.values
         ],
@@ -91,11 +106,19 @@ def file_record(mask: Mask) -> dict[str, Any]:
 def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
     """Return the mean row of a case: macro means over its plain labels."""
     return [
-        {"label": "mean", "kind": m.kind, "measure": m.measure, "unit": m.unit, "over": "labels",
-         "n": m.n, "undefined": m.of - m.n, "mean": finite(m.value)}
+        {
+            "label": "mean",
+            "kind": m.kind,
+            "measure": m.measure,
+            "unit": m.unit,
+            "over": "labels",
+            "n": m.n,
+            "undefined": m.of - m.n,
+            "mean": finite(m.value),
+        }
         | ({"case": case.case} if len(cases) > 1 else {})
         for m in case.means
-    ]  # fmt: skip
+    ]
 
 
 def finite(value: float | None) -> float | int | None:

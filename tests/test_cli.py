@@ -60,7 +60,10 @@ def error_of(done: subprocess.CompletedProcess[str], code: int) -> str:
     errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1
     assert "Traceback" not in done.stderr
-    assert [line.split(":")[0] for line in lines if not line.startswith(("note:", "warning:"))] in (["error"], ["error", "hint"])
+    assert [line.split(":")[0] for line in lines if not line.startswith(("note:", "warning:"))] in (
+        ["error"],
+        ["error", "hint"],
+    )
     return errors[0]
 
 
@@ -88,9 +91,27 @@ def test_json_is_one_strict_document_that_its_schema_allows(folder: Path) -> Non
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(run("schema", "run").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
-    for pred, gt in (("pred", "gt"), ("empty", "gt"), ("pred", "empty"), ("empty", "empty"), ("multi_pred", "multi_gt")):
-        done = run("score", folder / f"{pred}.npy", folder / f"{gt}.npy", "-m", "all", "-l", "all", "-f", "json", "--min", "dice=0.5")
-        document = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
+    for pred, gt in (
+        ("pred", "gt"),
+        ("empty", "gt"),
+        ("pred", "empty"),
+        ("empty", "empty"),
+        ("multi_pred", "multi_gt"),
+    ):
+        done = run(
+            "score",
+            folder / f"{pred}.npy",
+            folder / f"{gt}.npy",
+            "-m",
+            "all",
+            "-l",
+            "all",
+            "-f",
+            "json",
+            "--min",
+            "dice=0.5",
+        )
+        document = json.loads(done.stdout, parse_constant=pytest.fail)
         jsonschema.validate(document, schema)
 
 
@@ -98,16 +119,24 @@ def test_json_of_a_comparison_is_what_its_schema_allows(folder: Path) -> None:
     """`compare -f json` validates against `segcli schema compare`."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(run("schema", "compare").stdout)
-    for files in (["prob", "gt"], ["prob", "prob2", "gt"], ["empty", "gt"], ["prob", "empty"], ["multi_pred", "multi_gt"]):
+    for files in (
+        ["prob", "gt"],
+        ["prob", "prob2", "gt"],
+        ["empty", "gt"],
+        ["prob", "empty"],
+        ["multi_pred", "multi_gt"],
+    ):
         done = run("compare", *(folder / f"{f}.npy" for f in files), "--losses", "all", "-m", "default", "-f", "json")
         assert done.returncode == 0, done.stderr
-        document = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
+        document = json.loads(done.stdout, parse_constant=pytest.fail)
         jsonschema.validate(document, schema)
 
 
 def test_two_equal_runs_differ_under_environment_only(folder: Path) -> None:
     """Everything volatile stands under `environment`."""
-    first, second = (json.loads(run("score", folder / "pred.npy", folder / "gt.npy", "-f", "json").stdout) for _ in range(2))
+    first, second = (
+        json.loads(run("score", folder / "pred.npy", folder / "gt.npy", "-f", "json").stdout) for _ in range(2)
+    )
     assert first.pop("environment").keys() == second.pop("environment").keys()
     assert json.dumps(first) == json.dumps(second)
 
@@ -204,7 +233,7 @@ def test_a_limit_holds_every_label_and_mean_holds_the_mean(folder: Path) -> None
         (["--frobnicate"], ["--frobnicate"]),
         (["--channel-axis", "0"], ["--channel-axis"]),
     ],
-    ids=lambda v: " ".join(v),
+    ids=lambda v: v and " ".join(v),
 )
 def test_usage_errors_exit_2(folder: Path, arguments: list[str], words: list[str]) -> None:
     """A wrong option or measure is one line that names it and what is allowed, exit 2."""
@@ -265,10 +294,13 @@ def test_an_internal_error_exits_70_and_saves_its_traceback(folder: Path) -> Non
     code = (
         "import segcli.evaluate, sys; from segcli.cli.main import run\n"
         "def bug(*a, **k): raise ZeroDivisionError('a bug')\n"
-        "segcli.evaluate.load = bug; sys.exit(run(sys.argv[1:]))"
+        "segcli.evaluate.score_cases = bug; sys.exit(run(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "score", folder / "pred.npy", folder / "gt.npy"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "score", folder / "pred.npy", folder / "gt.npy"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "a bug" in error_of(done, 70)
     saved = Path(re.search(r"in (\S+\.txt)", done.stderr)[1])
@@ -276,7 +308,7 @@ def test_an_internal_error_exits_70_and_saves_its_traceback(folder: Path) -> Non
     saved.unlink()
 
 
-def test_a_closed_pipe_ends_quietly(folder: Path) -> None:
+def test_a_closed_pipe_ends_quietly() -> None:
     """`segcli ... | head -0` exits 141 without a word."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -289,12 +321,12 @@ def test_a_closed_pipe_ends_quietly(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_have_their_codes(folder: Path, tmp_path: Path, number: int, code: int) -> None:
+def test_signals_have_their_codes(folder: Path, number: int, code: int) -> None:
     """Ctrl-C and SIGTERM end the process with their documented code and one line."""
     code_text = (
         "import segcli.evaluate, sys, time; from segcli.cli.main import run\n"
         "def wait(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
-        "segcli.evaluate.load = wait; sys.exit(run(sys.argv[1:]))"
+        "segcli.evaluate.score_cases = wait; sys.exit(run(sys.argv[1:]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code_text, "score", folder / "pred.npy", folder / "gt.npy"],
@@ -343,7 +375,9 @@ def test_catalog_lists_every_measure_as_json() -> None:
     """`catalog -f json` is a bare list of records with all their fields."""
     records = json.loads(run("catalog", "-f", "json").stdout)
     assert {r["id"] for r in records} == {m.id for m in segcli.measures()}
-    assert all({"name", "kind", "family", "aliases", "formula", "reference", "range", "params"} <= r.keys() for r in records)
+    assert all(
+        {"name", "kind", "family", "aliases", "formula", "reference", "range", "params"} <= r.keys() for r in records
+    )
 
 
 def test_catalog_resolves_aliases_and_refuses_typos() -> None:
@@ -386,7 +420,18 @@ def test_compare_without_files_uses_the_sample_pair() -> None:
 
 def test_compare_ranks_several_predictions(folder: Path) -> None:
     """The better probability map is first by every measure."""
-    done = run("compare", folder / "prob.npy", folder / "prob2.npy", folder / "gt.npy", "--losses", "dice,bce", "-m", "dice,hd", "-f", "json")
+    done = run(
+        "compare",
+        folder / "prob.npy",
+        folder / "prob2.npy",
+        folder / "gt.npy",
+        "--losses",
+        "dice,bce",
+        "-m",
+        "dice,hd",
+        "-f",
+        "json",
+    )
     rankings = json.loads(done.stdout)["rankings"]
     assert len(rankings) == 4
     assert all(r["order"][0] == [str(folder / "prob2.npy")] for r in rankings)

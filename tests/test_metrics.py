@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SHARED, needs_shared
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -148,7 +148,7 @@ def drawn(recipe: str) -> Array:
 @needs_shared("golden", "golden_metrics.json")
 @pytest.mark.parametrize("case", recorded()[1], ids=[c["id"] for c in recorded()[1]])
 def test_recorded_tools(case: dict[str, Any]) -> None:
-    """Every recorded value of a tool whose definition segcli has comes out, or is undefined where theirs is inf or nan."""
+    """Every recorded value of a tool comes out, or is undefined where theirs is inf, nan or an error."""
     metric, params, expected = case["metric"], case["params"], case["expected"]
     pred, gt = (drawn(json.dumps(case[side])) for side in ("pred", "gt"))
     spacing = tuple(case["spacing"])
@@ -337,10 +337,9 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
         monai = pytest.importorskip("monai.metrics")
         torch = pytest.importorskip("torch")
     pred, gt, spacing = pair
-    # MONAI crops an image that touches the edge differently; its float32 thresholds move ties
-    assume(min(gt.shape) > 3)
     p, g = (torch.from_numpy(m[None, None].astype(np.float32)) for m in (pred, gt))
     how = {"spacing": list(spacing), "include_background": True}
+    near = [tol * (1 + 1e-6)]  # its distances are float32: at the tolerance itself they fall on either side
     found = segcli.score(
         pred, gt, metrics=["hd", "hd95", "assd", f"nsd:tol={tol}"], surface="border", spacing=spacing, labels="fg=any"
     )
@@ -350,9 +349,10 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
             "hd": monai.compute_hausdorff_distance(p, g, **how),
             "hd95": monai.compute_hausdorff_distance(p, g, percentile=95, **how),
             "assd": monai.compute_average_surface_distance(p, g, symmetric=True, **how),
-            "nsd": monai.compute_surface_dice(p, g, class_thresholds=[tol * (1 + 1e-6)], **how),
+            "nsd": monai.compute_surface_dice(p, g, class_thresholds=near, **how),
         }
-        area = monai.compute_surface_dice(p, g, class_thresholds=[tol * (1 + 1e-6)], use_subvoxels=True, **how)
+        area = monai.compute_surface_dice(p, g, class_thresholds=near, use_subvoxels=True, **how)
     for name, value in theirs.items():
         assert found.value(name) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
-    assert value_of(f"nsd:tol={tol}:surface=surfel", pred, gt, spacing) == pytest.approx(float(area), rel=1e-4, abs=1e-6)
+    subvoxel = value_of(f"nsd:tol={tol}:surface=surfel", pred, gt, spacing)
+    assert subvoxel == pytest.approx(float(area), rel=1e-4, abs=1e-6)

@@ -44,7 +44,9 @@ def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> Non
     expect = str(case["expect"]).split("-or-") if case["expect"] != "ok-policy" else ["ok"]
     done = call("score", NASTY / str(case["pred"]), NASTY / str(case["gt"]), "-f", "json", "--no-progress")
     assert "Traceback" not in done.stderr
-    outcomes = {word for e in expect for word in ([e] if e in ("reorient", "option") else e.replace("ok-with-", "").split("-"))}
+    outcomes = {
+        word for e in expect for word in ([e] if e in ("reorient", "option") else e.replace("ok-with-", "").split("-"))
+    }
     if done.returncode:
         assert outcomes & {"error", "option", "reorient"}, done.stderr
         assert done.returncode == 3
@@ -54,7 +56,7 @@ def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> Non
         # Where an option is due, scoring is right only with the assumption stated.
         stated = "option" in outcomes and "note: label" in done.stderr
         assert stated or outcomes & {"ok", "warn", "note", "threshold"}, f"scored, though the rule is {case['expect']}"
-        document = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
+        document = json.loads(done.stdout, parse_constant=pytest.fail)
         dice = document["cases"][0]["values"][1]["value"]
         if case["dice"] is not None:
             assert dice == pytest.approx(case["dice"], abs=1e-6)
@@ -89,7 +91,9 @@ def test_the_same_grid_in_another_orientation_scores_the_same() -> None:
 
 
 @needs_shared("nasty", "index.json")
-@pytest.mark.parametrize("name", ["dims_27TB.nii.gz", "hugeshape_50GB.npy", "trailing_1GB.nii.gz", "text_bomb.png", "overflowshape.npy"])
+@pytest.mark.parametrize(
+    "name", ["dims_27TB.nii.gz", "hugeshape_50GB.npy", "trailing_1GB.nii.gz", "text_bomb.png", "overflowshape.npy"]
+)
 def test_a_bomb_costs_little(name: str) -> None:
     """A header that claims more than there is, or a stream that swells, is told in seconds and in 300 MB."""
     gt = next(str(c["gt"]) for c in CASES if c["pred"] == name)

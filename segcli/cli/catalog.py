@@ -12,7 +12,9 @@ from segcli.errors import ExitCode, UsageError
 
 def catalog(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A measure, an alias, a full id (loss.dice) or a family.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="A measure, an alias, a full id (loss.dice) or a family.")
+    ] = "",
     kind: Annotated[Literal["metric", "loss"] | None, typer.Option(help="Only metrics or only losses.")] = None,
     form: Annotated[Literal["table", "json", "md"], typer.Option("-f", "--format", help="Format of stdout.")] = "table",
 ) -> ExitCode:

@@ -50,7 +50,9 @@ def compare(
     check_outputs(outputs)
     measures_of("loss", losses), measures_of("metric", metrics)  # a typo is told before anything is read
     if files and len(files) < 2:
-        raise UsageError(f"{files[0]} alone: a ground truth is missing.", hint="segcli compare PRED... GT", code="compare.files")
+        raise UsageError(
+            f"{files[0]} alone: a ground truth is missing.", hint="segcli compare PRED... GT", code="compare.files"
+        )
     if not files:
         from segcli.samples import sample_pair
 
@@ -59,9 +61,17 @@ def compare(
             print("no files given: the sample pair that ships with segcli", file=sys.stderr)
     with session.working("comparing"):
         comparison = run_comparison(
-            files[:-1], files[-1], losses=losses, metrics=metrics, surface=surface, empty=empty,
-            background=background, strict=strict, soft_gt=soft_gt, **reading,
-        )  # fmt: skip
+            files[:-1],
+            files[-1],
+            losses=losses,
+            metrics=metrics,
+            surface=surface,
+            empty=empty,
+            background=background,
+            strict=strict,
+            soft_gt=soft_gt,
+            **reading,
+        )
     session.say(comparison.notes)
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])

@@ -14,20 +14,22 @@ from segcli.errors import ExitCode, InputError
 @opt.reads_masks
 def describe(
     ctx: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="One mask or several; several are held against the first.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="One mask or several; several are held against the first.")
+    ],
     form: Annotated[Literal["table", "json"], typer.Option("-f", "--format", help="Format of stdout.")] = "table",
     *,
     reading: dict[str, Any],
 ) -> ExitCode:
     """Say what masks hold: shape, type, spacing, orientation, labels, and whether they can be compared."""
-    from segcli import evaluate
+    from segcli import loading
     from segcli.masks import geometry
     from segcli.report import description as report
     from segcli.run import to_json
 
     session: Session = ctx.obj
-    how = evaluate.reading_of(**reading)
-    masks = [evaluate.read_side(path, "pred", how, sha256=True) for path in files]
+    how = loading.reading_of(**reading)
+    masks = [loading.read_side(path, "pred", how, sha256=True) for path in files]
     found: list[dict[str, Any]] = []
     for mask in masks:
         record = report.record(mask)

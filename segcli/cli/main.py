@@ -49,7 +49,9 @@ def segcli_(
     version: Annotated[  # noqa: ARG001 (its callback does the work)
         bool, typer.Option("-V", "--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors on stderr.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors on stderr.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the traceback of an internal error.")] = False,
     color: Annotated[Literal["auto", "always", "never"], typer.Option(help="Colour on stdout.")] = "auto",
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress line on stderr.")] = False,
@@ -77,7 +79,9 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a pipe in the C locale still gets its dash
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape")
+            stream.reconfigure(
+                encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape"
+            )
     try:
         code = _invoke(_globals_first(arguments))
         sys.stdout.flush()
@@ -92,7 +96,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE
     except MemoryError:
-        return _complain("not enough memory for these arrays.", "--max-voxels refuses large files early", ExitCode.INPUT)
+        return _complain(
+            "not enough memory for these arrays.", "--max-voxels refuses large files early", ExitCode.INPUT
+        )
     except Exception as error:  # noqa: BLE001 (the last door: nothing may end in a traceback)
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
             context = getattr(error, "ctx", None)
@@ -150,7 +156,11 @@ def _internal(error: Exception, *, verbose: bool) -> int:
     if verbose:
         print(text, file=sys.stderr)
     last = " ".join(str(error).split())[:200]
-    return _complain(f"internal error: {type(error).__name__}: {last}", f"the traceback is in {file.name}; please report it", ExitCode.INTERNAL)
+    return _complain(
+        f"internal error: {type(error).__name__}: {last}",
+        f"the traceback is in {file.name}; please report it",
+        ExitCode.INTERNAL,
+    )
 
 
 if __name__ == "__main__":

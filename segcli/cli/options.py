@@ -16,26 +16,44 @@ from segcli.errors import UsageError
 MASKS, RESULT = "What the voxels mean", "Result"
 
 Metrics = Annotated[
-    str, typer.Option("-m", "--metrics", metavar="LIST", help="Metrics or presets: default, overlap, volume, surface, all.")
+    str,
+    typer.Option("-m", "--metrics", metavar="LIST", help="Metrics or presets: default, overlap, volume, surface, all."),
 ]
-Losses = Annotated[str, typer.Option("-l", "--losses", metavar="LIST", help="Losses, for example dice,tversky:fp=0.1:fn=0.9.")]
+Losses = Annotated[
+    str, typer.Option("-l", "--losses", metavar="LIST", help="Losses, for example dice,tversky:fp=0.1:fn=0.9.")
+]
 Surface = Annotated[
     Literal["surfel", "border"] | None,
     typer.Option(help="Surface definition of every measure that has one and did not name it.", show_default="surfel"),
 ]
 Empty = Annotated[
-    Literal["undefined", "perfect-if-both-empty", "worst", "zero"], typer.Option(help="What metrics are where a mask is empty.")
+    Literal["undefined", "perfect-if-both-empty", "worst", "zero"],
+    typer.Option(help="What metrics are where a mask is empty."),
 ]
 Background = Annotated[
-    bool, typer.Option("--background/--no-background", help="Whether losses of several channels average over the background too.")
+    bool,
+    typer.Option(
+        "--background/--no-background", help="Whether losses of several channels average over the background too."
+    ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Make every warning an error (exit 3).")]
-Format = Annotated[Literal["table", "json", "csv", "md"], typer.Option("-f", "--format", help="Format of stdout.", rich_help_panel=RESULT)]
+Format = Annotated[
+    Literal["table", "json", "csv", "md"],
+    typer.Option("-f", "--format", help="Format of stdout.", rich_help_panel=RESULT),
+]
 Output = Annotated[
     list[Path] | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Also write FILE (.json .csv .md .txt); repeatable.", rich_help_panel=RESULT),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Also write FILE (.json .csv .md .txt); repeatable.",
+        rich_help_panel=RESULT,
+    ),
 ]
-SoftGt = Annotated[bool, typer.Option("--soft-gt", help="Accept probabilities as ground truth (losses).", rich_help_panel=MASKS)]
+SoftGt = Annotated[
+    bool, typer.Option("--soft-gt", help="Accept probabilities as ground truth (losses).", rich_help_panel=MASKS)
+]
 
 
 def _masks(*names: str, **settings: Any) -> Any:
@@ -44,27 +62,91 @@ def _masks(*names: str, **settings: Any) -> Any:
 
 #: Options of all commands that read masks: name, annotation, default. They arrive as `reading`.
 READING: list[tuple[str, Any, Any]] = [
-    ("labels", Annotated[str | None, _masks(metavar="LIST|FILE", help="liver=1,tumour=2,whole=1+2,fg=any; or dataset.json, TOML, CSV, ITK-SNAP.")], None),
-    ("ignore_label", Annotated[int | None, _masks(metavar="N", help="Leave out voxels with this value in either file.")], None),
-    ("kind", Annotated[Literal["labels", "probability", "logits"] | None, _masks(help="What the prediction holds.")], None),
+    (
+        "labels",
+        Annotated[
+            str | None,
+            _masks(
+                metavar="LIST|FILE", help="liver=1,tumour=2,whole=1+2,fg=any; or dataset.json, TOML, CSV, ITK-SNAP."
+            ),
+        ],
+        None,
+    ),
+    (
+        "ignore_label",
+        Annotated[int | None, _masks(metavar="N", help="Leave out voxels with this value in either file.")],
+        None,
+    ),
+    (
+        "kind",
+        Annotated[Literal["labels", "probability", "logits"] | None, _masks(help="What the prediction holds.")],
+        None,
+    ),
     ("threshold", Annotated[float, _masks(help="Foreground is p > threshold.")], 0.5),
-    ("from_logits", Annotated[bool, _masks("--from-logits", help="The prediction holds logits (sigmoid or softmax).")], False),
-    ("prob_scale", Annotated[float | None, _masks(metavar="S", help="Divide the prediction by S: 255 for an 8-bit probability map.")], None),
-    ("channel_axis", Annotated[int | None, _masks(metavar="AXIS", help="Axis with one channel per label.", show_default="first for NPY, last for NIfTI")], None),
+    (
+        "from_logits",
+        Annotated[bool, _masks("--from-logits", help="The prediction holds logits (sigmoid or softmax).")],
+        False,
+    ),
+    (
+        "prob_scale",
+        Annotated[
+            float | None, _masks(metavar="S", help="Divide the prediction by S: 255 for an 8-bit probability map.")
+        ],
+        None,
+    ),
+    (
+        "channel_axis",
+        Annotated[
+            int | None,
+            _masks(
+                metavar="AXIS", help="Axis with one channel per label.", show_default="first for NPY, last for NIfTI"
+            ),
+        ],
+        None,
+    ),
     ("normalize", Annotated[bool, _masks("--normalize", help="Divide channels by their sum.")], False),
     ("stack", Annotated[bool, _masks("--stack", help="The first axis holds cases.")], False),
     ("squeeze", Annotated[bool, _masks("--squeeze", help="Drop axes of length 1.")], False),
-    ("colors", Annotated[str | None, _masks(metavar="FILE.csv|voc|packed", help="Read colours as labels; packed is R + 256 G + 65536 B.")], None),
-    ("spacing", Annotated[str | None, _masks(metavar="S,S,S", help="mm per voxel in array axis order, instead of the file's.")], None),
-    ("on_geometry", Annotated[Literal["error", "reorient", "ignore"], _masks(help="What to do where the grids differ; nothing is resampled.")], "error"),
-    ("max_voxels", Annotated[int | None, _masks(metavar="N", min=1, help="Refuse larger arrays.", show_default="what memory holds")], None),
-]  # fmt: skip
+    (
+        "colors",
+        Annotated[
+            str | None,
+            _masks(metavar="FILE.csv|voc|packed", help="Read colours as labels; packed is R + 256 G + 65536 B."),
+        ],
+        None,
+    ),
+    (
+        "spacing",
+        Annotated[str | None, _masks(metavar="S,S,S", help="mm per voxel in array axis order, instead of the file's.")],
+        None,
+    ),
+    (
+        "on_geometry",
+        Annotated[
+            Literal["error", "reorient", "ignore"],
+            _masks(help="What to do where the grids differ; nothing is resampled."),
+        ],
+        "error",
+    ),
+    (
+        "max_voxels",
+        Annotated[
+            int | None, _masks(metavar="N", min=1, help="Refuse larger arrays.", show_default="what memory holds")
+        ],
+        None,
+    ),
+]
 
 
 def reads_masks(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of `READING`; it receives them as the dict `reading`."""
     hints = typing.get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "reading"]
+    own = [
+        p.replace(annotation=hints[p.name])
+        for p in inspect.signature(command).parameters.values()
+        if p.name != "reading"
+    ]
     shared = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in READING]
 
     @functools.wraps(command)
@@ -86,5 +168,7 @@ def spacing_numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--spacing {text} is not a list of numbers.", hint="for example --spacing 0.8,0.8,2", code="geometry.spacing"
+            f"--spacing {text} is not a list of numbers.",
+            hint="for example --spacing 0.8,0.8,2",
+            code="geometry.spacing",
         ) from None

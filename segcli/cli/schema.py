@@ -11,7 +11,9 @@ from segcli.errors import ExitCode
 
 
 def schema(
-    name: Annotated[Literal["run", "compare"], typer.Argument(metavar="run|compare", help="run: score; compare: compare.")],
+    name: Annotated[
+        Literal["run", "compare"], typer.Argument(metavar="run|compare", help="run: score; compare: compare.")
+    ],
 ) -> ExitCode:
     """Print the JSON Schema of a result file."""
     print(files("segcli").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8"), end="")

@@ -24,8 +24,13 @@ def score(
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
-    min_: Annotated[list[str] | None, typer.Option("--min", metavar="M=V", help="Fail (exit 1) below V: dice=0.9, tumour/dice=0.8, mean/iou=0.7.")] = None,
-    max_: Annotated[list[str] | None, typer.Option("--max", metavar="M=V", help="Fail (exit 1) above V: hd95=5, tumour/assd=1.")] = None,
+    min_: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="M=V", help="Fail (exit 1) below V: dice=0.9, tumour/dice=0.8, mean/iou=0.7."),
+    ] = None,
+    max_: Annotated[
+        list[str] | None, typer.Option("--max", metavar="M=V", help="Fail (exit 1) above V: hd95=5, tumour/assd=1.")
+    ] = None,
     strict: opt.Strict = False,
     form: opt.Format = "table",
     output: opt.Output = None,
@@ -38,6 +43,7 @@ def score(
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
     from segcli import evaluate, gate
+    from segcli.loading import reading_of
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -51,12 +57,10 @@ def score(
         if limit.measure.name not in [b.name for b in group]:
             group.append(limit.measure)
     with session.working("scoring"):
-        how = evaluate.reading_of(**reading)
-        loaded = evaluate.load(pred, gt, how, sha256=True, strict=strict)
-        cases = [
-            evaluate.score_loaded(one, chosen, chosen_losses, empty=empty, background=background, labels_asked=how.labels is not None)
-            for one in loaded
-        ]
+        how = reading_of(**reading)
+        cases = evaluate.score_cases(
+            pred, gt, chosen, chosen_losses, how, empty=empty, background=background, strict=strict, sha256=True
+        )
         verdicts = gate.judge(limits, cases)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
     measures = [*chosen, *chosen_losses]
@@ -71,10 +75,17 @@ def score(
             seconds = time.perf_counter() - clock
             return run.to_json(
                 run.document(
-                    cases, measures, how, empty=empty, background=background, verdicts=verdicts,
-                    started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:],
+                    cases,
+                    measures,
+                    how,
+                    empty=empty,
+                    background=background,
+                    verdicts=verdicts,
+                    started=started.isoformat(timespec="seconds"),
+                    seconds=seconds,
+                    argv=sys.argv[1:],
                 )
-            )  # fmt: skip
+            )
         if wanted == "md":
             return report.score_markdown(cases, measures, empty, verdicts)
         return report.score_text(cases, measures, empty, verdicts, color=color)

@@ -80,7 +80,9 @@ def check_outputs(outputs: Sequence[Path]) -> None:
             known = ", ".join(SUFFIXES)
             raise UsageError(f"-o {path}: the suffix says the format; known: {known}.", code="output.suffix")
         if path.is_dir():
-            raise UsageError(f"-o {path}: is a folder.", hint=f"for example -o {path / 'run.json'}", code="output.folder")
+            raise UsageError(
+                f"-o {path}: is a folder.", hint=f"for example -o {path / 'run.json'}", code="output.folder"
+            )
         if not path.parent.is_dir():
             raise UsageError(f"-o {path}: the folder {path.parent} does not exist.", code="output.folder")
         if not os.access(path.parent, os.W_OK):

@@ -48,7 +48,8 @@ def kernel() -> Callable[[Function], Function]:
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
         directory = cache_directory()
         if directory is not None:
-            with contextlib.suppress(OSError, RuntimeError):
+            # Numba has no public door to its cache: where a version has moved it, kernels compile in memory.
+            with contextlib.suppress(OSError, RuntimeError, AttributeError, TypeError):
                 compiled._cache = _function_cache(function, directory)
         return compiled  # type: ignore[no-any-return]
 

@@ -232,7 +232,9 @@ def _choose(name: str, members: list[zipfile.ZipInfo], key: str | None) -> zipfi
     if not found:
         refuse(name, "a ZIP archive without any array (.npy) in it", "numpy.savez(file, mask=array)", "read.npz")
     if key is None and len(set(keys)) > 1:
-        refuse(name, f"holds {len(keys)} arrays ({listed}); one must be named", f"name one: {file}:{keys[0]}", "read.npz")
+        refuse(
+            name, f"holds {len(keys)} arrays ({listed}); one must be named", f"name one: {file}:{keys[0]}", "read.npz"
+        )
     wanted = keys[0] if key is None else key.removesuffix(".npy")
     chosen = [m for m, k in zip(found, keys, strict=True) if k == wanted]
     if not chosen:

@@ -51,7 +51,9 @@ def parse_labels(given: LabelsLike) -> list[Label] | None:
         labels = _from_file(given)
     elif isinstance(given, str):
         looks_like_a_file = re.search(r"\.(json|toml|csv|txt|label|lut)$", given, re.IGNORECASE)
-        labels = _from_file(Path(given)) if looks_like_a_file else [_from_text(t) for t in given.split(",") if t.strip()]
+        labels = (
+            _from_file(Path(given)) if looks_like_a_file else [_from_text(t) for t in given.split(",") if t.strip()]
+        )
     else:
         labels = [_label(str(v), v) for v in given]
     if not labels:
@@ -59,9 +61,15 @@ def parse_labels(given: LabelsLike) -> list[Label] | None:
     names = [label.name for label in labels]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--labels names {name!r} twice.", hint="give each label or region its own name", code="labels.twice")
+            raise UsageError(
+                f"--labels names {name!r} twice.", hint="give each label or region its own name", code="labels.twice"
+            )
         if name in ("mean", "all"):
-            raise UsageError(f"--labels: {name!r} is the name of a row of the output.", hint="choose another name", code="labels.name")
+            raise UsageError(
+                f"--labels: {name!r} is the name of a row of the output.",
+                hint="choose another name",
+                code="labels.name",
+            )
     return labels
 
 
@@ -104,7 +112,9 @@ def _from_file(path: Path) -> list[Label]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as problem:
-        raise InputError(f"{path}: cannot read the label file ({problem.strerror}).", hint=_FORM, code="labels.file") from None
+        raise InputError(
+            f"{path}: cannot read the label file ({problem.strerror}).", hint=_FORM, code="labels.file"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: the label file is not text.", hint=_FORM, code="labels.file") from None
     readers = {".json": _dataset_json, ".toml": _toml, ".csv": _csv}
@@ -178,7 +188,12 @@ class Found:
 
 
 def resolve(
-    asked: Sequence[Label] | None, pred: Sequence[int], gt: Sequence[int], *, channels: int = 0, one_channel: bool = False
+    asked: Sequence[Label] | None,
+    pred: Sequence[int],
+    gt: Sequence[int],
+    *,
+    channels: int = 0,
+    one_channel: bool = False,
 ) -> Found:
     """Return the labels of a pair from the values that occur in each map.
 

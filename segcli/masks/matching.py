@@ -78,8 +78,7 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
             code="geometry.stack",
         )
     return [
-        _match(_image_of(pred, i), _image_of(gt, i), reading, notes if i == 0 else [])
-        for i in range(len(gt.array))
+        _match(_image_of(pred, i), _image_of(gt, i), reading, notes if i == 0 else []) for i in range(len(gt.array))
     ]
 
 
@@ -88,7 +87,8 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
     if gt.array.ndim > 3:
         raise InputError(
             f"{gt.name}: a ground truth of {gt.array.ndim} dimensions ({_x(gt.shape)}); 2 or 3 are allowed.",
-            hint="--squeeze drops axes of length 1; --stack makes the first axis cases; a ground truth holds labels, no channels",
+            hint="--squeeze drops axes of length 1; --stack makes the first axis cases; "
+            "a ground truth holds labels, no channels",
             code="geometry.dimensions",
         )
     pred = _with_channels(pred, gt, reading, notes)
@@ -210,7 +210,8 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     hints = list(dict.fromkeys(d.hint for d in differences if d.hint))
     raise InputError(
         f"{pred.name} vs {gt.name}: {text}.",
-        hint="; ".join(hints) or "resample the prediction onto the ground truth; --on-geometry ignore compares voxel by voxel",
+        hint="; ".join(hints)
+        or "resample the prediction onto the ground truth; --on-geometry ignore compares voxel by voxel",
         code=first.code,
     )
 
@@ -284,7 +285,8 @@ def _prediction(pred: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
             raise InputError(
                 f"{pred.name}: the {len(array)} channels of voxel {tuple(int(i) for i in at)} sum to "
                 f"{float(total[at]):.4g}; 1 is wanted (within {SUM_TOLERANCE:g}).",
-                hint="--normalize divides by the sum; --from-logits applies a softmax; --stack if the axis holds images",
+                hint="--normalize divides by the sum; --from-logits applies a softmax; "
+                "--stack if the axis holds images",
                 code="channels.sum",
             )
         if float(total.min()) <= 0:
@@ -321,5 +323,3 @@ def softmax(z: NDArray[Any]) -> NDArray[np.float64]:
     """Return the softmax over the first axis in float64 without overflow."""
     shifted = np.exp(z.astype(np.float64) - z.max(axis=0))
     return np.asarray(shifted / shifted.sum(axis=0))
-
-

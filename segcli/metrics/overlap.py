@@ -21,8 +21,12 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 @metric(
-    family="overlap", formula=r"|G|", reference="a count", range=(0, float("inf")), better="none",
-)  # fmt: skip
+    family="overlap",
+    formula=r"|G|",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+)
 def voxels_gt(pair: Pair) -> float:
     """Count the voxels of the label in the ground truth.
 
@@ -32,8 +36,12 @@ def voxels_gt(pair: Pair) -> float:
 
 
 @metric(
-    family="overlap", formula=r"|P|", reference="a count", range=(0, float("inf")), better="none",
-)  # fmt: skip
+    family="overlap",
+    formula=r"|P|",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+)
 def voxels_pred(pair: Pair) -> float:
     """Count the voxels of the label in the prediction.
 
@@ -43,10 +51,16 @@ def voxels_pred(pair: Pair) -> float:
 
 
 @metric(
-    family="overlap", aliases=("dsc", "f1"), formula=r"\frac{2\,tp}{2\,tp + fp + fn}",
-    reference="Dice 1945, doi:10.2307/1932409", range=(0, 1), better="higher", symmetric=True,
-    when_empty=ZERO_UNLESS_BOTH, caution="one voxel moves it by much on a small object",
-)  # fmt: skip
+    family="overlap",
+    aliases=("dsc", "f1"),
+    formula=r"\frac{2\,tp}{2\,tp + fp + fn}",
+    reference="Dice 1945, doi:10.2307/1932409",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=ZERO_UNLESS_BOTH,
+    caution="one voxel moves it by much on a small object",
+)
 def dice(pair: Pair) -> float | None:
     """Overlap as a share of the mean size of both masks (Dice similarity coefficient).
 
@@ -58,10 +72,15 @@ def dice(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("jaccard",), formula=r"\frac{tp}{tp + fp + fn}",
-    reference="Jaccard 1901, doi:10.5169/seals-266450", range=(0, 1), better="higher", symmetric=True,
+    family="overlap",
+    aliases=("jaccard",),
+    formula=r"\frac{tp}{tp + fp + fn}",
+    reference="Jaccard 1901, doi:10.5169/seals-266450",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
     when_empty=ZERO_UNLESS_BOTH,
-)  # fmt: skip
+)
 def iou(pair: Pair) -> float | None:
     """Overlap as a share of the union (intersection over union, Jaccard index).
 
@@ -73,10 +92,15 @@ def iou(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("recall", "tpr"), formula=r"\frac{tp}{tp + fn}",
-    reference="Yerushalmy 1947, doi:10.2307/4586294", range=(0, 1), better="higher",
-    when_empty=WhenEmpty(both=None, gt=None, pred=0.0), caution="a prediction of everything scores 1",
-)  # fmt: skip
+    family="overlap",
+    aliases=("recall", "tpr"),
+    formula=r"\frac{tp}{tp + fn}",
+    reference="Yerushalmy 1947, doi:10.2307/4586294",
+    range=(0, 1),
+    better="higher",
+    when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
+    caution="a prediction of everything scores 1",
+)
 def sensitivity(pair: Pair) -> float | None:
     """Share of the ground truth that the prediction found.
 
@@ -87,10 +111,14 @@ def sensitivity(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("tnr",), formula=r"\frac{tn}{tn + fp}",
-    reference="Yerushalmy 1947, doi:10.2307/4586294", range=(0, 1), better="higher",
+    family="overlap",
+    aliases=("tnr",),
+    formula=r"\frac{tn}{tn + fp}",
+    reference="Yerushalmy 1947, doi:10.2307/4586294",
+    range=(0, 1),
+    better="higher",
     caution="close to 1 for any small object",
-)  # fmt: skip
+)
 def specificity(pair: Pair) -> float | None:
     """Share of the voxels outside the ground truth that the prediction leaves out.
 
@@ -102,10 +130,15 @@ def specificity(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("ppv",), formula=r"\frac{tp}{tp + fp}", reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
-    range=(0, 1), better="higher", when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
+    family="overlap",
+    aliases=("ppv",),
+    formula=r"\frac{tp}{tp + fp}",
+    reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
+    range=(0, 1),
+    better="higher",
+    when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="a single correct voxel scores 1",
-)  # fmt: skip
+)
 def precision(pair: Pair) -> float | None:
     """Share of the prediction that is right (positive predictive value).
 
@@ -116,9 +149,13 @@ def precision(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", formula=r"\frac{tn}{tn + fn}", reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
-    range=(0, 1), better="higher", caution="close to 1 for any small object",
-)  # fmt: skip
+    family="overlap",
+    formula=r"\frac{tn}{tn + fn}",
+    reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
+    range=(0, 1),
+    better="higher",
+    caution="close to 1 for any small object",
+)
 def npv(pair: Pair) -> float | None:
     """Share of the predicted background that is background (negative predictive value).
 
@@ -129,9 +166,14 @@ def npv(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", formula=r"\frac{tp + tn}{N}", reference="a share of counts",
-    range=(0, 1), better="higher", symmetric=True, caution="dominated by the background",
-)  # fmt: skip
+    family="overlap",
+    formula=r"\frac{tp + tn}{N}",
+    reference="a share of counts",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    caution="dominated by the background",
+)
 def accuracy(pair: Pair) -> float | None:
     """Share of all voxels on which prediction and ground truth agree about this label.
 
@@ -142,10 +184,13 @@ def accuracy(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", formula=r"\tfrac12\left(\frac{tp}{tp + fn} + \frac{tn}{tn + fp}\right)",
-    reference="Brodersen 2010, doi:10.1109/ICPR.2010.764", range=(0, 1), better="higher",
+    family="overlap",
+    formula=r"\tfrac12\left(\frac{tp}{tp + fn} + \frac{tn}{tn + fp}\right)",
+    reference="Brodersen 2010, doi:10.1109/ICPR.2010.764",
+    range=(0, 1),
+    better="higher",
     when_empty=WhenEmpty(both=None, gt=None, pred=FORMULA),
-)  # fmt: skip
+)
 def balanced_accuracy(pair: Pair) -> float | None:
     """Mean of sensitivity and specificity.
 
@@ -156,10 +201,14 @@ def balanced_accuracy(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", formula=r"\frac{tp\,tn - fp\,fn}{\sqrt{(tp+fp)(tp+fn)(tn+fp)(tn+fn)}}",
-    reference="Matthews 1975, doi:10.1016/0005-2795(75)90109-9", range=(-1, 1), better="higher", symmetric=True,
+    family="overlap",
+    formula=r"\frac{tp\,tn - fp\,fn}{\sqrt{(tp+fp)(tp+fn)(tn+fp)(tn+fn)}}",
+    reference="Matthews 1975, doi:10.1016/0005-2795(75)90109-9",
+    range=(-1, 1),
+    better="higher",
+    symmetric=True,
     when_empty=WhenEmpty(None, None, None),
-)  # fmt: skip
+)
 def mcc(pair: Pair) -> float | None:
     """Correlation of prediction and ground truth as binary variables (Matthews).
 
@@ -173,10 +222,15 @@ def mcc(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("cohen_kappa",), formula=r"\frac{p_o - p_e}{1 - p_e}",
-    reference="Cohen 1960, doi:10.1177/001316446002000104", range=(-1, 1), better="higher", symmetric=True,
+    family="overlap",
+    aliases=("cohen_kappa",),
+    formula=r"\frac{p_o - p_e}{1 - p_e}",
+    reference="Cohen 1960, doi:10.1177/001316446002000104",
+    range=(-1, 1),
+    better="higher",
+    symmetric=True,
     when_empty=WhenEmpty(both=None, gt=FORMULA, pred=FORMULA),
-)  # fmt: skip
+)
 def kappa(pair: Pair) -> float | None:
     """Agreement beyond what chance gives two raters with these sizes (Cohen).
 
@@ -188,9 +242,14 @@ def kappa(pair: Pair) -> float | None:
 
 
 @metric(
-    family="overlap", aliases=("fbeta",), formula=r"\frac{(1+\beta^2)\,tp}{(1+\beta^2)\,tp + \beta^2\,fn + fp}",
-    reference="van Rijsbergen 1979", range=(0, 1), better="higher", when_empty=ZERO_UNLESS_BOTH,
-)  # fmt: skip
+    family="overlap",
+    aliases=("fbeta",),
+    formula=r"\frac{(1+\beta^2)\,tp}{(1+\beta^2)\,tp + \beta^2\,fn + fp}",
+    reference="van Rijsbergen 1979",
+    range=(0, 1),
+    better="higher",
+    when_empty=ZERO_UNLESS_BOTH,
+)
 def f_beta(
     pair: Pair,
     *,

@@ -27,10 +27,18 @@ NO_DISTANCE = WhenEmpty(None, None, None)
 
 
 @metric(
-    family="surface", aliases=("hausdorff",), formula=r"\max(\max_{p \in \partial P} d(p, \partial G), \max_{g \in \partial G} d(g, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073", range=(0, INF), better="lower", unit="mm", symmetric=True,
-    when_empty=NO_DISTANCE, caution="one stray voxel decides it",
-)  # fmt: skip
+    family="surface",
+    aliases=("hausdorff",),
+    formula=r"\max(\max_{p \in \partial P} d(p, \partial G), "
+    r"\max_{g \in \partial G} d(g, \partial P))",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    symmetric=True,
+    when_empty=NO_DISTANCE,
+    caution="one stray voxel decides it",
+)
 def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Hausdorff distance: the largest distance from either surface to the other.
 
@@ -42,10 +50,15 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface", formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
+    family="surface",
+    formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
     reference="Huttenlocher 1993, doi:10.1109/34.232073; pooling as surface-distance, MONAI, MetricsReloaded",
-    range=(0, INF), better="lower", unit="mm", symmetric=True, when_empty=NO_DISTANCE,
-)  # fmt: skip
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    symmetric=True,
+    when_empty=NO_DISTANCE,
+)
 def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Larger of the two directed 95th percentiles of the surface distances.
 
@@ -57,10 +70,16 @@ def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface", formula=r"P_{95}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
-    reference="pooling as MedPy, panoptica, seg-metrics", range=(0, INF), better="lower", unit="mm", symmetric=True,
-    when_empty=NO_DISTANCE, caution="a small missed part vanishes among the points of the other surface",
-)  # fmt: skip
+    family="surface",
+    formula=r"P_{95}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
+    reference="pooling as MedPy, panoptica, seg-metrics",
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    symmetric=True,
+    when_empty=NO_DISTANCE,
+    caution="a small missed part vanishes among the points of the other surface",
+)
 def hd95_pooled(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """95th percentile of the distances of both directions taken together.
 
@@ -71,11 +90,16 @@ def hd95_pooled(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface", aliases=("average_symmetric_surface_distance",),
+    family="surface",
+    aliases=("average_symmetric_surface_distance",),
     formula=r"\frac{\sum_{p} d(p, \partial G) + \sum_{g} d(g, \partial P)}{|\partial P| + |\partial G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851", range=(0, INF), better="lower", unit="mm", symmetric=True,
+    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    symmetric=True,
     when_empty=NO_DISTANCE,
-)  # fmt: skip
+)
 def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Average symmetric surface distance: mean over the elements of both surfaces together.
 
@@ -86,10 +110,16 @@ def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface", formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} + \overline{d(\partial G, \partial P)}\right)",
-    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12214", range=(0, INF), better="lower", unit="mm", symmetric=True,
+    family="surface",
+    formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} "
+    r"+ \overline{d(\partial G, \partial P)}\right)",
+    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12214",
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    symmetric=True,
     when_empty=NO_DISTANCE,
-)  # fmt: skip
+)
 def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Mean of the two directed mean surface distances.
 
@@ -100,15 +130,22 @@ def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface", aliases=("surface_dice", "normalized_surface_dice"),
-    formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}| + |\{g : d(g, \partial P) \le \tau\}|}{|\partial P| + |\partial G|}",
-    reference="Nikolov 2021, doi:10.2196/26151", range=(0, 1), better="higher", symmetric=True,
+    family="surface",
+    aliases=("surface_dice", "normalized_surface_dice"),
+    formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}| + |\{g : d(g, \partial P) \le \tau\}|}"
+    r"{|\partial P| + |\partial G|}",
+    reference="Nikolov 2021, doi:10.2196/26151",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
     when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
-)  # fmt: skip
+)
 def nsd(
     pair: Pair,
     *,
-    tol: Annotated[float, Param("distance that is still acceptable, in the unit of the spacing", ge=0, shown=True)] = 2.0,
+    tol: Annotated[
+        float, Param("distance that is still acceptable, in the unit of the spacing", ge=0, shown=True)
+    ] = 2.0,
     surface: Surface = "surfel",
 ) -> float | None:
     """Normalised surface distance: share of both surfaces that lies within `tol` of the other.
@@ -120,19 +157,27 @@ def nsd(
 
 
 @metric(
-    family="surface", formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
-    reference="after Cheng 2021, arXiv:2103.16562", range=(0, 1), better="higher", symmetric=True,
+    family="surface",
+    formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
+    reference="after Cheng 2021, arXiv:2103.16562",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
     when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
-)  # fmt: skip
+)
 def boundary_iou(
     pair: Pair,
     *,
     width: Annotated[
         float | str,
-        Param("width of the inner band in the unit of the spacing; auto: 2% of the image diagonal, at least one voxel",
-              gt=0, words=("auto",), shown=True),
+        Param(
+            "width of the inner band in the unit of the spacing; auto: 2% of the image diagonal, at least one voxel",
+            gt=0,
+            words=("auto",),
+            shown=True,
+        ),
     ] = "auto",
-) -> float | None:  # fmt: skip
+) -> float | None:
     """Intersection over union of the inner bands along the two boundaries.
 
     More sensitive to the contour of a large object than iou. The band is Euclidean and in the unit of

@@ -11,26 +11,42 @@ if TYPE_CHECKING:
 
 
 @metric(
-    family="volume", formula=r"v\,|G|", reference="a count", range=(0, float("inf")), better="none", unit="mm^3",
-)  # fmt: skip
+    family="volume",
+    formula=r"v\,|G|",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="mm^3",
+)
 def volume_gt(pair: Pair) -> float:
     """Volume of the label in the ground truth (area in 2-D)."""
     return pair.counts.gt * pair.voxel_volume
 
 
 @metric(
-    family="volume", formula=r"v\,|P|", reference="a count", range=(0, float("inf")), better="none", unit="mm^3",
-)  # fmt: skip
+    family="volume",
+    formula=r"v\,|P|",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="mm^3",
+)
 def volume_pred(pair: Pair) -> float:
     """Volume of the label in the prediction (area in 2-D)."""
     return pair.counts.pred * pair.voxel_volume
 
 
 @metric(
-    family="volume", aliases=("vs",), formula=r"1 - \frac{|fn - fp|}{2\,tp + fp + fn}",
-    reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x", range=(0, 1), better="higher", symmetric=True,
-    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0), caution="1 for two masks of one size that never touch",
-)  # fmt: skip
+    family="volume",
+    aliases=("vs",),
+    formula=r"1 - \frac{|fn - fp|}{2\,tp + fp + fn}",
+    reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x",
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
+    caution="1 for two masks of one size that never touch",
+)
 def volume_similarity(pair: Pair) -> float | None:
     """Likeness of the two volumes, whether or not they overlap.
 
@@ -42,10 +58,15 @@ def volume_similarity(pair: Pair) -> float | None:
 
 
 @metric(
-    family="volume", aliases=("rvd", "ravd", "relative_volume_error"), formula=r"\frac{|P| - |G|}{|G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851", range=(-1, float("inf")), better="zero",
-    when_empty=WhenEmpty(both=None, gt=None, pred=-1.0), caution="0 for two masks of one size that never touch",
-)  # fmt: skip
+    family="volume",
+    aliases=("rvd", "ravd", "relative_volume_error"),
+    formula=r"\frac{|P| - |G|}{|G|}",
+    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    range=(-1, float("inf")),
+    better="zero",
+    when_empty=WhenEmpty(both=None, gt=None, pred=-1.0),
+    caution="0 for two masks of one size that never touch",
+)
 def rve(pair: Pair) -> float | None:
     """Relative volume error: how much too large (+) or too small (-) the prediction is.
 

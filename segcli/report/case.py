@@ -103,13 +103,14 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
                 "both_empty": "neither mask has a voxel of this label",
             }
             notes += [
-                f"{prefix}{label.name}: {text}; {_names(undefined, why)} undefined (segcli catalog {_first(undefined, why)})"
+                f"{prefix}{label.name}: {text}; {_names(undefined, why)} undefined "
+                f"(segcli catalog {_first(undefined, why)})"
                 for why, text in where.items()
                 if why in reasons
             ]
-            notes += [
-                f"{prefix}{label.name}: {_names(undefined, 'zero_denominator')} undefined, 0/0"
-            ] * ("zero_denominator" in reasons)  # fmt: skip
+            notes += [f"{prefix}{label.name}: {_names(undefined, 'zero_denominator')} undefined, 0/0"] * (
+                "zero_denominator" in reasons
+            )
     return notes
 
 
@@ -128,14 +129,23 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for v in sorted(verdicts, key=lambda v: v.passed):
         sign = (">=" if v.passed else "<") if v.rule.startswith("--min") else ("<=" if v.passed else ">")
-        value = f"undefined ({WHY.get(v.why, v.why) or 'no value'})" if v.value is None else f"{v.value:.6g} {sign} {v.limit:g}"
+        value = (
+            f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
+            if v.value is None
+            else f"{v.value:.6g} {sign} {v.limit:g}"
+        )
         lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.measure} {value}")
     failed = sum(not v.passed for v in verdicts)
     return [*lines, f"{failed} failed, {len(verdicts) - failed} passed"] if verdicts else []
 
 
 def score_text(
-    cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = (), *, color: bool = False
+    cases: Sequence[Scored],
+    measures: Sequence[BoundMeasure],
+    empty: str,
+    verdicts: Sequence[Verdict] = (),
+    *,
+    color: bool = False,
 ) -> str:
     table = score_table(cases, measures).text(color=color)
     return "\n".join([heading(cases[0]), table, *footnotes(cases, measures, empty), *verdict_lines(verdicts)])
@@ -145,7 +155,9 @@ def score_markdown(
     cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = ()
 ) -> str:
     notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty), *verdict_lines(verdicts)]]
-    return "\n\n".join([escape_markdown(heading(cases[0])), score_table(cases, measures).markdown(), "  \n".join(notes)])
+    return "\n\n".join(
+        [escape_markdown(heading(cases[0])), score_table(cases, measures).markdown(), "  \n".join(notes)]
+    )
 
 
 def score_csv(cases: Sequence[Scored]) -> str:
@@ -166,6 +178,8 @@ def score_csv(cases: Sequence[Scored]) -> str:
 def _exact(value: Value | Mean) -> str:
     if value.value is None:
         return ""
-    return str(int(value.value)) if float(value.value).is_integer() and abs(value.value) < 1e15 else repr(float(value.value))
-
-
+    return (
+        str(int(value.value))
+        if float(value.value).is_integer() and abs(value.value) < 1e15
+        else repr(float(value.value))
+    )

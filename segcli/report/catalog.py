@@ -34,7 +34,11 @@ def card(measure: Measure) -> str:
     """Return everything that is known of one measure, a line for each fact."""
     facts = [
         ("formula", measure.formula),
-        ("range", f"{range_text(measure)} {measure.unit}".strip() + (f", {ARROWS[measure.better]}" if ARROWS[measure.better] else "")),
+        (
+            "range",
+            f"{range_text(measure)} {measure.unit}".strip()
+            + (f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""),
+        ),
         ("aliases", ", ".join(measure.aliases)),
         ("family", measure.family),
         ("reads", measure.reads),
@@ -98,6 +102,13 @@ def record(measure: Measure) -> dict[str, Any]:
 
 def _param(param: Param) -> dict[str, Any]:
     return {
-        "name": param.name, "help": param.help, "default": param.default, "type": param.type.__name__,
-        "ge": param.ge, "gt": param.gt, "le": param.le, "words": list(param.words), "shown": param.shown,
-    }  # fmt: skip
+        "name": param.name,
+        "help": param.help,
+        "default": param.default,
+        "type": param.type.__name__,
+        "ge": param.ge,
+        "gt": param.gt,
+        "le": param.le,
+        "words": list(param.words),
+        "shown": param.shown,
+    }

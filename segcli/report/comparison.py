@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from segcli.comparison import Comparison, Norms, Row
-from segcli.evaluate import Loaded
+from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.report.case import SURFACES
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
@@ -92,7 +92,8 @@ def footnotes(comparison: Comparison) -> list[str]:
     notes = []
     if losses:
         notes.append(
-            "excess = value - optimum; FP, FN, boundary: its shares outside and inside the gt, and within a voxel of its border;"
+            "excess = value - optimum; FP, FN, boundary: its shares outside and inside the gt, "
+            "and within a voxel of its border;"
             " |gradient|: L1 norm of dL/dp"
         )
     if any(r.label == "mean without background" for r in losses):
@@ -140,7 +141,20 @@ def comparison_csv(comparison: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["pred", "label", "kind", "measure", "value", "optimum", "excess", "share_fp", "share_fn", "share_boundary", "grad_l1", "grad_l2"]
+        [
+            "pred",
+            "label",
+            "kind",
+            "measure",
+            "value",
+            "optimum",
+            "excess",
+            "share_fp",
+            "share_fn",
+            "share_boundary",
+            "grad_l1",
+            "grad_l2",
+        ]
     )
     for r in comparison.rows:
         share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
@@ -172,9 +186,14 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
 
 def _record(row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "pred": row.pred, "label": row.label, "kind": row.kind, "measure": row.measure,
-        "value": finite(row.value), "unit": row.unit, "notes": list(row.notes),
-    }  # fmt: skip
+        "pred": row.pred,
+        "label": row.label,
+        "kind": row.kind,
+        "measure": row.measure,
+        "value": finite(row.value),
+        "unit": row.unit,
+        "notes": list(row.notes),
+    }
     if row.kind == "loss":
         share = row.share
         record |= {
@@ -204,5 +223,3 @@ def render(comparison: Comparison, wanted: str, environment: dict[str, Any], *, 
         "md": lambda: comparison_markdown(comparison),
     }
     return str(renderers[wanted]()) if wanted in renderers else comparison_text(comparison, color=color)
-
-

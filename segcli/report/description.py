@@ -32,10 +32,14 @@ def record(mask: Mask) -> dict[str, Any]:
         values, counts = np.unique(array, return_counts=True)
         volume = None if mask.spacing is None or len(mask.spacing) != array.ndim else float(np.prod(mask.spacing))
         found["labels"] = [
-            {"label": int(v), "voxels": int(n), "share": float(n / array.size),
-             "volume": None if volume is None else float(n) * volume}
+            {
+                "label": int(v),
+                "voxels": int(n),
+                "share": float(n / array.size),
+                "volume": None if volume is None else float(n) * volume,
+            }
             for v, n in zip(values, counts, strict=True)
-        ]  # fmt: skip
+        ]
     else:
         found["range"] = [float(array.min()), float(array.max())]
         found["mean"] = float(array.mean(dtype=np.float64))
@@ -59,14 +63,23 @@ def text(found: dict[str, Any]) -> str:
         table = Table(["label", "voxels", "share"] + ["volume"] * (spacing is not None), left=frozenset())
         for x in found["labels"][:60]:
             row = [str(x["label"]), grouped(x["voxels"]), share(x["share"])]
-            table.rows.append(row + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None)))
+            table.rows.append(
+                row + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None))
+            )
         lines += ["  " + line for line in table.text().splitlines()]
         if len(found["labels"]) > 60:
             lines.append(f"  and {len(found['labels']) - 60} more (-f json lists all)")
     else:
         low, high = found["range"]
-        lines.append(f"  {found['kind']}: {low:.4g} to {high:.4g}, mean {found['mean']:.4g}, {found['above_threshold']:.2%} above the threshold")
+        lines.append(
+            f"  {found['kind']}: {low:.4g} to {high:.4g}, mean {found['mean']:.4g}, "
+            f"{found['above_threshold']:.2%} above the threshold"
+        )
     lines += [f"  {n['level']}: {n['text']}" for n in found["notes"]]
     if "same_grid_as_first" in found:
-        lines += ["  same grid as the first file"] if found["same_grid_as_first"] else [f"  differs: {d}" for d in found["differences"]]
+        lines += (
+            ["  same grid as the first file"]
+            if found["same_grid_as_first"]
+            else [f"  differs: {d}" for d in found["differences"]]
+        )
     return "\n".join(lines)

@@ -40,9 +40,16 @@ class Table:
         # As wide as it takes: rich wraps and cuts at the width of the console.
         width = sum(max(len(r[i]) for r in [self.headers, *self.rows]) * 2 + 4 for i in range(len(self.headers)))
         console = Console(
-            file=stream, width=max(width, 20), force_terminal=color, no_color=not color,
-            color_system="standard" if color else None, highlight=False, emoji=False, markup=False, legacy_windows=False,
-        )  # fmt: skip
+            file=stream,
+            width=max(width, 20),
+            force_terminal=color,
+            no_color=not color,
+            color_system="standard" if color else None,
+            highlight=False,
+            emoji=False,
+            markup=False,
+            legacy_windows=False,
+        )
         console.print(table, end="")
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
@@ -51,7 +58,8 @@ class Table:
         marks = [":---" if i in self.left else "---:" for i in range(len(self.headers))]
         lines = [self.headers, marks, *self.rows]
         return "\n".join(
-            "| " + " | ".join(cell if n == 1 else escape_markdown(cell) for cell in row) + " |" for n, row in enumerate(lines)
+            "| " + " | ".join(cell if n == 1 else escape_markdown(cell) for cell in row) + " |"
+            for n, row in enumerate(lines)
         )
 
 

@@ -1,0 +1,620 @@
+"""Every field of every record, tested: what is declared holds, and what is declared not to hold does not."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from shapes import shape
+
+import segcli
+from segcli.errors import UsageError
+from segcli.evaluate import POLICIES, Scored, metric_value
+from segcli.masks.labels import Label
+from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind, find, measures, parse
+from segcli.pair import Case, Pair
+from segcli.soft import SoftPair
+
+Array = NDArray[Any]
+Spacing = tuple[float, ...]
+
+HERE = Path(__file__).resolve().parent
+ALL = measures()
+METRICS = measures("metric")
+LOSSES = measures("loss")
+ANY = [Label("fg", None)]
+
+each = pytest.mark.parametrize("measure", ALL, ids=[m.id for m in ALL])
+each_metric = pytest.mark.parametrize("measure", METRICS, ids=[m.id for m in METRICS])
+each_loss = pytest.mark.parametrize("measure", LOSSES, ids=[m.id for m in LOSSES])
+each_param = pytest.mark.parametrize(
+    ("measure", "param"),
+    [(m, p) for m in ALL for p in m.params.values()],
+    ids=[f"{m.id}:{p.name}" for m in ALL for p in m.params.values()],
+)
+few = settings(max_examples=20)
+
+
+def pair_of(pred: Array, gt: Array, spacing: Spacing | None = None) -> Pair:
+    """Return the evidence of everything that is not 0."""
+    return Case(pred, gt, ANY, spacing=spacing).pair(0)
+
+
+def variants(measure: Measure) -> list[BoundMeasure]:
+    """Return the measure with its defaults and with each word of each parameter."""
+    texts = [measure.name]
+    texts += [f"{measure.name}:{p.name}={word}" for p in measure.params.values() for word in p.words]
+    return parse(measure.kind, texts)
+
+
+# --- drawn inputs -------------------------------------------------------------------------------
+
+spacings = st.sampled_from([0.3, 0.75, 1.0, 2.5, 5.0])
+SHAPES = [(1, 1), (1, 6), (4, 5), (6, 6), (2, 3, 4), (4, 4, 4), (3, 1, 5)]
+#: Multiples of 1/64; none is within 1/64 of the threshold.
+doubtful = st.integers(0, 64).filter(lambda k: k != 32).map(lambda k: k / 64)
+
+
+@st.composite
+def masks(draw: st.DrawFn, *, proper: bool = False, count: int = 2) -> tuple[list[Array], Spacing]:
+    """Draw masks of one shape and a spacing; `proper` ones are neither empty nor full."""
+    form = draw(st.sampled_from(SHAPES[1:] if proper else SHAPES))
+    drawn = [draw(arrays(np.uint8, form, elements=st.integers(0, 1))) for _ in range(count)]
+    if proper:
+        for mask in drawn:
+            if mask.all() or not mask.any():
+                mask.flat[draw(st.integers(0, mask.size - 1))] ^= 1
+    return drawn, tuple(draw(st.tuples(*[spacings] * len(form))))
+
+
+@st.composite
+def soft_pairs(draw: st.DrawFn, *, soft: bool = False) -> SoftPair:
+    """Draw probabilities against a ground truth, a soft one if asked."""
+    form = draw(st.sampled_from(SHAPES))
+    truth = doubtful if soft else st.sampled_from([0.0, 1.0])
+    p, y = draw(arrays(np.float64, form, elements=doubtful)), draw(arrays(np.float64, form, elements=truth))
+    return SoftPair(p, y, spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+@each
+def test_words(measure: Measure) -> None:
+    """Name, summary, notes, formula and caution are in the form that the catalogue prints."""
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", measure.name)
+    assert measure.summary.endswith(".")
+    assert re.match(r"[A-Z0-9]", measure.summary)
+    assert len(measure.summary) <= 100
+    assert not measure.notes or measure.notes.endswith(".")
+    assert measure.formula
+    assert measure.formula.count("{") == measure.formula.count("}")
+    assert measure.formula.count(r"\left") == measure.formula.count(r"\right")
+    assert measure.caution == measure.caution.strip()
+    assert measure.family
+    assert measure.unit in ("", "mm", "mm^3")
+    assert measure.reads in ("labels", "probability")
+    assert measure.id == f"{measure.kind}.{measure.name}"
+
+
+@each
+def test_reference(measure: Measure) -> None:
+    """A reference is authors, year and an identifier; a plain count needs none."""
+    counted = measure.reference in ("a count", "a share of counts")
+    printed_only = measure.reference == "van Rijsbergen 1979"  # a book without a DOI
+    pooling = re.fullmatch(r"pooling as [A-Za-z, -]+", measure.reference)  # other tools are its source
+    paper = re.match(r"(after )?\S.* (18|19|20)\d\d, (doi:10\.\d{4,}/\S+|arXiv:\d{4}\.\d{4,5})(;|$)", measure.reference)
+    assert counted or printed_only or pooling or paper, measure.reference
+
+
+@each
+def test_names_are_found(measure: Measure) -> None:
+    """Name, id and aliases lead to the record, and no two records of a kind share a name."""
+    for name in (measure.name, measure.id, *measure.aliases, measure.name.upper(), measure.name.replace("_", "-")):
+        kind = None if name == measure.id else measure.kind
+        assert find(name, kind) is measure
+    taken = [n for m in measures(measure.kind) for n in (m.name, *m.aliases)]
+    assert len(taken) == len(set(taken))
+    with pytest.raises(UsageError, match=r"unknown"):
+        find(measure.name + "_nonesuch", measure.kind)
+
+
+@each
+def test_family_is_a_preset(measure: Measure) -> None:
+    """The family and `all` unfold to lists with the measure in it, defaults to known measures."""
+    for preset in (measure.family, "all"):
+        assert measure.name in [b.measure.name for b in parse(measure.kind, preset)]
+    assert len(parse(measure.kind, "default")) == len(DEFAULTS[measure.kind].split(","))
+
+
+@each
+def test_golden_file(measure: Measure) -> None:
+    """Every measure has cases worked out by hand, and every file of cases a measure."""
+    path = HERE / "golden" / measure.kind / f"{measure.name}.toml"
+    assert len(tomllib.loads(path.read_text(encoding="utf-8"))["case"]) >= 2
+    known = {m.name for m in measures(measure.kind)}
+    assert {p.stem for p in path.parent.glob("*.toml")} <= known
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def outside(param: Param) -> list[object]:
+    """Return values that are just outside the domain, and some that are no value at all."""
+    found: list[object] = ["", "nonesuch", "nan", "inf", "-inf", True]
+    if param.type is not str:
+        found += [param.gt] if param.gt is not None else []
+        found += [param.lt] if param.lt is not None else []
+        found += [math.nextafter(param.ge, -math.inf)] if param.ge is not None else []
+        found += [math.nextafter(param.le, math.inf)] if param.le is not None else []
+    return found
+
+
+@each_param
+def test_param_refuses(measure: Measure, param: Param) -> None:
+    """Values just outside a parameter's domain are refused with its name and what is allowed."""
+    for value in outside(param):
+        with pytest.raises(UsageError) as caught:
+            param.parse(measure.name, value)
+        assert caught.value.message.startswith(f"{measure.name}: {param.name}=")
+        assert param.allowed() in caught.value.message
+        assert caught.value.hint
+        assert caught.value.code == "measure.parameter"
+        with pytest.raises(UsageError):
+            bind(f"{measure.id}:{param.name}={value}")
+
+
+@each_param
+def test_param_accepts(measure: Measure, param: Param) -> None:
+    """The default, every word and the closed ends of the domain are accepted and read back from the name."""
+    ends = [end for end in (param.ge, param.le) if end is not None]
+    assert param.help
+    for value in (param.default, *param.words, *ends):
+        assert param.parse(measure.name, value) == value
+        bound = bind(f"{measure.id}:{param.name}={value}")
+        assert bound.params[param.name] == value
+        assert bind(bound.id) == bound
+        assert (f"{param.name}=" in bound.name) == (param.shown or value != param.default)
+    assert param.type is str or param.words or any(e is not None for e in (param.ge, param.gt))
+
+
+@each
+def test_unknown_param(measure: Measure) -> None:
+    """A parameter that a measure does not have is refused by name, with those it has."""
+    with pytest.raises(UsageError, match="nonesuch") as caught:
+        bind(f"{measure.id}:nonesuch=1")
+    assert all(name in caught.value.hint for name in measure.params)
+
+
+# --- range, direction, optimum ------------------------------------------------------------------
+
+
+@each_metric
+@given(drawn=masks())
+@few
+def test_metric_range(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
+    """A metric's values lie in its range, and are numbers of Python."""
+    (pred, gt), spacing = drawn
+    low, high = measure.range
+    for bound in variants(measure):
+        value, status, why = metric_value(bound, pair_of(pred, gt, spacing), "undefined")
+        assert (value is None) == (status == "undefined") == bool(why)
+        if value is not None:
+            assert isinstance(value, (int, float))
+            assert low - 1e-12 <= value <= high + 1e-12
+            assert math.isfinite(value)
+
+
+@each_loss
+@given(pair=soft_pairs())
+@few
+def test_loss_range(measure: Measure, pair: SoftPair) -> None:
+    """A loss's values lie in its range."""
+    low, high = measure.range
+    for bound in variants(measure):
+        value = bound(pair)
+        assert value is not None
+        assert low - 1e-12 <= value <= high + 1e-12
+        assert math.isfinite(value)
+
+
+@each_metric
+@given(drawn=masks(proper=True, count=1))
+@few
+def test_best_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
+    """At pred = gt a metric has its best value, which is the good end of its range."""
+    (gt,), spacing = drawn
+    best = measure.best()
+    assert (best is None) == (measure.better == "none")
+    if best is not None:
+        assert measure.range[0] <= best <= measure.range[1]
+        for bound in variants(measure):
+            assert bound(pair_of(gt.copy(), gt, spacing)) == pytest.approx(best, abs=1e-12)
+
+
+@each_loss
+@given(pair=soft_pairs(soft=True))
+@few
+def test_optimum_of_loss(measure: Measure, pair: SoftPair) -> None:
+    """Where a loss declares an optimum, it has that value at pred = gt, also for a soft gt."""
+    assert measure.better == "lower"
+    if measure.optimum is not None:
+        for bound in variants(measure):
+            assert bound(pair.perfect()) == pytest.approx(measure.optimum, abs=1e-12)
+            value = bound(pair)
+            assert value is not None
+            assert value >= measure.optimum - 1e-12
+
+
+@each_loss
+def test_no_optimum_is_shown(measure: Measure) -> None:
+    """Where a loss declares none, its value at pred = gt is not 0 on some pair."""
+    y = np.array([[1.0, 0.25, 0.0, 0.75], [0.0, 1.0, 1.0, 0.0]])
+    if measure.optimum is None:
+        assert abs(bind(measure.id)(SoftPair(y, y)) or 0) > 1e-9
+
+
+# --- symmetry -----------------------------------------------------------------------------------
+
+
+@each_metric
+@given(drawn=masks())
+@few
+def test_symmetric_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
+    """A metric that is declared symmetric has the same value with pred and gt exchanged."""
+    (pred, gt), spacing = drawn
+    if measure.symmetric:
+        for bound in variants(measure):
+            there, back = (metric_value(bound, pair_of(*two, spacing), "undefined") for two in ((pred, gt), (gt, pred)))
+            assert there[:2] == (back[0] if back[0] is None else pytest.approx(back[0], rel=1e-12, abs=1e-15), back[1])
+
+
+@each_loss
+@given(pair=soft_pairs(soft=True))
+@few
+def test_symmetric_loss(measure: Measure, pair: SoftPair) -> None:
+    """A loss that is declared symmetric has the same value with pred and gt exchanged."""
+    if measure.symmetric:
+        back = SoftPair(pair.grid(pair.y), pair.grid(pair.p), spacing=pair.spacing)
+        for bound in variants(measure):
+            assert bound(pair) == pytest.approx(bound(back), rel=1e-9, abs=1e-12)
+
+
+@each
+def test_asymmetry_is_shown(measure: Measure) -> None:
+    """A measure that is declared not to be symmetric is not, on some pair."""
+    bound = bind(measure.id)
+    if measure.kind == "metric":
+        pred, gt = shape("hook_pred"), shape("hook_gt")
+        values = [bound(pair_of(pred, gt)), bound(pair_of(gt, pred))]
+    else:
+        p, y = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]]), np.array([[0.0, 1.0, 0.0, 0.0, 1.0]])
+        values = [bound(SoftPair(p, y)), bound(SoftPair(y, p))]
+    assert measure.symmetric or values[0] != pytest.approx(values[1], rel=1e-6)
+
+
+# --- empty masks --------------------------------------------------------------------------------
+
+EMPTY = {"both": ("void", "void"), "gt": ("rod", "void"), "pred": ("void", "rod")}
+
+
+@each_metric
+@pytest.mark.parametrize("which", EMPTY)
+def test_when_empty(measure: Measure, which: str) -> None:
+    """The record says what a metric gives for an empty mask; the formula never says something else."""
+    pair = pair_of(*map(shape, EMPTY[which]))
+    rule = getattr(measure.when_empty, which)
+    why = "both_empty" if which == "both" else f"{which}_empty"
+    for bound in variants(measure):
+        raw = bound(pair)
+        value, status, said = metric_value(bound, pair, "undefined")
+        if rule == FORMULA:
+            assert value == raw
+            assert raw is not None
+        else:
+            assert value == rule
+            assert raw is None or raw == rule
+        assert (status, said) == (("undefined", why) if value is None else ("ok", ""))
+
+
+@each_metric
+@pytest.mark.parametrize("policy", [p for p in POLICIES if p != "undefined"])
+@pytest.mark.parametrize("which", EMPTY)
+def test_policy(measure: Measure, which: str, policy: str) -> None:
+    """A policy puts the value of the table in an empty mask's place, and says where it did."""
+    if measure.better not in ("higher", "lower") or getattr(measure.when_empty, which) == FORMULA:
+        return
+    pred, gt = map(shape, EMPTY[which])
+    spacing = (2.0, 3.0, 0.5)
+    pair = pair_of(pred, gt, spacing)
+    plain = metric_value(bind(measure.id), pair, "undefined")[0]
+    value, status, why = metric_value(bind(measure.id), pair, policy)
+    up = measure.better == "higher"
+    if policy == "zero":
+        expected: float | None = 0.0
+    elif which == "both":
+        expected = measure.best()
+    elif up:
+        expected = 0.0
+    else:
+        diagonal = math.sqrt(sum((n * s) ** 2 for n, s in zip(gt.shape, spacing, strict=True)))
+        expected = diagonal if policy == "worst" else None
+    assert value == (expected if expected is None else pytest.approx(expected, rel=1e-12))
+    assert (status, bool(why)) == (
+        ("undefined", True) if value is None else ("ok", False) if value == plain else ("policy", True)
+    )
+
+
+@each_loss
+@pytest.mark.parametrize("which", EMPTY)
+def test_loss_of_empty_masks(measure: Measure, which: str) -> None:
+    """A loss is its formula on empty masks too, and finite."""
+    assert measure.when_empty == replace(measure.when_empty, both=FORMULA, gt=FORMULA, pred=FORMULA)
+    value = bind(measure.id)(SoftPair(*(shape(name).astype(float) for name in EMPTY[which])))
+    assert value is not None
+    assert math.isfinite(value)
+
+
+# --- gradients and maps -------------------------------------------------------------------------
+
+
+@each
+def test_attribution_has_a_map(measure: Measure) -> None:
+    """A rule of attribution goes with a voxel map, both and a gradient with losses only."""
+    assert (measure.attribution != "") == (measure.voxel_map is not None)
+    assert measure.kind == "loss" or (measure.gradient is None and measure.voxel_map is None)
+    pair = SoftPair(np.array([[0.25, 0.75]]), np.array([[0.0, 1.0]]))
+    if measure.kind == "loss":
+        bound = bind(measure.id)
+        assert bound.voxel_map(pair).sum() == pytest.approx(bound(pair), rel=1e-12)
+        assert bound.gradient(pair, "p").shape == (2,)
+
+
+# --- units --------------------------------------------------------------------------------------
+
+#: Parameters that are lengths: they scale with the spacing.
+LENGTHS = {"tol": 1.5, "width": 1.5}
+
+
+def with_lengths(measure: Measure, factor: float) -> list[BoundMeasure]:
+    """Return the variants, their lengths set to a number times `factor`."""
+    given_as = {k: v * factor for k, v in LENGTHS.items() if k in measure.params}
+    return [replace(b, params={**b.params, **given_as}) for b in variants(measure)]
+
+
+@each_metric
+@given(drawn=masks(proper=True), factor=st.sampled_from([0.5, 2.0, 8.0]))
+@few
+def test_scale(measure: Measure, drawn: tuple[list[Array], Spacing], factor: float) -> None:
+    """Distances grow with the spacing, volumes with its power, everything else stays."""
+    (pred, gt), spacing = drawn
+    power = {"mm": 1, "mm^3": gt.ndim, "": 0}[measure.unit]
+    larger = tuple(s * factor for s in spacing)
+    for small, large in zip(with_lengths(measure, 1), with_lengths(measure, factor), strict=True):
+        a, b = small(pair_of(pred, gt, spacing)), large(pair_of(pred, gt, larger))
+        assert b == (a if a is None else pytest.approx(a * factor**power, rel=1e-12))
+
+
+@each_metric
+def test_unit_shown(measure: Measure) -> None:
+    """Units are those of the spacing: mm where there is one, voxels where there is none, squared in 2-D."""
+    for names, ndim in ((("hook_pred", "hook_gt"), 2), (("rod", "rod_start"), 3)):
+        for spacing, unit in ((2.0, "mm"), (None, "voxel")):
+            found = segcli.score(*map(shape, names), metrics=[measure.name], spacing=spacing)
+            shown = {"": "", "mm": unit, "mm^3": f"{unit}^{ndim}"}[measure.unit]
+            assert found.values[0].unit == found.means[0].unit == shown
+
+
+@pytest.mark.parametrize(("spacing", "tol"), [(float(np.float32(0.8)), "0.8"), (2.000000009, "2"), (0.1, "0.3")])
+def test_tolerance_holds_whole_voxels(spacing: float, tol: str) -> None:
+    """A tolerance of some voxels takes in that many, whatever a header's float32 makes of the spacing."""
+    steps = round(float(tol) / spacing)
+    gt, pred = np.zeros((1, 9), np.uint8), np.zeros((1, 9), np.uint8)
+    gt[0, 1] = pred[0, 1 + steps] = 1
+    found = segcli.score(pred, gt, metrics=[f"nsd:tol={tol}:surface=border"], spacing=spacing)
+    assert found.values[0].value == 1
+    square = np.zeros((5 * steps, 5 * steps), np.uint8)
+    square[: 2 * steps + 1, :] = 1
+    band = segcli.score(square, square * 0 + 1, metrics=[f"boundary_iou:width={tol}"], spacing=spacing)
+    exact = segcli.score(square, square * 0 + 1, metrics=[f"boundary_iou:width={steps}"], spacing=1)
+    assert band.values[0].value == exact.values[0].value
+
+
+# --- what must not matter -----------------------------------------------------------------------
+
+#: They count true negatives, so the size of the image matters to them.
+COUNTS_BACKGROUND = {"specificity", "npv", "accuracy", "balanced_accuracy", "mcc", "kappa"}
+
+
+@each_metric
+@given(drawn=masks(proper=True), sides=st.lists(st.integers(0, 3), min_size=6, max_size=6))
+@few
+def test_padding(measure: Measure, drawn: tuple[list[Array], Spacing], sides: list[int]) -> None:
+    """Background around both masks changes no overlap, distance or volume that does not count it."""
+    (pred, gt), spacing = drawn
+    pads = list(zip(sides[:3], sides[3:], strict=True))[: gt.ndim]
+    if measure.name not in COUNTS_BACKGROUND:
+        for bound in with_lengths(measure, 1):
+            before = bound(pair_of(pred, gt, spacing))
+            after = bound(pair_of(np.pad(pred, pads), np.pad(gt, pads), spacing))
+            assert after == (before if before is None else pytest.approx(before, rel=1e-12, abs=1e-15))
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS_BACKGROUND))
+def test_padding_matters(name: str) -> None:
+    """Background does change the metrics that count it."""
+    pred, gt = shape("hook_pred"), shape("hook_gt")
+    assert bind(name)(pair_of(pred, gt)) != bind(name)(pair_of(np.pad(pred, 2), np.pad(gt, 2)))
+
+
+@each_metric
+@given(drawn=masks(proper=True), seed=st.integers(0, 99))
+@few
+def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -> None:
+    """Turning and flipping the grid, or its order in memory, changes nothing."""
+    (pred, gt), spacing = drawn
+    random = np.random.default_rng(seed)
+    order = random.permutation(gt.ndim)
+    flip = tuple(int(a) for a in np.flatnonzero(random.integers(0, 2, gt.ndim)))
+    for bound in with_lengths(measure, 1):
+        value = bound(pair_of(pred, gt, spacing))
+        expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
+        assert bound(pair_of(np.asfortranarray(pred), np.asfortranarray(gt), spacing)) == expected
+        assert bound(pair_of(np.asfortranarray(pred), gt, spacing)) == expected
+        turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
+        assert bound(pair_of(*turned, tuple(spacing[i] for i in order))) == expected
+
+
+REGIONS = {"one": 1, "two": 2, "three": 3, "low": [1, 2], "high": [2, 3], "any": "any"}
+
+
+@given(drawn=masks(count=6), relabel=st.permutations([1, 2, 3]), wide=st.booleans())
+@settings(max_examples=40)
+def test_labels_and_regions(drawn: tuple[list[Array], Spacing], relabel: list[int], wide: bool) -> None:
+    """Labels and overlapping regions scored together are each mask alone, whatever number a label has."""
+    parts, spacing = drawn
+    pred, gt = parts[0] + parts[1] + parts[2], parts[3] + parts[4] + parts[5]
+    numbers = np.array([0, *(v * (300 if wide else 1) for v in relabel)], np.uint16 if wide else np.uint8)
+    of = {
+        name: spec if spec == "any" else [int(numbers[v]) for v in (spec if isinstance(spec, list) else [spec])]
+        for name, spec in REGIONS.items()
+    }
+    asked = ["all", "hd:surface=border", "assd:surface=border", "nsd:surface=border"]
+    together = segcli.score(numbers[pred], numbers[gt], metrics=asked, labels=of, spacing=spacing)
+    for name, spec in REGIONS.items():
+        chosen = [1, 2, 3] if spec == "any" else spec
+        alone = segcli.score(
+            np.isin(pred, chosen), np.isin(gt, chosen), metrics=asked, labels="fg=any", spacing=spacing
+        )
+        ours = {v.measure: (v.value, v.status, v.why) for v in together.values if v.label == name}
+        assert ours == {v.measure: (v.value, v.status, v.why) for v in alone.values}, name
+    for mean in together.means:
+        plain = [v for v in together.values if v.measure == mean.measure and v.label not in ("low", "high")]
+        defined = [v.value for v in plain if v.value is not None]
+        assert (mean.n, mean.of) == (len(defined), 4)
+        assert mean.value == (pytest.approx(sum(defined) / len(defined), rel=1e-12) if defined else None)
+
+
+@given(drawn=masks(count=3))
+@few
+def test_ignored_voxels(drawn: tuple[list[Array], Spacing]) -> None:
+    """Ignored voxels are in no count, whatever the prediction says there."""
+    (pred, gt, hidden), spacing = drawn
+    if hidden.all():
+        return
+    counts = segcli.score(pred, np.where(hidden, 9, gt), metrics=["dice"], labels="fg=1", ignore_label=9,
+                          spacing=spacing).counts["fg"]  # fmt: skip
+    kept = [np.asarray(m[hidden == 0]) for m in (pred, gt)]
+    tp, both = int((kept[0] & kept[1]).sum()), int(sum(m.sum() for m in kept))
+    assert (counts.tp, counts.pred + counts.gt, counts.n) == (tp, both, kept[0].size)
+
+
+# --- relations ----------------------------------------------------------------------------------
+
+
+@given(drawn=masks(proper=True), surface=st.sampled_from(["surfel", "border"]))
+@settings(max_examples=60)
+def test_identities(drawn: tuple[list[Array], Spacing], surface: str) -> None:
+    """Relations that the docstrings state hold."""
+    (pred, gt), spacing = drawn
+    asked = "all,f_beta:beta=1,nsd:tol=0,nsd:tol=1,nsd:tol=1000"
+    found = segcli.score(pred, gt, metrics=asked, surface=surface, spacing=spacing, labels="fg=any")
+
+    def value(text: str) -> float:
+        got = found.value(text)
+        assert got is not None
+        return got
+
+    shown = f":surface={surface}"
+    assert value("iou") == pytest.approx(value("dice") / (2 - value("dice")), rel=1e-12)
+    assert value("f_beta:beta=1") == value("dice")
+    assert value("balanced_accuracy") == pytest.approx((value("sensitivity") + value("specificity")) / 2)
+    assert value("rve") == pytest.approx(value("voxels_pred") / value("voxels_gt") - 1)
+    assert value("volume_similarity") >= value("dice") - 1e-12
+    distances = pair_of(pred, gt, spacing).distances("border" if surface == "border" else "surfel")
+    assert distances is not None
+    directed = sorted(distances.percentile(95, side) for side in ("pred", "gt"))
+    close = 1e-12 * value("hd" + shown)
+    assert directed[1] == value("hd95" + shown)
+    assert value("hd95_pooled" + shown) <= directed[1] + close
+    if surface == "surfel":
+        assert value("hd95_pooled" + shown) >= directed[0] - close
+    for name in ("hd95", "hd95_pooled", "assd", "masd"):
+        assert value(name + shown) <= value("hd" + shown) + close
+    nested = [value(f"nsd:tol={tol}{shown}") for tol in (0, 1, 2, 1000)]
+    assert nested == sorted(nested)
+    assert nested[-1] == 1
+
+
+# --- asking a scored case -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored() -> Scored:
+    """Return a scored case of two labels and a region."""
+    gt = np.zeros((6, 8), np.uint8)
+    gt[1:4, 1:4], gt[1:4, 4:7] = 1, 2
+    return segcli.score(
+        np.roll(gt, 1, axis=1), gt, metrics="dice,hd95,nsd:tol=1,nsd:tol=2,f_beta:beta=1,f_beta:beta=3",
+        losses="dice,bce",
+        labels="liver=1,tumour=2,both=1+2",
+    )  # fmt: skip
+
+
+def test_value_by_label(scored: Scored) -> None:
+    """A number is found by the label's name or value, a region by its name or sum."""
+    assert scored.value("dice", "liver") == scored.value("dice", 1) == pytest.approx(2 / 3)
+    assert scored.value("dice", "tumour") == scored.value("dsc", "2") == pytest.approx(2 / 3)
+    assert scored.value("dice", "both") == scored.value("metric.dice", "1+2") == pytest.approx(2 * 15 / 36)
+    assert scored.value("dice", "mean") == pytest.approx(2 / 3)
+
+
+def test_value_by_measure(scored: Scored) -> None:
+    """A bare name is the metric; parameters may be left out where one value of the name is there."""
+    assert scored.value("loss.dice", 1) == pytest.approx(1 / 3, abs=1e-6)
+    assert scored.value("bce", "liver") == scored.value("loss.bce", "liver")
+    assert scored.value("hd95", 1) == scored.value("hd95:surface=surfel", 1)
+    assert scored.value("nsd:tol=1", 1) == scored.value("nsd:tol=1:surface=surfel", 1)
+    assert scored.value("nsd", 1) == scored.value("nsd:tol=2", 1)  # the default, since it was computed
+
+
+@pytest.mark.parametrize(
+    ("measure", "label", "said"),
+    [
+        ("iou", 1, "iou was not computed for liver; computed: dice"),
+        ("nsd:tol=3", 1, "nsd:tol=3 was not computed"),
+        ("hd95:surface=border", 1, "hd95:surface=border was not computed"),
+        ("assd", "mean", "assd was not computed for mean"),
+        ("f_beta", 1, "f_beta was not computed for liver; computed: dice"),
+        ("dice", 7, "no label 7; there are liver, tumour, both"),
+        ("dice", None, "name a label: liver, tumour, both or mean"),
+        ("dcie", 1, "unknown measure"),
+    ],
+)
+def test_value_refuses(scored: Scored, measure: str, label: int | None, said: str) -> None:
+    """What was not computed, or could be several numbers, is refused with what there is."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        scored.value(measure, label)
+
+
+def test_value_of_a_binary_pair() -> None:
+    """A binary pair needs no label; 1 and its name find it too, whatever the file's value."""
+    found = segcli.score(shape("hook_pred") * np.uint8(255), shape("hook_gt"), metrics="dice", losses="dice")
+    assert found.value("dice") == found.value("dice", 1) == found.value("dice", "foreground") == pytest.approx(2 / 3)
+    assert found.value("loss.dice") == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_value_of_losses_only() -> None:
+    """Where no metric of the name was computed, a bare name finds the loss."""
+    found = segcli.score(shape("hook_pred"), shape("hook_gt"), metrics=(), losses="dice")
+    assert found.value("dice") == found.value("loss.dice") is not None
