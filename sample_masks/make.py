@@ -1,4 +1,3 @@
-# ruff: noqa: INP001  (a script beside its output)
 """Makes the sample masks: `python sample_masks/make.py [FOLDER]`. Needs numpy, scipy, nibabel and pillow.
 
 Everything is drawn from seeds: shapes are level sets in mm (inside is positive) roughened by smooth

@@ -183,7 +183,8 @@ def test_param_accepts(measure: Measure, param: Param) -> None:
         assert param.parse(measure.name, value) == value
         bound = bind(f"{measure.id}:{param.name}={value}")
         assert bound.params[param.name] == value
-        assert bind(bound.id) == bound
+        again = bind(bound.id)
+        assert (again.params, again.name, again.measure) == (bound.params, bound.name, measure)
         assert (f"{param.name}=" in bound.name) == (param.shown or value != param.default)
     assert param.type is str or param.words or any(e is not None for e in (param.ge, param.gt))
 
@@ -246,14 +247,26 @@ def test_best_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> No
 @given(pair=soft_pairs(soft=True))
 @few
 def test_optimum_of_loss(measure: Measure, pair: SoftPair) -> None:
-    """Where a loss declares an optimum, it has that value at pred = gt, also for a soft gt."""
+    """Where a loss declares an optimum, it has that value at pred = gt, also for a soft gt, and none below."""
     assert measure.better == "lower"
     if measure.optimum is not None:
         for bound in variants(measure):
-            assert bound(pair.perfect()) == pytest.approx(measure.optimum, abs=1e-12)
-            value = bound(pair)
+            least, value = bound(bound.perfect(pair)), bound(pair)
+            assert least == pytest.approx(measure.optimum, abs=1e-12)
             assert value is not None
             assert value >= measure.optimum - 1e-12
+
+
+@each_loss
+@given(pair=soft_pairs())
+@few
+def test_ideal_of_loss(measure: Measure, pair: SoftPair) -> None:
+    """Against a hard gt no prediction has less than the one that the loss calls perfect."""
+    for bound in variants(measure):
+        least, value = bound(bound.perfect(pair)), bound(pair)
+        assert least is not None
+        assert value is not None
+        assert value >= least - 1e-12
 
 
 @each_loss

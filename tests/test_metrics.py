@@ -69,6 +69,22 @@ def test_hand_worked(name: str, case: dict[str, Any]) -> None:
         assert found.value == pytest.approx(case["value"], rel=1e-13, abs=1e-15)
 
 
+def test_ignored_column() -> None:
+    """A column of ignored pixels between mask and background is no neighbour: no border there, no band."""
+    gt, pred = shape("tile").copy(), shape("tile_moved")
+    gt[:, 6] = 9
+    asked = ["dice", "specificity", "hd:surface=border", "assd:surface=border", "masd:surface=border"]
+    found = segcli.score(pred, gt, metrics=[*asked, "boundary_iou:width=1"], labels="fg=1", ignore_label=9)
+    # gt: rows 2 to 5, columns 2 to 5; of pred columns 3 to 5 count: tp 12, fp 0, fn 4, tn 40
+    assert found.counts["fg"] == (12, 0, 4, 40)
+    assert [found.value(m) for m in asked[:2]] == pytest.approx([24 / 28, 1])
+    # Border of gt: 12 - 2 pixels at the ignored column; four of them (column 2) are 1 from pred's.
+    # Border of pred: 10 - 2 pixels; two of them (column 3) are 1 from gt's.
+    assert [found.value(m) for m in asked[2:]] == pytest.approx([1, 6 / 18, (4 / 10 + 2 / 8) / 2])
+    # The bands are the borders; common are rows 2 and 5 of columns 3 to 5.
+    assert found.value("boundary_iou:width=1") == pytest.approx(6 / (10 + 8 - 6))
+
+
 # --- values recorded from other tools (not part of the repository) ---------------------------------
 
 RECORDED = SHARED / "golden" / "golden_metrics.json"
