@@ -65,8 +65,8 @@ class Scored:
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
 
-        `measure` may leave parameters out where only one value of that name was computed, `label`
-        where there is only one label. `None` is undefined. Raises `UsageError` for what was not computed.
+        Parameters that `measure` leaves out stand at their defaults, or at what was computed where that
+        is one value only; `label` may be left out where there is one label. `None` is undefined. Raises `UsageError` for what was not computed.
         """
         name = _name_of(label, self.labels)
         rows: Iterable[Value | Mean] = self.means if name == "mean" else [v for v in self.values if v.label == name]

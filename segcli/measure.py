@@ -131,7 +131,8 @@ class BoundMeasure:
 
     measure: Measure
     params: Mapping[str, Any]
-    named: frozenset[str] = frozenset()  # the parameters that the caller wrote out
+    #: The parameters that the caller wrote out.
+    named: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def name(self) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +16,6 @@ from segcli.masks.mask import Mask
 from segcli.masks.readers import read
 
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 1.5, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1]])
-SHARED = Path(os.environ.get("SEGCLI_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 SHAPE = (6, 5, 4)
 TURNS = [(p, s) for p in itertools.permutations(range(3)) for s in itertools.product((1, -1), repeat=3)]
 

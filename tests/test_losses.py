@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from conftest import SHARED
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 HERE = Path(__file__).resolve().parent
-SHARED = Path(os.environ.get("SEGCLI_SHARED", HERE.parent.parent / "shared"))
 needs_shared = pytest.mark.skipif(
     not (SHARED / "golden" / "golden_losses.json").is_file(),
     reason=f"the recorded values of other libraries are not at {SHARED} (set SEGCLI_SHARED)",

@@ -21,6 +21,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,7 +32,6 @@ from segcli.masks.mask import Mask
 from segcli.masks.readers import Room, from_array, read
 
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 1.5, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1]])
-SHARED = Path(os.environ.get("SEGCLI_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -750,7 +750,7 @@ def test_kinds(values, options, kind, dtype):
 @pytest.mark.parametrize(
     ("values", "options", "code", "says"),
     [
-        ([0, np.nan, np.inf, np.nan], {}, "kind.nan", "2 NaN and 1 infinite of 4 voxels at index (1)"),
+        ([0, np.nan, np.inf, np.nan], {}, "kind.nan", "2 NaN and 1 infinite of 4 voxels, first at index (1)"),
         ([0, np.nan], {"kind": "logits"}, "kind.nan", "1 NaN of 2"),
         ([0, -np.inf], {"kind": "labels"}, "kind.nan", "1 infinite of 2"),
         ([0.5, 1.3], {}, "kind.range", "1 of 2 values outside [0, 1] (smallest 0.5, largest 1.3)"),
@@ -829,7 +829,7 @@ def test_what_is_not_a_mask_file(tmp_path, monkeypatch):
     assert refusal("x" * 5000).code == "read.io"
     assert refusal(put(Path("z.nii"), b"")).code == "read.empty"
     assert refusal(".").code == "read.directory"
-    assert "evaluate" in refusal(".").hint
+    assert "a folder" in refusal(".").message
     assert refusal(put(Path("t.nii.gz"), b"this is not an image")).code == "read.magic"
     assert refusal(put(Path("t.nii.gz"), gzip.compress(b"hello"))).code == "read.magic"
     assert refusal(put(Path("t.png"), b"\0" * 60)).code == "read.magic"
@@ -862,13 +862,6 @@ def test_special_files(tmp_path):
     refusal(tmp_path / "loop.nii")
     assert "\\n" in refusal(tmp_path / "two\nlines\x1b[31m.nii").message
     np.testing.assert_array_equal(read(os.fsencode(put(tmp_path / "ü.nii", nifti_bytes(labels())))).array, labels())
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_permission(tmp_path):
-    """A file that may not be read is refused as such."""
-    put(tmp_path / "a.nii", nifti_bytes(labels())).chmod(0)
-    assert refusal(tmp_path / "a.nii").code == "read.permission"
 
 
 def test_permission_is_reported(tmp_path, monkeypatch):

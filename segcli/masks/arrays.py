@@ -144,7 +144,7 @@ def _finite_range(name: str, array: NDArray[Any]) -> tuple[float, float]:
         words = " and ".join(f"{count} {word}" for word, count in counts.items() if count)
         refuse(
             name,
-            f"{words} of {array.size} voxels{_at(bad)}",
+            f"{words} of {array.size} voxels, first{_at(bad)}",
             "find out where they come from; numpy.nan_to_num hides them",
             "kind.nan",
         )
@@ -179,7 +179,7 @@ def _first(where: NDArray[np.bool_]) -> tuple[int, ...]:
 
 
 def _at(where: NDArray[np.bool_]) -> str:
-    return f", first at index ({', '.join(str(i) for i in _first(where))})"
+    return f" at index ({', '.join(str(i) for i in _first(where))})"
 
 
 def read_npy(source: Source, room: Room) -> Decoded:
