@@ -37,6 +37,6 @@ def shares(bound: BoundMeasure, pair: SoftPair) -> Shares | None:
     total, largest = float(excess.sum()), float(abs(excess).sum())
     if largest == 0 or abs(total) < 1e-12 * largest:
         return None
-    outside = float(excess[pair.y <= pair.threshold].sum())
+    outside = float(excess[~pair.inside_gt].sum())
     boundary = float(excess[pair.near_boundary].sum())
     return Shares(outside / total, 1 - outside / total, boundary / total)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from segcli.attribution import Shares, shares
 from segcli.errors import UsageError
-from segcli.evaluate import check_policy, measures_of, metric_value, unit_of
+from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, check_policy, measures_of, metric_value, unit_of
 from segcli.loading import BACKGROUND, Loaded, load, reading_of
 from segcli.masks.labels import Label
-from segcli.masks.mask import Note
+from segcli.masks.mask import Mask, Note
 
 if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
@@ -88,31 +89,31 @@ def compare(
     if not chosen and not chosen_metrics:
         raise UsageError("no loss and no metric is asked for.", hint="--losses dice,tversky", code="measure.none")
     several = preds if isinstance(preds, (list, tuple)) else [preds]
-    names = _names(several)
     found: list[Loaded] = []
     rows: list[Row] = []
     notes: list[Note] = []
-    for name, pred in zip(names, several, strict=True):
+    for name, pred in zip(_names(several), several, strict=True):
         cases = load(pred, gt, how, strict=strict)
-        for case in cases:
-            found.append(case)
-            notes += [n for n in case.notes if n not in notes]
-            title = name if len(cases) == 1 else case.name.replace(case.name.rsplit("[", 1)[0], name, 1)
-            asked = how.labels is not None
-            rows += _rows(title, case, chosen, chosen_metrics, empty=empty, background=background, asked=asked)
-    rankings = _rankings(rows, [*chosen, *chosen_metrics]) if len({r.pred for r in rows}) > 1 else []
+        found += cases
+        notes += [n for case in cases for n in case.notes if n not in notes]
+        per_image = [_rows(name, case, chosen, chosen_metrics, empty=empty, background=background) for case in cases]
+        rows += per_image[0] if len(cases) == 1 else _over_images(per_image)
+    rankings = _rankings(rows, [*chosen, *chosen_metrics]) if len(several) > 1 else []
     return Comparison(rows, rankings, found, notes)
 
 
 def _names(preds: Sequence[Any]) -> list[str]:
-    names = [
-        getattr(p, "name", None) or (str(p) if not hasattr(p, "shape") else f"pred {i + 1}")
-        for i, p in enumerate(preds)
-    ]
+    names = [_name(pred, index) for index, pred in enumerate(preds, start=1)]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{name} is given twice as a prediction.", code="compare.twice")
     return names
+
+
+def _name(pred: Any, number: int) -> str:
+    if isinstance(pred, Mask):
+        return pred.name
+    return os.fsdecode(pred) if isinstance(pred, (str, os.PathLike)) else f"pred {number}"
 
 
 def _rows(
@@ -123,13 +124,13 @@ def _rows(
     *,
     empty: str,
     background: bool,
-    asked: bool,
 ) -> list[Row]:
     rows: list[Row] = []
-    averaged = loaded.channels(asked) if losses else []
-    regions = [label for label in loaded.labels if label not in averaged] if losses else []
+    averaged = loaded.channels if losses else []
+    others = [label for label in loaded.labels if label not in averaged] if losses else []
     per_loss: dict[str, list[Row]] = {bound.name: [] for bound in losses}
-    for label in [*averaged, *regions]:
+    inner = [i for i, label in enumerate(averaged) if label.values != BACKGROUND.values]
+    for label in [*averaged, *others]:
         pair = loaded.soft(label)
         for bound in losses:
             row = loss_row(name, label, bound, pair)
@@ -138,7 +139,10 @@ def _rows(
     if len(averaged) > 1:
         for bound in losses:
             over = per_loss[bound.name][: len(averaged)]
-            rows += _means(name, over, background)
+            without = [over[i] for i in inner]
+            rows.append(mean_row("mean", over if background else without))
+            if background and 0 < len(without) < len(over):
+                rows.append(mean_row(MEAN_WITHOUT_BACKGROUND, without))
     ndim = len(loaded.case.shape)
     for index, label in enumerate(loaded.labels):
         for bound in metrics:
@@ -147,6 +151,23 @@ def _rows(
             unit = unit_of(bound, loaded.case.unit, ndim)
             rows.append(Row(name, label.name, "metric", bound.name, value, unit, notes=notes))
     return rows
+
+
+def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
+    """Return the rows of a stack: each the mean over its images; a mean says how many had a value."""
+    grouped: dict[tuple[str, str, str], list[Row]] = {}
+    for rows in per_image:
+        for row in rows:
+            grouped.setdefault((row.label, row.kind, row.measure), []).append(row)
+    found = []
+    for (label, kind, _), rows in grouped.items():
+        defined = [r for r in rows if r.value is not None]
+        note = (
+            f"mean of {len(rows)} images" if len(defined) == len(rows) else f"mean of {len(defined)}/{len(rows)} images"
+        )
+        mean = mean_row(label, defined or rows)
+        found.append(replace(mean, kind=kind, unit=rows[0].unit, notes=(note,)))
+    return found
 
 
 def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Row:
@@ -189,33 +210,23 @@ def _remarks(bound: BoundMeasure, pair: SoftPair) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _means(name: str, rows: Sequence[Row], background: bool) -> list[Row]:
-    """Return the mean over channels, and the one without the background where that differs."""
-    with_it = [r for r in rows if background or r.label != BACKGROUND.name]
-    found = [_mean("mean", name, with_it)]
-    without = [r for r in rows if r.label != BACKGROUND.name]
-    if background and len(without) < len(rows):
-        found.append(_mean("mean without background", name, without))
-    return found
+def mean_row(label: str, rows: Sequence[Row]) -> Row:
+    """Return the mean of rows of one measure: values, optima, excesses, and what follows for shares and norms."""
 
-
-def _mean(label: str, name: str, rows: Sequence[Row]) -> Row:
     def mean(values: list[float | None]) -> float | None:
         defined = [v for v in values if v is not None]
         return sum(defined) / len(defined) if len(defined) == len(values) and values else None
 
-    return Row(
-        name,
-        label,
-        "loss",
-        rows[0].measure,
-        mean([r.value for r in rows]),
-        "",
-        mean([r.optimum for r in rows]),
-        mean([r.excess for r in rows]),
-        _mean_shares(rows),
-        _mean_norms([r.by_p for r in rows]),
-        _mean_norms([r.by_z for r in rows]),
+    return replace(
+        rows[0],
+        label=label,
+        value=mean([r.value for r in rows]),
+        optimum=mean([r.optimum for r in rows]),
+        excess=mean([r.excess for r in rows]),
+        share=_mean_shares(rows),
+        by_p=_mean_norms([r.by_p for r in rows]),
+        by_z=_mean_norms([r.by_z for r in rows]),
+        notes=(),
     )
 
 

@@ -13,10 +13,11 @@ from segcli.masks.mask import Mask, Note
 from segcli.measure import FORMULA, BoundMeasure, Kind, bind, parse
 
 if TYPE_CHECKING:
-    from segcli.masks.matching import Reading
+    from segcli.masks.reading import Reading
     from segcli.pair import Counts, Pair
 
 Status = Literal["ok", "undefined", "policy"]
+MEAN_WITHOUT_BACKGROUND = "mean without background"
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
@@ -35,7 +36,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The macro mean of one measure over labels; `n` of `of` labels had a value."""
+    """The macro mean of one measure; `n` of `of` labels had a value.
+
+    Metrics average over plain labels, losses over all channels: with the background in it as `mean`,
+    and without it as `mean without background`, where there is one.
+    """
 
     kind: Kind
     measure: str
@@ -43,6 +48,7 @@ class Mean:
     unit: str
     n: int
     of: int
+    label: str = "mean"
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,17 @@ class Scored:
     values: list[Value]
     means: list[Mean]
     notes: list[Note] = field(default_factory=list)
-    loss_channels: int = 0
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
 
         Parameters that `measure` leaves out stand at their defaults, or at what was computed where that
-        is one value only; `label` may be left out where there is one label. `None` is undefined. Raises `UsageError` for what was not computed.
+        is one value only; `label` may be left out where there is one label. `None` is undefined.
+        Raises `UsageError` for what was not computed.
         """
-        name = _name_of(label, self.labels)
-        rows: Iterable[Value | Mean] = self.means if name == "mean" else [v for v in self.values if v.label == name]
+        name = label_named(label, self.labels)
+        rows: list[Value | Mean] = [*self.values, *self.means]
+        rows = [v for v in rows if v.label == name]
         bound = bind(measure)
         exact = [v for v in rows if v.measure == bound.name and v.kind == bound.measure.kind]
         same = [v for v in rows if v.measure.split(":")[0] == bound.measure.name]
@@ -81,20 +88,24 @@ class Scored:
         return found[0].value
 
 
-def _name_of(label: str | int | None, labels: Sequence[Label]) -> str:
+def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
     if label is None:
         if len(labels) == 1:
             return labels[0].name
         raise UsageError(f"name a label: {', '.join(x.name for x in labels)} or mean.", code="labels.unnamed")
     text = str(label)
-    if text == "mean":
+    if text in ("mean", MEAN_WITHOUT_BACKGROUND, BACKGROUND.name):
         return text
     for known in labels:
         if known.name == text or (known.values is not None and text == "+".join(map(str, known.values))):
             return known.name
     if text == "1" and len(labels) == 1 and labels[0].values is None:
         return labels[0].name
-    raise UsageError(f"no label {text}; there are {', '.join(x.name for x in labels)}.", code="labels.unknown")
+    raise UsageError(
+        f"no label {text}; there are {', '.join(x.name for x in labels)}.",
+        hint="labels that --labels names are there even where both masks miss them",
+        code="labels.unknown",
+    )
 
 
 # --- measures -----------------------------------------------------------------------------------
@@ -113,18 +124,24 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
         replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
         if replaced is not None:
             return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
-    if value is None:
-        return None, "undefined", why or "zero_denominator"
+    if value is None:  # where the formula was asked, it is not the emptiness that has no value
+        return None, "undefined", "zero_denominator" if given == FORMULA else why
     return value, "ok", ""
 
 
 def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
-    """Return the value that `policy` puts in an empty mask's place (the table of cli.md, section 1)."""
+    """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
+
+    Of an error whose best value lies inside its range (a relative volume error) no value stands for a
+    miss: a policy that would make it 0 would call the miss perfect.
+    """
     measure = bound.measure
+    if both:
+        return measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
+    if measure.better == "zero":
+        return value
     if policy == "zero":
         return 0.0
-    if both:
-        return measure.range[1] if measure.better == "higher" else 0.0
     if measure.better == "higher":
         return 0.0 if value is None else value
     if policy == "worst" and value is None and measure.better == "lower":
@@ -147,41 +164,29 @@ def score_loaded(
     *,
     empty: str = "undefined",
     background: bool = True,
-    labels_asked: bool = False,
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
     case = loaded.case
     ndim = len(case.shape)
     values: list[Value] = []
+    averaged = loaded.channels if losses else []
+    by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*averaged, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
-    loss_values: dict[tuple[str, str], float | None] = {}
-    averaged = loaded.channels(labels_asked) if losses else []
-    for label in dict.fromkeys([*loaded.labels, *averaged]) if losses else ():
-        soft = loaded.soft(label)
-        for bound in losses:
-            loss_values[label.name, bound.name] = bound(soft)
     for pair in pairs:
         for bound in metrics:
             value, status, why = metric_value(bound, pair, empty)
-            values.append(
-                Value(pair.label.name, "metric", bound.name, value, unit_of(bound, case.unit, ndim), status, why)
-            )
-        for bound in losses:
-            value = loss_values[pair.label.name, bound.name]
-            why = "zero_denominator" if value is None else "gt_empty" if pair.counts.gt == 0 else ""
-            status = "undefined" if value is None else "ok"
-            values.append(Value(pair.label.name, "loss", bound.name, value, "", status, why))
+            unit = unit_of(bound, case.unit, ndim)
+            values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
+        values += by_label.pop(pair.label.name) if losses else []
+    # Channels that are no row of metrics still count in the means: their losses are shown.
+    values += [value for rest in by_label.values() for value in rest]
     plain = {label.name for label in case.labels if not label.is_region}
-    means = [
-        _mean(
-            bound,
-            [v.value for v in values if v.kind == "metric" and v.measure == bound.name and v.label in plain],
-            unit_of(bound, case.unit, ndim),
-        )
-        for bound in metrics
-    ]
-    over = [label.name for label in averaged if background or label != BACKGROUND]
-    means += [_mean(bound, [loss_values[name, bound.name] for name in over], "") for bound in losses]
+    means = [_mean(bound, values, plain, unit_of(bound, case.unit, ndim)) for bound in metrics]
+    channels = {label.name for label in averaged}
+    inner = {label.name for label in averaged if label.values != BACKGROUND.values}
+    means += [_mean(bound, values, channels if background else inner) for bound in losses]
+    if background and inner and inner != channels:
+        means += [_mean(bound, values, inner, label=MEAN_WITHOUT_BACKGROUND) for bound in losses]
     return Scored(
         case=loaded.name,
         pred=loaded.pred,
@@ -194,14 +199,27 @@ def score_loaded(
         values=values,
         means=means,
         notes=loaded.notes,
-        loss_channels=len(over),
     )
 
 
-def _mean(bound: BoundMeasure, values: Sequence[float | None], unit: str) -> Mean:
-    defined = [v for v in values if v is not None]
+def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> list[Value]:
+    if not losses:
+        return []
+    pair = loaded.soft(label)
+    found = []
+    for bound in losses:
+        value = bound(pair)
+        why = "zero_denominator" if value is None else "gt_empty" if pair.sums.y == 0 else ""
+        found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
+    return found
+
+
+def _mean(bound: BoundMeasure, values: Sequence[Value], names: set[str], unit: str = "", label: str = "mean") -> Mean:
+    kind, name = bound.measure.kind, bound.name
+    over = [v.value for v in values if v.label in names and (v.kind, v.measure) == (kind, name)]
+    defined = [v for v in over if v is not None]
     mean = sum(defined) / len(defined) if defined else None
-    return Mean(bound.measure.kind, bound.name, mean, unit, len(defined), len(values))
+    return Mean(kind, name, mean, unit, len(defined), len(over), label)
 
 
 # --- the library's front door ---------------------------------------------------------------------
@@ -270,6 +288,6 @@ def score_cases(
 ) -> list[Scored]:
     """Return the scored case of a pair, or with a stack one for each image."""
     return [
-        score_loaded(loaded, metrics, losses, empty=empty, background=background, labels_asked=how.labels is not None)
+        score_loaded(loaded, metrics, losses, empty=empty, background=background)
         for loaded in load(pred, gt, how, sha256=sha256, strict=strict)
     ]

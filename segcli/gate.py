@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from segcli.errors import UsageError
-from segcli.evaluate import Scored
-from segcli.measure import BoundMeasure, bind
+from segcli.evaluate import Mean, Scored, Value, label_named
+from segcli.measure import BoundMeasure, Kind, bind
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Verdict:
     rule: str
     case: str
     label: str
+    kind: Kind
     measure: str
     value: float | None
     limit: float
@@ -46,7 +48,7 @@ def _parse(side: Literal["min", "max"], text: str, surface: str | None) -> Limit
     label, slash, measure = left.rpartition("/")
     try:
         value = float(right)
-        if not equals or not measure or value != value:  # noqa: PLR0124 (NaN is no limit)
+        if not equals or not measure or not math.isfinite(value):
             raise ValueError
     except ValueError:
         raise UsageError(
@@ -67,24 +69,30 @@ def judge(limits: Sequence[Limit], cases: Sequence[Scored]) -> list[Verdict]:
 
 def _judge(limit: Limit, case: Scored) -> list[Verdict]:
     kind, name = limit.measure.measure.kind, limit.measure.name
-    if limit.label == "mean":
-        rows = [("mean", m.value, "") for m in case.means if (m.kind, m.measure) == (kind, name)]
+    rows: list[Value | Mean] = [*case.values, *case.means]
+    rows = [v for v in rows if (v.kind, v.measure) == (kind, name)]
+    if limit.label is None:
+        scored = {label.name for label in case.labels}
+        rows = [v for v in rows if v.label in scored]
     else:
-        rows = [(v.label, v.value, v.why) for v in case.values if (v.kind, v.measure) == (kind, name)]
-        if limit.label is not None:
-            known = [label for label, _, _ in rows]
-            rows = [row for row in rows if row[0] == limit.label]
-            if not rows:
-                raise UsageError(
-                    f"{limit.text}: no label {limit.label} in {case.case}; there are {', '.join(known)}.",
-                    hint="name labels with --labels, so that a missing one fails the gate",
-                    code="gate.label",
-                )
+        try:
+            wanted = label_named(limit.label, case.labels)
+        except UsageError as problem:
+            raise UsageError(f"{limit.text}: {problem.message}", hint=problem.hint, code="gate.label") from None
+        rows = [v for v in rows if v.label == wanted]
     return [
         Verdict(
-            limit.text, case.case, label, name, value, limit.value, _passes(limit, value), why if value is None else ""
+            rule=limit.text,
+            case=case.case,
+            label=v.label,
+            kind=kind,
+            measure=name,
+            value=v.value,
+            limit=limit.value,
+            passed=_passes(limit, v.value),
+            why=v.why if isinstance(v, Value) and v.value is None else "",
         )
-        for label, value, why in rows
+        for v in rows
     ]
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.labels import Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
+from segcli.masks.reading import Reading
 
 if TYPE_CHECKING:
-    from segcli.masks.matching import Grid, Reading
+    from segcli.masks.matching import Grid
     from segcli.pair import Case
     from segcli.soft import SoftPair
 
@@ -29,23 +31,19 @@ def reading_of(
     **options: Any,
 ) -> Reading:
     """Return the checked `Reading` of a set of keyword options."""
-    from segcli.masks.matching import Reading
-
     if from_logits:
         if kind not in (None, "logits"):
             raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
         kind = "logits"
-    parsed = parse_labels(labels)
-    numbers = (float(spacing),) if isinstance(spacing, (int, float)) else spacing
-    if numbers is not None:
-        numbers = tuple(float(s) for s in numbers)
-        if not numbers or not all(0 < s < float("inf") for s in numbers):
-            raise UsageError(
-                f"--spacing {','.join(f'{s:g}' for s in numbers)}: every number must be above 0.",
-                hint="mm per voxel in array axis order, for example 0.8,0.8,2",
-                code="geometry.spacing",
-            )
-    reading = Reading(labels=None if parsed is None else tuple(parsed), kind=kind, spacing=numbers, **options)
+    named = parse_labels(labels)
+    if named is not None and named.ignore is not None and options.get("ignore_label") is None:
+        options["ignore_label"] = named.ignore
+    geometry = options.get("on_geometry", "error")
+    if geometry not in ("error", "reorient", "ignore"):
+        raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
+    reading = Reading(
+        labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
+    )
     if not 0 <= reading.threshold < 1:
         raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
     if reading.prob_scale is not None:
@@ -54,6 +52,33 @@ def reading_of(
         if kind not in (None, "probability"):
             raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
     return reading
+
+
+#: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.
+SMALLEST_SPACING, LARGEST_SPACING = 1e-9, 1e9
+
+
+def _spacing_numbers(spacing: Any) -> tuple[float, ...] | None:
+    if spacing is None:
+        return None
+    parts = spacing.split(",") if isinstance(spacing, str) else [spacing] if isinstance(spacing, Real) else spacing
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"--spacing {spacing} is not a list of numbers.", hint=_SPACING_HINT, code="geometry.spacing"
+        ) from None
+    if not numbers or not all(SMALLEST_SPACING <= s <= LARGEST_SPACING for s in numbers):
+        raise UsageError(
+            f"--spacing {','.join(f'{s:g}' for s in numbers)}: every number must be above 0, "
+            f"from {SMALLEST_SPACING:g} to {LARGEST_SPACING:g}.",
+            hint=_SPACING_HINT,
+            code="geometry.spacing",
+        )
+    return numbers
+
+
+_SPACING_HINT = "mm per voxel in array axis order, for example --spacing 0.8,0.8,2"
 
 
 @dataclass(frozen=True)
@@ -72,12 +97,20 @@ class Loaded:
     def labels(self) -> list[Label]:
         return self.case.labels
 
-    def channels(self, asked: bool) -> list[Label]:
-        """Return the labels that losses average over: the background is one of several channels."""
-        plain = [label for label in self.labels if not label.is_region]
-        if self.binary or asked or (self.grid.channels == 0 and self.grid.prob is not None):
-            return plain
-        return [BACKGROUND, *plain]
+    @property
+    def channels(self) -> list[Label]:
+        """Return the labels that losses average over, whatever rows were asked for.
+
+        The channels of the prediction, the background among them; of a hard multi-label map the values
+        that occur. A binary pair or a single probability map has one.
+        """
+        if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
+            return self.labels
+        occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        named = {x.values: x for x in reversed(self.labels) if x.values is not None and not x.is_region}
+        taken = {x.name for x in self.labels}
+        named.setdefault((0,), Label("0", (0,)) if BACKGROUND.name in taken else BACKGROUND)
+        return [named.get((v,)) or Label(str(v), (v,)) for v in sorted({0, *occurring})]
 
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
@@ -86,7 +119,9 @@ class Loaded:
         from segcli.soft import SoftPair
 
         grid = self.grid
-        y = grid.soft_gt if grid.soft_gt is not None else _member(grid.gt, label)
+        y: Any = _member(grid.gt, label)
+        if grid.soft_gt is not None:
+            y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
         z = None
         if grid.prob is None:
             p: Any = _member(grid.pred, label)
@@ -96,7 +131,9 @@ class Loaded:
             p = 1 - grid.prob[0]
         else:
             p = np.zeros(grid.gt.shape) + sum(grid.prob[v] for v in label.values if 0 <= v < grid.channels)
-        return SoftPair(p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None)
+        return SoftPair(
+            p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None, threshold=grid.threshold
+        )
 
 
 def _member(array: Any, label: Label) -> Any:
@@ -111,38 +148,40 @@ def load(
     pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, name: str | None = None, strict: bool = False
 ) -> list[Loaded]:
     """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
+    import numpy as np
+
     from segcli.masks.matching import match
     from segcli.pair import Case
 
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
-    found = []
     grids = match(pred_mask, gt_mask, reading)
-    for index, grid in enumerate(grids):
-        case = Case(grid.pred, grid.gt, [], spacing=grid.spacing, unit=grid.unit, valid=grid.valid)
-        one_channel = grid.prob is not None and grid.channels == 0
-        values = case.label_values("pred"), case.label_values("gt")
-        labels = resolve(reading.labels, *values, channels=grid.channels, one_channel=one_channel)
-        if one_channel and not labels.binary and labels.labels[0].values is not None:
-            # The one map is that of the one label asked for, whatever its value.
-            hard = grid.pred * labels.labels[0].values[0]
-            case = Case(hard, grid.gt, [], spacing=grid.spacing, unit=grid.unit, valid=grid.valid)
+    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for g in grids]
+    one_channel = grids[0].prob is not None and grids[0].channels == 0
+    # What the labels are is decided once for all images of a stack.
+    values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
+    labels = resolve(reading.labels, *values, channels=grids[0].channels, one_channel=one_channel)
+    if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
+        raise InputError(
+            f"{gt_mask.name}: a soft ground truth is one map; {pred_mask.name} has several labels.",
+            hint="--soft-gt takes a prediction of one label",
+            code="kind.mixed",
+        )
+    if one_channel and labels.labels[0].values is not None:
+        # The one map is that of the one label asked for, whatever its value.
+        hard = [np.where(g.pred, labels.labels[0].values[0], 0) for g in grids]
+        cases = [
+            Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
+        ]
+    base = name or _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
+    found = []
+    for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
         case.labels = labels.labels
-        base = name or _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
-        notes = [*grid.notes, *labels.notes]
+        notes = [*grid.notes, *(labels.notes if index == 0 else [])]
         if strict:
             _refuse_warnings(notes)
-        found.append(
-            Loaded(
-                name=base if len(grids) == 1 else f"{base}[{index}]",
-                pred=pred_mask,
-                gt=gt_mask,
-                grid=grid,
-                case=case,
-                binary=labels.binary,
-                notes=notes,
-            )
-        )
+        title = base if len(grids) == 1 else f"{base}[{index}]"
+        found.append(Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes))
     return found
 
 
@@ -150,8 +189,6 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
     """Read the prediction or the ground truth: a path, an array or a `Mask` as it is."""
     from segcli.masks.readers import from_array, read
 
-    if isinstance(source, Mask):
-        return source
     kind: MaskKind | None = reading.kind
     scale = reading.prob_scale
     if side == "gt":
@@ -159,6 +196,11 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
         kind, scale = ("labels" if kind == "labels" else None), None
     elif scale is not None:
         kind = "probability"
+    if isinstance(source, Mask):
+        if kind in (None, source.kind) and scale is None:
+            return source
+        again = from_array(source.array, name=source.name, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+        return replace(source, array=again.array, kind=again.kind, notes=(*source.notes, *again.notes))
     if isinstance(source, (str, os.PathLike)):
         return read(
             source, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels, sha256=sha256

@@ -343,9 +343,18 @@ def bind(text: str, kind: Kind | None = None) -> BoundMeasure:
 
 
 def parse(kind: Kind, asked: str | Iterable[str]) -> list[BoundMeasure]:
-    """Return the measures of a comma-separated list; presets (`default`, a family, `all`) unfold, doubles go."""
+    """Return the measures of a comma-separated list; presets (`default`, a family, `all`) unfold, doubles go.
+
+    A family is called by its name, or as `region_based`; where a measure has the name of a family, the
+    bare name means the measure.
+    """
     texts = asked.split(",") if isinstance(asked, str) else list(asked)
-    families = {m.family for m in measures(kind)}
+    names = {m.name for m in measures(kind)}
+    families: dict[str, str] = {}
+    for family in {m.family for m in measures(kind)}:
+        families[f"{family}_based"] = family
+        if family not in names:  # `boundary` is a loss; its family is boundary_based
+            families[family] = family
     found: dict[str, BoundMeasure] = {}
     for text in (t.strip() for t in texts):
         if not text:
@@ -353,7 +362,7 @@ def parse(kind: Kind, asked: str | Iterable[str]) -> list[BoundMeasure]:
         if text == "default":
             chosen = [bind(t, kind) for t in DEFAULTS[kind].split(",")]
         elif text == "all" or text in families:
-            chosen = [bind(m.name, kind) for m in measures(kind) if text in ("all", m.family)]
+            chosen = [bind(m.name, kind) for m in measures(kind) if text == "all" or m.family == families[text]]
         else:
             chosen = [bind(text, kind)]
         for bound in chosen:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.distances import SLACK, Distances
 from segcli.errors import InputError
 from segcli.masks.labels import Label
 
@@ -26,9 +26,6 @@ Surface = Literal["surfel", "border"]
 
 #: Below this many voxels counting with NumPy beats importing Numba.
 SMALL = 1 << 20
-#: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
-#: of one voxel holds one voxel only with this much room.
-SLACK = 1 + 1e-6
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
 
@@ -59,46 +56,6 @@ class Elements(NamedTuple):
 
     points: NDArray[np.int32]
     weights: Vector
-
-
-@dataclass(frozen=True)
-class Distances:
-    """Distances from every element of each surface to the nearest element of the other.
-
-    `weighted` says that elements have areas: percentiles are then the smallest distance at which the
-    summed area reaches the share (as surface-distance); otherwise they interpolate linearly (NumPy).
-    """
-
-    pred_to_gt: Vector
-    gt_to_pred: Vector
-    pred_weights: Vector
-    gt_weights: Vector
-    weighted: bool
-
-    def _of(self, side: Literal["pred", "gt", "both"]) -> tuple[Vector, Vector]:
-        if side == "pred":
-            return self.pred_to_gt, self.pred_weights
-        if side == "gt":
-            return self.gt_to_pred, self.gt_weights
-        both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
-        return both, np.concatenate([self.pred_weights, self.gt_weights])
-
-    def percentile(self, percent: float, side: Literal["pred", "gt", "both"]) -> float:
-        distances, weights = self._of(side)
-        if not self.weighted:
-            return float(np.percentile(distances, percent))
-        order = np.argsort(distances)
-        shares = np.cumsum(weights[order]) / weights.sum()
-        return float(distances[order[min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)]])
-
-    def mean(self, side: Literal["pred", "gt", "both"]) -> float:
-        distances, weights = self._of(side)
-        return float(np.dot(distances, weights) / weights.sum())
-
-    def share_within(self, tolerance: float) -> float:
-        """Return the share of both surfaces that lies within `tolerance` of the other."""
-        distances, weights = self._of("both")
-        return float(weights[distances <= tolerance * SLACK].sum() / weights.sum())
 
 
 class Case:
@@ -145,7 +102,7 @@ class Case:
     def label_values(self, side: Side) -> list[int]:
         """Return the values that occur among the voxels that count, in ascending order."""
         table = self._maps[side]
-        counts = self.matrix.sum(axis=1 if side == "pred" else 0)
+        counts = self._sizes[0 if side == "pred" else 1]
         return sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
@@ -185,10 +142,16 @@ class Case:
         matrix = self.matrix
         label = self.labels[index]
         rows, columns = self.rows("pred", label), self.rows("gt", label)
+        by_pred, by_gt = self._sizes
         tp = int(matrix[np.ix_(rows, columns)].sum())
-        fp = int(matrix[rows].sum()) - tp
-        fn = int(matrix[:, columns].sum()) - tp
-        return Counts(tp, fp, fn, int(matrix.sum()) - tp - fp - fn)
+        fp = int(by_pred[rows].sum()) - tp
+        fn = int(by_gt[columns].sum()) - tp
+        return Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+
+    @cached_property
+    def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many voxels each code of pred and of gt has."""
+        return self.matrix.sum(axis=1), self.matrix.sum(axis=0)
 
     def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
         """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
@@ -329,15 +292,24 @@ class _LabelMap:
         if low >= 0 and high < 1024:
             self.values = np.arange(high + 1, dtype=np.int64)
             codes = array
-        elif high - low < 1 << 24:
-            present = np.zeros(high - low + 1, dtype=bool)
-            present[counted - low] = True
-            self.values = np.flatnonzero(present) + low
-            position = np.cumsum(present) - 1
-            codes = position[np.clip(array, low, high) - low]
+        elif high > np.iinfo(np.int64).max:
+            raise InputError(
+                f"label {high} is beyond the largest that is told apart (2^63 - 1).",
+                hint="is this a label map? an intensity image is not",
+                code="labels.large",
+            )
         else:
-            self.values = np.unique(counted).astype(np.int64)
-            codes = np.searchsorted(self.values, array)
+            # In 64 bits: a difference of narrow integers would wrap around.
+            array = array.astype(np.int64)
+            counted = array if valid is None else array[valid]
+            if high - low < 1 << 24:
+                present = np.zeros(high - low + 1, dtype=bool)
+                present[counted - low] = True
+                self.values = np.flatnonzero(present) + low
+                codes = (np.cumsum(present) - 1)[np.clip(array, low, high) - low]
+            else:
+                self.values = np.unique(counted)
+                codes = np.searchsorted(self.values, array)
         if len(self.values) > 65534:
             raise InputError(
                 f"{len(self.values)} different labels; at most 65534 can be told apart.",

@@ -17,7 +17,7 @@ from segcli.measure import BoundMeasure
 if TYPE_CHECKING:
     from segcli.gate import Verdict
     from segcli.masks.mask import Mask
-    from segcli.masks.matching import Reading
+    from segcli.masks.reading import Reading
 
 SCHEMA = "segcli.run/1"
 
@@ -107,7 +107,7 @@ def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
     """Return the mean row of a case: macro means over its plain labels."""
     return [
         {
-            "label": "mean",
+            "label": m.label,
             "kind": m.kind,
             "measure": m.measure,
             "unit": m.unit,
@@ -150,4 +150,6 @@ def environment(*, started: str, seconds: float, argv: Sequence[str]) -> dict[st
 
 def to_json(data: dict[str, Any] | list[Any]) -> str:
     """Return strict JSON: a NaN or an infinity is a bug and raises."""
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    # A file name that is not UTF-8 arrives as lone surrogates: JSON can hold those escaped only.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

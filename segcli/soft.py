@@ -168,9 +168,14 @@ class SoftPair:
         return twin
 
     @cached_property
+    def inside_gt(self) -> NDArray[np.bool_]:
+        """Return which voxels are foreground in the ground truth; a soft one counts above 1/2."""
+        return self.y > 0.5
+
+    @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:
         """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
-        sides = self.grid((self.y > self.threshold).astype(np.float64), fill=-1.0)
+        sides = self.grid(self.inside_gt.astype(np.float64), fill=-1.0)
         near = _spread(sides == 1) & _spread(sides == 0)
         return near.reshape(-1) if self.valid is None else near[self.valid]
 
@@ -184,13 +189,13 @@ class SoftPair:
             return self._truth.boundary_distance("gt", unit)
         fields: dict[tuple[str, str], Vector] = self.__dict__.setdefault("_fields", {})
         if (of, unit) not in fields:
-            fields[of, unit] = self._boundary_distance(self.p if of == "pred" else self.y, unit)
+            inside = self.inside_gt if of == "gt" else self.p > self.threshold
+            fields[of, unit] = self._boundary_distance(inside, unit)
         return fields[of, unit]
 
-    def _boundary_distance(self, values: Vector, unit: Literal["mm", "voxel"]) -> Vector:
+    def _boundary_distance(self, inside: NDArray[np.bool_], unit: Literal["mm", "voxel"]) -> Vector:
         from segcli.kernels.distance_transform import distance_transform
 
-        inside = values > self.threshold
         if not inside.any() or inside.all():
             return np.zeros(self.n)
         spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)

@@ -20,6 +20,7 @@ FLOORS = {
     "kernels": 1,
     "masks": 1,
     "soft": 2,
+    "distances": 2,
     "pair": 2,
     "measure": 3,
     "losses": 4,

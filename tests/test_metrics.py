@@ -22,7 +22,8 @@ from shapes import shape
 
 import segcli
 from segcli.masks.labels import Label
-from segcli.pair import Case, Distances
+from segcli.distances import Distances
+from segcli.pair import Case
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from segcli.cli.session import Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 
 
-@opt.reads_masks
+@opt.reads_masks()
 def compare(
     ctx: typer.Context,
     files: Annotated[
@@ -26,7 +26,6 @@ def compare(
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
-    soft_gt: opt.SoftGt = False,
     strict: opt.Strict = False,
     form: opt.Format = "table",
     output: opt.Output = None,
@@ -47,7 +46,7 @@ def compare(
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
-    check_outputs(outputs)
+    check_outputs(outputs, [*(files or []), reading["labels"], reading["colors"]])
     measures_of("loss", losses), measures_of("metric", metrics)  # a typo is told before anything is read
     if files and len(files) < 2:
         raise UsageError(
@@ -69,7 +68,6 @@ def compare(
             empty=empty,
             background=background,
             strict=strict,
-            soft_gt=soft_gt,
             **reading,
         )
     session.say(comparison.notes)

@@ -11,7 +11,7 @@ from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, InputError
 
 
-@opt.reads_masks
+@opt.reads_masks("kind", "from_logits", "prob_scale", "colors", "max_voxels", "threshold")
 def describe(
     ctx: typer.Context,
     files: Annotated[
@@ -32,7 +32,7 @@ def describe(
     masks = [loading.read_side(path, "pred", how, sha256=True) for path in files]
     found: list[dict[str, Any]] = []
     for mask in masks:
-        record = report.record(mask)
+        record = report.record(mask, how.threshold)
         if mask is not masks[0]:
             try:
                 differences = [d.text for d in geometry.compare(mask, masks[0])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -77,11 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a pipe in the C locale still gets its dash
-            stream.reconfigure(
-                encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape"
-            )
+    _safe_streams()
     try:
         code = _invoke(_globals_first(arguments))
         sys.stdout.flush()
@@ -104,10 +102,43 @@ def run(arguments: Sequence[str]) -> int:
             context = getattr(error, "ctx", None)
             path = context.command_path if context is not None else "segcli"
             return _complain(error.format_message(), f"{path} --help lists what is known", ExitCode.USAGE)
-        if isinstance(error, OSError) and "pipe" not in str(error).lower() and error.filename:
-            return _complain(f"{error.filename}: {error.strerror}.", "", ExitCode.INPUT)
+        if isinstance(error, OSError) and error.filename:
+            return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}.", "", ExitCode.INPUT)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.INTERNAL)
         return _internal(error, verbose="-v" in arguments or "--verbose" in arguments)
     return code
+
+
+class _Tolerant:
+    """A stream for messages: what cannot be said (a full disk, a closed pipe) changes no exit code."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _safe_streams() -> None:
+    """Give closed streams somewhere to go, and let any file name through in any locale."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: never let errors slip into another stream
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if name == "stderr" else "surrogateescape")
+        setattr(sys, name, _Tolerant(stream) if name == "stderr" else stream)
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -151,16 +182,19 @@ def _complain(message: str, hint: str, code: ExitCode) -> int:
 
 def _internal(error: Exception, *, verbose: bool) -> int:
     text = "".join(traceback.format_exception(error))
-    with tempfile.NamedTemporaryFile("w", prefix="segcli-", suffix=".txt", delete=False, encoding="utf-8") as file:
+    hint = "please report it; -v prints the traceback"
+    with (
+        contextlib.suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix="segcli-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file,
+    ):
         file.write(" ".join(sys.argv) + "\n\n" + text)
+        hint = f"the traceback is in {file.name}; please report it"
     if verbose:
         print(text, file=sys.stderr)
     last = " ".join(str(error).split())[:200]
-    return _complain(
-        f"internal error: {type(error).__name__}: {last}",
-        f"the traceback is in {file.name}; please report it",
-        ExitCode.INTERNAL,
-    )
+    return _complain(f"internal error: {type(error).__name__}: {last}", hint, ExitCode.INTERNAL)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from segcli.errors import UsageError
-
 MASKS, RESULT = "What the voxels mean", "Result"
 
 Metrics = Annotated[
@@ -50,9 +48,6 @@ Output = Annotated[
         help="Also write FILE (.json .csv .md .txt); repeatable.",
         rich_help_panel=RESULT,
     ),
-]
-SoftGt = Annotated[
-    bool, typer.Option("--soft-gt", help="Accept probabilities as ground truth (losses).", rich_help_panel=MASKS)
 ]
 
 
@@ -122,6 +117,11 @@ READING: list[tuple[str, Any, Any]] = [
         None,
     ),
     (
+        "soft_gt",
+        Annotated[bool, _masks("--soft-gt", help="Accept probabilities as ground truth (metrics threshold them).")],
+        False,
+    ),
+    (
         "on_geometry",
         Annotated[
             Literal["error", "reorient", "ignore"],
@@ -139,36 +139,25 @@ READING: list[tuple[str, Any, Any]] = [
 ]
 
 
-def reads_masks(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `READING`; it receives them as the dict `reading`."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    own = [
-        p.replace(annotation=hints[p.name])
-        for p in inspect.signature(command).parameters.values()
-        if p.name != "reading"
-    ]
-    shared = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in READING]
+def reads_masks(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command options of `READING`, all of them without names; it receives them as the dict `reading`."""
+    chosen = [option for option in READING if not names or option[0] in names]
 
-    @functools.wraps(command)
-    def with_reading(**given: Any) -> Any:
-        reading = {name: given.pop(name) for name, _, _ in READING}
-        if reading["spacing"] is not None:
-            reading["spacing"] = spacing_numbers(reading["spacing"])
-        return command(**given, reading=reading)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        hints = typing.get_type_hints(command, include_extras=True)
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "reading"]
+        parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        parameters += [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in chosen
+        ]
 
-    positional = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    with_reading.__signature__ = inspect.Signature([*positional, *shared])  # type: ignore[attr-defined]
-    with_reading.__annotations__ = {p.name: p.annotation for p in [*positional, *shared]}
-    return with_reading
+        @functools.wraps(command)
+        def with_reading(**given: Any) -> Any:
+            reading = {name: given.pop(name) for name, _, _ in chosen}
+            return command(**given, reading=reading)
 
+        with_reading.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_reading.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_reading
 
-def spacing_numbers(text: str) -> tuple[float, ...]:
-    """Return the numbers of `0.8,0.8,2`."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--spacing {text} is not a list of numbers.",
-            hint="for example --spacing 0.8,0.8,2",
-            code="geometry.spacing",
-        ) from None
+    return decorate

@@ -11,10 +11,10 @@ import typer
 
 from segcli.cli import options as opt
 from segcli.cli.session import Session, check_outputs, deliver
-from segcli.errors import ExitCode
+from segcli.errors import ExitCode, UsageError
 
 
-@opt.reads_masks
+@opt.reads_masks()
 def score(
     ctx: typer.Context,
     pred: Annotated[str, typer.Argument(metavar="PRED", help="Predicted mask: NIfTI, PNG, NPY or NPZ (file.npz:key).")],
@@ -48,7 +48,7 @@ def score(
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
-    check_outputs(outputs)
+    check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
     chosen = evaluate.measures_of("metric", metrics, surface=surface)
     chosen_losses = evaluate.measures_of("loss", losses)
     limits = [*gate.parse_limits("min", min_ or [], surface), *gate.parse_limits("max", max_ or [], surface)]
@@ -56,8 +56,10 @@ def score(
         group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
         if limit.measure.name not in [b.name for b in group]:
             group.append(limit.measure)
+    if not chosen and not chosen_losses:
+        raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
+    how = reading_of(**reading)
     with session.working("scoring"):
-        how = reading_of(**reading)
         cases = evaluate.score_cases(
             pred, gt, chosen, chosen_losses, how, empty=empty, background=background, strict=strict, sha256=True
         )

@@ -73,8 +73,8 @@ class Session:
                 print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def check_outputs(outputs: Sequence[Path]) -> None:
-    """Refuse an output file that cannot be written, before anything is computed."""
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None] = ()) -> None:
+    """Refuse an output file that cannot be written, or is an input, before anything is computed."""
     for path in outputs:
         if path.suffix.lower() not in SUFFIXES:
             known = ", ".join(SUFFIXES)
@@ -87,6 +87,9 @@ def check_outputs(outputs: Sequence[Path]) -> None:
             raise UsageError(f"-o {path}: the folder {path.parent} does not exist.", code="output.folder")
         if not os.access(path.parent, os.W_OK):
             raise UsageError(f"-o {path}: the folder {path.parent} cannot be written.", code="output.folder")
+        for given in inputs:
+            if given and path.exists() and os.path.exists(given) and path.samefile(given):  # noqa: PTH110 (raw text)
+                raise UsageError(f"-o {path}: is an input of this call.", hint="name another file", code="output.input")
 
 
 def deliver(render: Callable[..., str], form: str, outputs: Sequence[Path], session: Session) -> None:
@@ -106,10 +109,14 @@ def deliver(render: Callable[..., str], form: str, outputs: Sequence[Path], sess
 
 
 def write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file under a temporary name and rename it; a link keeps pointing where it does."""
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text if text.endswith("\n") else text + "\n")
+        temporary.replace(target)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"-o {path}: cannot be written ({problem.strerror}).", code="output.write") from None
+    finally:
+        temporary.unlink(missing_ok=True)

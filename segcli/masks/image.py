@@ -70,8 +70,9 @@ def read(source: Source, room: Room, colors: str | None) -> Decoded:
         refuse(name, text, "save it without an alpha channel", "read.alpha")
     fields: dict[str, object] = {"bits": depth, "color_type": colour}
     explicit = colour == 3 or colors is not None
-    if colors is not None and colour == 3:
-        notes.append(Note(f"{shown(name)}: a palette image: its indices are the labels; --colors is not used"))
+    if colors is not None and colour not in (2, 6):
+        what = "palette image: its indices" if colour == 3 else "grey image: its values"
+        notes.append(Note(f"{shown(name)}: a {what} are the labels; --colors is not used"))
     elif colors is not None:
         array = _decode_colours(name, array, colors)
     elif array.ndim == 3:
@@ -221,16 +222,14 @@ def _one_channel(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _decode_colours(name: str, array: NDArray[Any], colors: str) -> NDArray[Any]:
-    """Turn colours into labels. A grey image counts as R = G = B, but under `packed` as R alone."""
+    """Turn colours into labels."""
     if colors == "packed":
-        if array.ndim == 2:
-            return array.astype(np.int32)
         wide = array.astype(np.int32)
         return np.asarray(wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2])
     if array.dtype != np.uint8:
         refuse(name, "--colors needs an 8-bit image", "leave it out for 16-bit grey", "read.color")
     table = _voc() if colors == "voc" else _read_csv(colors)
-    wide = (array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)).astype(np.int32)
+    wide = array.astype(np.int32)
     code = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     known = np.array(sorted(table), np.int32)
     labels = np.array([table[int(c)] for c in known], np.int64)

@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,35 +27,40 @@ class Label:
 
     name: str
     values: tuple[int, ...] | None
-
-    @property
-    def is_region(self) -> bool:
-        """A union of labels: scored like a label, left out of the mean over labels."""
-        return self.values is not None and len(self.values) > 1
+    #: A union of labels: scored like a label, left out of the mean over labels.
+    is_region: bool = False
 
     def spec(self) -> list[int] | str:
         return "any" if self.values is None else list(self.values)
 
 
-def parse_labels(given: LabelsLike) -> list[Label] | None:
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The labels that a caller names, and the value that the label file says does not count."""
+
+    labels: tuple[Label, ...]
+    ignore: int | None = None
+
+
+def parse_labels(given: LabelsLike) -> LabelSet | None:
     """Return the labels that `given` names, `None` for `None`: then they come out of the data.
 
-    Accepts the command line's text, a path, a mapping `{"liver": 1, "whole": [1, 2]}` or a sequence
-    of values. Raises `UsageError` for a text that cannot be read, `InputError` for a file.
+    Accepts the command line's text, a path, a mapping `{"liver": 1, "whole": [1, 2]}`, a value or a
+    sequence of values. Raises `UsageError` for a text that cannot be read, `InputError` for a file.
     """
     if given is None:
         return None
+    ignore = None
     if isinstance(given, Mapping):
         labels = [_label(str(name), values) for name, values in given.items()]
-    elif isinstance(given, Path):
-        labels = _from_file(given)
+    elif isinstance(given, Path) or (isinstance(given, str) and _FILE.search(given)):
+        labels, ignore = _from_file(Path(given))
     elif isinstance(given, str):
-        looks_like_a_file = re.search(r"\.(json|toml|csv|txt|label|lut)$", given, re.IGNORECASE)
-        labels = (
-            _from_file(Path(given)) if looks_like_a_file else [_from_text(t) for t in given.split(",") if t.strip()]
-        )
-    else:
+        labels = [_from_text(t) for t in given.split(",") if t.strip()]
+    elif isinstance(given, Sequence):
         labels = [_label(str(v), v) for v in given]
+    else:
+        labels = [_label(str(given), given)]
     if not labels:
         raise UsageError("--labels names no label.", hint="for example --labels liver=1,tumour=2", code="labels.empty")
     names = [label.name for label in labels]
@@ -64,13 +69,18 @@ def parse_labels(given: LabelsLike) -> list[Label] | None:
             raise UsageError(
                 f"--labels names {name!r} twice.", hint="give each label or region its own name", code="labels.twice"
             )
-        if name in ("mean", "all"):
+        if name in ("mean", "mean without background", "all"):
             raise UsageError(
                 f"--labels: {name!r} is the name of a row of the output.",
                 hint="choose another name",
                 code="labels.name",
             )
-    return labels
+    if len(labels) > 1:  # beside others, everything that is not 0 is their union
+        labels = [replace(x, is_region=True) if x.values is None else x for x in labels]
+    return LabelSet(tuple(labels), ignore)
+
+
+_FILE = re.compile(r"\.(json|toml|csv|txt|label|lut)$", re.IGNORECASE)
 
 
 def _from_text(text: str) -> Label:
@@ -105,10 +115,11 @@ def _label(name: str, values: object) -> Label:
             ) from None
     if not found:
         raise UsageError(f"--labels: {name} stands for no value.", hint=_FORM, code="labels.syntax")
-    return Label(name, tuple(dict.fromkeys(found)))
+    values_once = tuple(dict.fromkeys(found))
+    return Label(name, values_once, is_region=len(values_once) > 1)
 
 
-def _from_file(path: Path) -> list[Label]:
+def _from_file(path: Path) -> tuple[list[Label], int | None]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as problem:
@@ -121,26 +132,31 @@ def _from_file(path: Path) -> list[Label]:
     reader = readers.get(path.suffix.lower(), _itk_snap)
     try:
         labels = reader(text)
+    except UsageError as problem:
+        raise InputError(
+            f"{path}: {problem.message.removeprefix('--labels: ')}", hint=_FILES, code="labels.file"
+        ) from None
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
         raise InputError(f"{path}: not a label file: {problem}.", hint=_FILES, code="labels.file") from None
+    ignore = next((x.values[0] for x in labels if x.name == "ignore" and x.values), None)
+    labels = [x for x in labels if x.name not in ("ignore", "background") and x.values != (0,)]
     if not labels:
         raise InputError(f"{path}: names no label.", hint=_FILES, code="labels.file")
-    return labels
+    return labels, ignore
 
 
 _FILES = "known: nnU-Net or MSD dataset.json, ITK-SNAP label descriptions, TOML (liver = 1), CSV (name,value)"
+_INTEGER = re.compile(r"-?\d+")
 
 
 def _dataset_json(text: str) -> list[Label]:
-    labels = json.loads(text)
-    labels = labels.get("labels", labels)
-    found = []
-    for key, value in labels.items():
-        # nnU-Net writes {"liver": 1, "whole": [1, 2]}; MSD and nnU-Net v1 write {"1": "liver"}.
-        name, values = (value, key) if isinstance(value, str) and re.fullmatch(r"-?\d+", key) else (key, value)
-        if name not in ("ignore", "background"):
-            found.append(_label(name, values))
-    return [label for label in found if label.values != (0,)]
+    document = json.loads(text)
+    labels = document.get("labels")
+    if not isinstance(labels, dict):
+        raise TypeError('it has no table "labels"')
+    # nnU-Net writes {"liver": 1, "whole": [1, 2]}; MSD and nnU-Net v1 write {"1": "liver"}.
+    turned = all(_INTEGER.fullmatch(key) and isinstance(value, str) for key, value in labels.items())
+    return [_label(str(value), key) if turned else _label(key, value) for key, value in labels.items()]
 
 
 def _toml(text: str) -> list[Label]:
@@ -149,17 +165,24 @@ def _toml(text: str) -> list[Label]:
 
 
 def _csv(text: str) -> list[Label]:
-    rows = [row for row in csv.reader(text.splitlines()) if row and not row[0].startswith("#")]
-    header = [cell.strip().lower() for cell in rows[0]]
-    name, value = 0, 1
-    if not any(re.fullmatch(r"-?\d+", cell) for cell in header):
-        names = [i for i, cell in enumerate(header) if cell in ("name", "label_name", "structure", "class")]
-        values = [i for i, cell in enumerate(header) if cell in ("value", "id", "index", "label") and i not in names]
-        name, value = (names or [0])[0], (values or [1])[0]
-        rows = rows[1:]
-    elif re.fullmatch(r"-?\d+", header[0]):
-        name, value = 1, 0
-    return [_label(row[name].strip(), row[value].strip()) for row in rows if row[value].strip() != "0"]
+    dialect = csv.Sniffer().sniff(text, ",;\t") if text.strip() else csv.excel
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), dialect)]
+    rows = [row for row in rows if any(row) and not row[0].startswith("#")]
+    if not rows:
+        raise ValueError("it is empty")
+    header = [] if any(_INTEGER.fullmatch(cell) for cell in rows[0]) else [cell.lower() for cell in rows.pop(0)]
+    if not rows or min(len(row) for row in rows) < 2:
+        raise ValueError("each line needs a name and a value")
+    # The columns speak for themselves: values are the integers, names are the last column that is not.
+    columns = list(zip(*rows, strict=False))
+    numbers = [i for i, cells in enumerate(columns) if all(_INTEGER.fullmatch(c) for c in cells)]
+    words = [i for i in range(len(columns)) if i not in numbers]
+    if not numbers:
+        raise ValueError(f"no column holds integers (the first line of values is {','.join(rows[0])})")
+    value = next((i for i in numbers if i < len(header) and header[i] in ("value", "id", "index", "label")), numbers[0])
+    named = [i for i in words if i < len(header) and header[i] in ("name", "label", "label_name", "structure", "class")]
+    name = named[0] if named else words[-1] if words else value
+    return [_label(row[name], row[value]) for row in rows]
 
 
 def _itk_snap(text: str) -> list[Label]:
@@ -170,8 +193,7 @@ def _itk_snap(text: str) -> list[Label]:
         match = re.fullmatch(r'\s*(\d+)\s+(?:[\d.]+\s+){6,7}"(.*)"\s*', line)
         if match is None:
             raise ValueError(f"{line.strip()[:40]!r} is no ITK-SNAP label line")
-        if match[1] != "0":
-            found.append(_label(match[2], match[1]))
+        found.append(_label(match[2], match[1]))
     return found
 
 
@@ -208,6 +230,12 @@ def resolve(
         raise InputError(
             f"the prediction is one probability map, the ground truth has several labels ({what}).",
             hint="--labels fg=any scores everything that is not 0; or give one channel per label",
+            code="kind.mixed",
+        )
+    if one_channel and asked is not None and 0 in (asked[0].values or ()):
+        raise InputError(
+            f"the prediction is one probability map, of the foreground; {asked[0].name} has the value 0.",
+            hint="name the label that the map is for, or fg=any",
             code="kind.mixed",
         )
     if asked is not None:

@@ -14,31 +14,11 @@ from numpy.typing import NDArray
 
 from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
-from segcli.masks.labels import Label
-from segcli.masks.mask import Mask, MaskKind, Note
+from segcli.masks.mask import Mask, Note
+from segcli.masks.reading import Reading
 
 #: How far the channels of one voxel may be from summing to 1 before `--normalize` is asked for.
 SUM_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Every option that decides what the voxels of a pair mean (cli.md, "What a file is")."""
-
-    labels: tuple[Label, ...] | None = None
-    ignore_label: int | None = None
-    kind: MaskKind | None = None
-    threshold: float = 0.5
-    prob_scale: float | None = None
-    channel_axis: int | None = None
-    normalize: bool = False
-    stack: bool = False
-    squeeze: bool = False
-    colors: str | None = None
-    spacing: tuple[float, ...] | None = None
-    on_geometry: Literal["error", "reorient", "ignore"] = "error"
-    max_voxels: int | None = None
-    soft_gt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +38,7 @@ class Grid:
     logits: NDArray[Any] | None = None
     soft_gt: NDArray[Any] | None = None
     channels: int = 0
+    threshold: float = 0.5
     notes: tuple[Note, ...] = ()
 
 
@@ -78,7 +59,8 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
             code="geometry.stack",
         )
     return [
-        _match(_image_of(pred, i), _image_of(gt, i), reading, notes if i == 0 else []) for i in range(len(gt.array))
+        _match(_image_of(pred, i), _image_of(gt, i), _per_image(reading, pred), notes if i == 0 else [])
+        for i in range(len(gt.array))
     ]
 
 
@@ -105,6 +87,8 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         )
     if gt.array.ndim == 3 and unit == "voxel" and not reading.stack and 1 not in gt.shape:
         notes.append(Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images"))
+    if pred.channels is not None and reading.threshold != 0.5:
+        notes.append(Note("--threshold is not used: of several channels the largest decides"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = _prediction(pred, reading)
     valid = _valid(hard if prob is None else None, gt_labels, reading, notes)
@@ -118,6 +102,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         logits=logits,
         soft_gt=soft_gt,
         channels=0 if pred.channels is None else pred.shape[0],
+        threshold=reading.threshold,
         notes=tuple(notes),
     )
 
@@ -144,12 +129,29 @@ def _squeeze(mask: Mask) -> Mask:
             keep = sorted([*keep, i])
     dropped = tuple(i for i in range(len(mask.shape)) if i not in keep)
     spacing = None if mask.spacing is None else tuple(s for i, s in enumerate(mask.spacing) if i not in dropped)
-    return replace(mask, array=mask.array.squeeze(dropped), spacing=spacing)
+    affine = mask.affine
+    if affine is not None:  # the axes that stay come first, as the geometry check expects
+        affine = affine[:, [*(i for i in keep if i < 3), *(i for i in dropped if i < 3), 3]]
+    return replace(mask, array=mask.array.squeeze(dropped), spacing=spacing, affine=affine)
 
 
 def _image_of(mask: Mask, index: int) -> Mask:
     spacing = None if mask.spacing is None else mask.spacing[1:]
     return replace(mask, array=mask.array[index], spacing=spacing, affine=None)
+
+
+def _per_image(reading: Reading, pred: Mask) -> Reading:
+    """Return the options for one image of a stack: `--channel-axis` counts the axes of the file."""
+    axis = reading.channel_axis
+    if axis is None or axis < 0:
+        return reading
+    if axis == 0:
+        raise UsageError(
+            f"--channel-axis 0 with --stack: the first axis of {pred.name} holds the images.",
+            hint="channels are on another axis, usually 1",
+            code="geometry.channels",
+        )
+    return replace(reading, channel_axis=axis - 1)
 
 
 def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
@@ -171,7 +173,8 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
             code="geometry.channels",
         )
     moved = np.moveaxis(pred.array, axis, 0)
-    if moved.shape[1:] != gt.array.shape:
+    may_turn = reading.on_geometry == "reorient" and pred.affine is not None and gt.affine is not None
+    if moved.shape[1:] != gt.array.shape and not may_turn:
         fitting = [i for i in range(pred.array.ndim) if pred.shape[:i] + pred.shape[i + 1 :] == gt.shape]
         hints = [f"--channel-axis {i} would fit" for i in fitting]
         if 1 in pred.shape:
@@ -182,7 +185,7 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
             hint="; ".join(hints) or "one channel per label on the grid of the ground truth is allowed",
             code="geometry.shape",
         )
-    axis %= pred.array.ndim
+    axis = axis % pred.array.ndim + int(reading.stack)
     notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)"))
     return replace(pred, array=moved, channels=0)
 
@@ -204,14 +207,15 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
             hint="segcli never resamples: resample the prediction onto the ground truth first",
             code=first.code,
         )
-    if reading.on_geometry == "ignore" and pred.array.shape[-gt.array.ndim :] == gt.array.shape:
+    fits = pred.array.shape[-gt.array.ndim :] == gt.array.shape
+    if reading.on_geometry == "ignore" and fits:
         notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning"))
         return replace(pred, spacing=gt.spacing, affine=gt.affine)
     hints = list(dict.fromkeys(d.hint for d in differences if d.hint))
+    ignore = "; --on-geometry ignore compares voxel by voxel" if fits else ""
     raise InputError(
         f"{pred.name} vs {gt.name}: {text}.",
-        hint="; ".join(hints)
-        or "resample the prediction onto the ground truth; --on-geometry ignore compares voxel by voxel",
+        hint="; ".join(hints) or "resample the prediction onto the ground truth" + ignore,
         code=first.code,
     )
 

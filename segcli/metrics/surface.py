@@ -46,7 +46,7 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     that name measures between whole voxel sets, which can be much less.
     """
     d = pair.distances(surface)
-    return None if d is None else max(d.pred_to_gt.max(), d.gt_to_pred.max())
+    return None if d is None else float(max(d.pred_to_gt.max(), d.gt_to_pred.max()))
 
 
 @metric(

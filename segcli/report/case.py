@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from segcli.evaluate import Mean, Scored, Value
+from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, Mean, Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text
@@ -39,8 +39,8 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
             values = {(v.kind, v.measure): v for v in case.values if v.label == label.name}
             cells = [number(values[b.measure.kind, b.name].value, b.measure) for b in measures]
             table.rows.append([case.case] * several + [label.name, *cells, _remark(case, label.name)])
-        if sum(not label.is_region for label in case.labels) > 1:
-            _add_mean(table, case, measures, several=several)
+        for name in mean_labels(case):
+            _add_mean(table, case, name, measures, several=several)
     if all(not row[-1] for row in table.rows):
         table.headers.pop()
         table.rows = [row[:-1] for row in table.rows]
@@ -67,14 +67,19 @@ def _remark(case: Scored, label: str) -> str:
     return WHY["both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"]
 
 
-def _add_mean(table: Table, case: Scored, measures: Sequence[BoundMeasure], *, several: bool) -> None:
-    means = {(m.kind, m.measure): m for m in case.means}
-    row, rests = [case.case] * several + ["mean"], [""] * (int(several) + 1)
+def mean_labels(case: Scored) -> list[str]:
+    """Return the names of the mean rows that say something; a mean over one label is that label's row."""
+    return list(dict.fromkeys(m.label for m in case.means if m.of > 1 or m.label != "mean"))
+
+
+def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMeasure], *, several: bool) -> None:
+    means = {(m.kind, m.measure): m for m in case.means if m.label == name}
+    row, rests = [case.case] * several + [name], [""] * (int(several) + 1)
     for bound in measures:
-        mean = means[bound.measure.kind, bound.name]
-        counted = bound.measure.better == "none"
-        row.append("" if counted else number(mean.value, bound.measure))
-        rests.append("" if counted or mean.n == mean.of else f"({mean.n}/{mean.of})")
+        mean = means.get((bound.measure.kind, bound.name))
+        shown = mean is not None and mean.of > 1 and bound.measure.better != "none"
+        row.append(number(mean.value, bound.measure) if mean is not None and shown else "")
+        rests.append(f"({mean.n}/{mean.of})" if mean is not None and shown and mean.n < mean.of else "")
     table.emphasis.add(len(table.rows))
     table.rows.append([*row, ""])
     if any(rests):
@@ -88,8 +93,8 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     notes += [f"surface={name} ({SURFACES[name]})" for name in sorted(surfaces)]
     if any(b.name.startswith("boundary_iou") for b in measures):
         notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
-    if any(b.measure.kind == "loss" for b in measures) and cases[0].loss_channels > len(cases[0].labels):
-        notes.append("means of losses: over all channels, the background included (--no-background leaves it out)")
+    if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
+        notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
     for case in cases:
@@ -129,12 +134,11 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for v in sorted(verdicts, key=lambda v: v.passed):
         sign = (">=" if v.passed else "<") if v.rule.startswith("--min") else ("<=" if v.passed else ">")
-        value = (
-            f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
-            if v.value is None
-            else f"{v.value:.6g} {sign} {v.limit:g}"
-        )
-        lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.measure} {value}")
+        value = f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
+        if v.value is not None:
+            digits = next((d for d in (4, 6, 9, 12) if f"{v.value:.{d}g}" != f"{v.limit:.{d}g}"), 17)
+            value = f"{v.value:.{digits}g} {sign} {v.limit:.{digits}g}"
+        lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.kind}.{v.measure} {value}")
     failed = sum(not v.passed for v in verdicts)
     return [*lines, f"{failed} failed, {len(verdicts) - failed} passed"] if verdicts else []
 
@@ -168,10 +172,10 @@ def score_csv(cases: Sequence[Scored]) -> str:
     for case in cases:
         for v in case.values:
             writer.writerow([case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why])
-        if sum(not label.is_region for label in case.labels) > 1:
-            for m in case.means:
+        for m in case.means:
+            if m.label in mean_labels(case):
                 status = "undefined" if m.value is None else "ok"
-                writer.writerow([case.case, "mean", m.kind, m.measure, _exact(m), status, ""])
+                writer.writerow([case.case, m.label, m.kind, m.measure, _exact(m), status, ""])
     return stream.getvalue()
 
 

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from segcli.comparison import Comparison, Norms, Row
+from segcli.evaluate import MEAN_WITHOUT_BACKGROUND
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.report.case import SURFACES
@@ -96,7 +97,7 @@ def footnotes(comparison: Comparison) -> list[str]:
             "and within a voxel of its border;"
             " |gradient|: L1 norm of dL/dp"
         )
-    if any(r.label == "mean without background" for r in losses):
+    if any(r.label == MEAN_WITHOUT_BACKGROUND for r in losses):
         notes.append("mean: over all channels, the background included; --no-background leaves it out")
     surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
     notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
@@ -160,7 +161,7 @@ def comparison_csv(comparison: Comparison) -> str:
         share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
         norms = (None, None) if r.by_p is None else (r.by_p.l1, r.by_p.l2)
         numbers = [r.value, r.optimum, r.excess, *share, *norms]
-        writer.writerow([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(v) for v in numbers)])
+        writer.writerow([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(float(v)) for v in numbers)])
     return stream.getvalue()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from segcli.masks.mask import Mask
 from segcli.report.table import Table, grouped, shape_text, share, significant
 
 
-def record(mask: Mask) -> dict[str, Any]:
+def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
     """Return shape, type, grid and contents of a mask as plain data."""
     import numpy as np
 
@@ -43,7 +44,9 @@ def record(mask: Mask) -> dict[str, Any]:
     else:
         found["range"] = [float(array.min()), float(array.max())]
         found["mean"] = float(array.mean(dtype=np.float64))
-        limit = 0.5 if mask.kind == "probability" else 0.0
+        limit = threshold
+        if mask.kind == "logits":
+            limit = math.log(threshold / (1 - threshold)) if threshold else -math.inf
         found["above_threshold"] = float(np.count_nonzero(array > limit) / array.size)
     return found
 

@@ -1,0 +1,29 @@
+"""What a caller says of the voxels of a pair. Needs no NumPy: a wrong option is told before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segcli.masks.labels import Label
+from segcli.masks.mask import MaskKind
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Every option that decides what the voxels of a pair mean (cli.md, "What a file is")."""
+
+    labels: tuple[Label, ...] | None = None
+    ignore_label: int | None = None
+    kind: MaskKind | None = None
+    threshold: float = 0.5
+    prob_scale: float | None = None
+    channel_axis: int | None = None
+    normalize: bool = False
+    stack: bool = False
+    squeeze: bool = False
+    colors: str | None = None
+    spacing: tuple[float, ...] | None = None
+    on_geometry: Literal["error", "reorient", "ignore"] = "error"
+    max_voxels: int | None = None
+    soft_gt: bool = False

@@ -1,0 +1,323 @@
+"""What a pair is and what its rows and means are: labels, regions, channels, stacks, ignored voxels, policies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import segcli
+from segcli.errors import InputError, UsageError
+from segcli.evaluate import MEAN_WITHOUT_BACKGROUND
+from segcli.masks.labels import parse_labels
+
+
+@pytest.fixture
+def two_labels() -> tuple[np.ndarray, np.ndarray]:
+    """Give a prediction and a ground truth with labels 1 and 2."""
+    gt = np.zeros((20, 20), np.uint8)
+    gt[2:10, 2:10], gt[12:18, 12:18] = 1, 2
+    pred = gt.copy()
+    pred[2:4], pred[12:15, 12:18] = 0, 0
+    return pred, gt
+
+
+def mean(case: segcli.Scored, measure: str) -> float | None:
+    """Return the mean row's value."""
+    return case.value(measure, "mean")
+
+
+@pytest.mark.parametrize("region", ["any", "1+2"])
+def test_a_region_is_a_row_and_not_in_the_mean(two_labels, region):
+    """`fg=any` beside other labels is their union: `fg=1+2` gives the same rows and the same mean."""
+    case = segcli.score(*two_labels, labels=f"a=1,b=2,fg={region}", metrics="dice")
+    assert mean(case, "dice") == pytest.approx((case.value("dice", "a") + case.value("dice", "b")) / 2)
+    assert case.value("dice", "fg") == pytest.approx(2 * 66 / (66 + 100))  # 64+36 of gt, less 16 and 18
+
+
+def test_any_alone_is_a_plain_label(two_labels):
+    """Alone it is the label that is scored."""
+    case = segcli.score(*two_labels, labels="fg=any", metrics="dice")
+    assert case.value("dice") == mean(case, "dice") == pytest.approx(132 / 166)
+
+
+def test_a_stack_has_one_set_of_labels():
+    """Whether a pair is binary is decided over all images: 1 against 2 in one of them is no match."""
+    gt = np.zeros((2, 8, 8), np.uint8)
+    gt[0, 2:5, 2:5], gt[1, 2:5, 2:5], gt[1, 5:7, 5:7] = 2, 1, 2
+    pred = gt.copy()
+    pred[0][pred[0] == 2] = 1
+    first, second = segcli.score(pred, gt, stack=True, metrics="dice")
+    assert [label.name for label in first.labels] == [label.name for label in second.labels] == ["1", "2"]
+    assert first.value("dice", 2) == 0
+    assert second.value("dice", 2) == 1
+
+
+def test_the_channel_axis_of_a_stack_is_that_of_the_file():
+    """`--channel-axis` counts the axes of the array as it is stored, the stack's axis included."""
+    rng = np.random.default_rng(3)
+    prob = rng.dirichlet(np.ones(3), size=(2, 6, 7))  # (N, H, W, C)
+    gt = rng.integers(0, 3, (2, 6, 7)).astype(np.uint8)
+    last = segcli.score(prob, gt, stack=True, channel_axis=3, metrics="dice", losses="dice")
+    first = segcli.score(np.moveaxis(prob, -1, 1), gt, stack=True, channel_axis=1, metrics="dice", losses="dice")
+    negative = segcli.score(prob, gt, stack=True, channel_axis=-1, metrics="dice", losses="dice")
+    assert [c.values for c in last] == [c.values for c in first] == [c.values for c in negative]
+    with pytest.raises(UsageError, match="channel-axis 0"):
+        segcli.score(prob, gt, stack=True, channel_axis=0)
+
+
+def test_the_mean_loss_is_over_all_channels_whatever_is_named():
+    """Naming rows changes no mean; the background is in it, and left out of the second mean."""
+    rng = np.random.default_rng(4)
+    prob = rng.dirichlet(np.ones(3), size=(6, 7)).transpose(2, 0, 1)
+    gt = rng.integers(0, 3, (6, 7)).astype(np.uint8)
+    per_channel = [2 * (prob[c] * (gt == c)).sum() / (prob[c].sum() + (gt == c).sum()) for c in range(3)]
+    for labels in (None, "a=1,b=2", "a=1", "background=0,a=1,b=2", "0,1,2"):
+        case = segcli.score(prob, gt, labels=labels, losses="dice:smooth=0")
+        assert case.value("loss.dice:smooth=0", "mean") == pytest.approx(1 - np.mean(per_channel))
+        without = case.value("loss.dice:smooth=0", MEAN_WITHOUT_BACKGROUND)
+        assert without == pytest.approx(1 - np.mean(per_channel[1:]))
+        rows = segcli.compare(prob, gt, labels=labels, losses="dice:smooth=0").rows
+        assert next(r.value for r in rows if r.label == "mean") == pytest.approx(1 - np.mean(per_channel))
+    only = segcli.score(prob, gt, losses="dice:smooth=0", background=False)
+    assert only.value("loss.dice:smooth=0", "mean") == pytest.approx(1 - np.mean(per_channel[1:]))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float32"])
+def test_narrow_integers_do_not_wrap(dtype):
+    """Labels at both ends of a signed type keep apart."""
+    low, high = (-1, 127) if dtype in ("int8", "float32") else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    gt = np.zeros((5, 5), dtype)
+    gt[0], gt[2:4] = low, high
+    pred = gt.copy()
+    pred[3] = 0
+    case = segcli.score(pred, gt, labels={"n": low, "y": high}, metrics="dice")
+    assert case.value("dice", "n") == 1
+    assert case.value("dice", "y") == pytest.approx(2 / 3)
+
+
+def test_labels_beyond_64_bits_are_refused():
+    """A label above 2^63 - 1 is an error and not an empty mask; those just below it stay apart."""
+    big = np.full((3, 3), 2**63, np.uint64)
+    with pytest.raises(InputError, match="9223372036854775808"):
+        segcli.score(big, big)
+    near = np.array([[0, 2**53, 2**53 + 1]], np.uint64)
+    assert segcli.score(near, near, metrics="dice").labels[1].values == (2**53 + 1,)
+
+
+def test_percentiles_depend_on_no_memory_layout():
+    """A tie of the weighted percentile falls the same way in C and in Fortran order."""
+    rng = np.random.default_rng(7)
+    for _ in range(150):
+        pred, gt = (rng.random((9, 11)) < 0.1 for _ in range(2))
+        if pred.any() and gt.any():
+            c = segcli.score(pred, gt, metrics="hd95,hd95_pooled")
+            f = segcli.score(np.asfortranarray(pred), np.asfortranarray(gt), metrics="hd95,hd95_pooled")
+            assert [v.value for v in c.values] == pytest.approx([v.value for v in f.values], rel=1e-12)
+
+
+def test_a_probability_map_is_of_the_label_that_is_asked():
+    """Its value may be any but 0, also one beyond a byte; against several labels it is refused."""
+    gt = np.zeros((6, 6), np.uint16)
+    gt[1:4, 1:4] = 300
+    prob = np.where(gt > 0, 0.9, 0.1)
+    assert segcli.score(prob, gt, labels="x=300", metrics="dice").value("dice") == 1
+    with pytest.raises(InputError, match="value 0"):
+        segcli.score(prob, gt, labels="0")
+    gt[5] = 7
+    with pytest.raises(InputError, match="several labels"):
+        segcli.score(prob, gt)
+    assert segcli.score(prob, gt, labels="fg=any", metrics="sensitivity").value("sensitivity") == pytest.approx(9 / 15)
+
+
+def test_a_soft_ground_truth_is_one_map():
+    """It needs the option, is thresholded for metrics, and is refused against several channels."""
+    soft = np.linspace(0.05, 0.95, 36).reshape(6, 6)
+    hard = (soft > 0.5).astype(np.uint8)
+    with pytest.raises(InputError, match="ground truth"):
+        segcli.score(hard, soft)
+    case = segcli.score(hard, soft, soft_gt=True, metrics="dice", losses="dice")
+    assert case.value("metric.dice") == 1
+    expected = 1 - (2 * (hard * soft).sum() + 1e-5) / (hard.sum() + soft.sum() + 1e-5)
+    assert case.value("loss.dice") == pytest.approx(expected)
+    with pytest.raises(InputError, match="soft ground truth"):
+        segcli.score(np.full((3, 6, 6), 1 / 3), soft, soft_gt=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "both", "pred_empty", "gt_empty"),
+    [
+        ("undefined", (None, None, None), (0.0, None, -1.0), (0.0, None, None)),
+        ("perfect-if-both-empty", (1.0, 0.0, 0.0), (0.0, None, -1.0), (0.0, None, None)),
+        ("worst", (1.0, 0.0, 0.0), (0.0, 5.0, -1.0), (0.0, 5.0, None)),
+        ("zero", (0.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 0.0, None)),
+    ],
+)
+def test_policies_for_empty_masks(policy, both, pred_empty, gt_empty):
+    """Dice, HD and rve of a 3x4 image (diagonal 5) under each policy; no policy calls a miss perfect volume."""
+    empty, full = np.zeros((3, 4), np.uint8), np.eye(3, 4, dtype=np.uint8)
+    for (pred, gt), expected in (((empty, empty), both), ((empty, full), pred_empty), ((full, empty), gt_empty)):
+        case = segcli.score(pred, gt, metrics="dice,hd,rve", empty=policy)
+        assert tuple(v.value for v in case.values) == expected
+        assert all((v.status == "undefined") == (v.value is None) for v in case.values)
+
+
+def test_squeezing_keeps_the_geometry_check(tmp_path: Path):
+    """Dropping an axis of length 1 drops its column of the affine, not that of another axis."""
+    array = np.zeros((1, 6, 7), np.uint8)
+    array[0, 2:4, 2:5] = 1
+    for name, spacing in (("a", (1, 1, 1)), ("b", (1, 1, 3)), ("c", (1, 1, 1))):
+        nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1])), tmp_path / f"{name}.nii")
+    with pytest.raises(InputError, match="spacing 1x1 vs 1x3"):
+        segcli.score(tmp_path / "a.nii", tmp_path / "b.nii", squeeze=True)
+    assert segcli.score(tmp_path / "a.nii", tmp_path / "c.nii", squeeze=True).shape == (6, 7)
+
+
+def test_reorienting_moves_channels_along(tmp_path: Path):
+    """A probability map stored with permuted and flipped axes scores as the one stored like the gt."""
+    rng = np.random.default_rng(8)
+    prob = rng.dirichlet(np.ones(3), size=(5, 6, 7)).astype(np.float32)
+    gt = rng.integers(0, 3, (5, 6, 7)).astype(np.uint8)
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    nib.save(nib.Nifti1Image(gt, affine), tmp_path / "gt.nii")
+    nib.save(nib.Nifti1Image(prob, affine), tmp_path / "same.nii")
+    turned = nib.Nifti1Image(prob, affine).as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    nib.save(turned, tmp_path / "turned.nii")
+    options = {"metrics": "default", "losses": "dice,hd_dt", "on_geometry": "reorient"}
+    one, other = (segcli.score(tmp_path / f"{n}.nii", tmp_path / "gt.nii", **options) for n in ("same", "turned"))
+    assert [v.value for v in one.values] == pytest.approx([v.value for v in other.values], rel=1e-12)
+
+
+def test_a_mask_read_before_obeys_the_options(tmp_path: Path):
+    """`kind` and `prob_scale` also concern a `Mask`, as they concern its file."""
+    gt = np.zeros((6, 6), np.uint8)
+    gt[1:4, 1:4] = 1
+    np.save(tmp_path / "p.npy", np.where(gt > 0, 0.4, 0.1))
+    mask = segcli.read(tmp_path / "p.npy")
+    by_path = segcli.score(tmp_path / "p.npy", gt, from_logits=True, metrics="dice")
+    by_mask = segcli.score(mask, gt, from_logits=True, metrics="dice")
+    assert by_mask.values == by_path.values
+    assert segcli.score(mask, gt, metrics="dice").value("dice") == 0
+
+
+@pytest.mark.parametrize("spacing", [0, -1, float("nan"), float("inf"), 1e200, 1e-200, "a,b", "", None, (1, 2, 3)])
+def test_spacings_that_cannot_be(spacing):
+    """Voxel sizes are positive, finite and of this world; the number of them is that of the axes."""
+    image = np.eye(4, dtype=np.uint8)
+    if spacing is None:
+        assert segcli.score(image, image).unit == "voxel"
+    else:
+        with pytest.raises(UsageError, match="spacing"):
+            segcli.score(image, image, spacing=spacing)
+
+
+def test_spacing_takes_what_is_a_number():
+    """One number stands for all axes; text and NumPy scalars are read."""
+    image = np.eye(4, dtype=np.uint8)
+    for given in (2, "2", "2,2", np.float32(2), np.int64(2), [2, 2]):
+        assert segcli.score(image, image, spacing=given).spacing == (2.0, 2.0)
+
+
+def label_file(tmp_path: Path, name: str, text: str) -> dict[str, tuple[int, ...]]:
+    """Write a label file and return what it names."""
+    path = tmp_path / name
+    path.write_text(text)
+    found = parse_labels(str(path))
+    return {label.name: label.values for label in found.labels}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset.json", json.dumps({"labels": {"background": 0, "liver": 1, "tumour": 2}})),
+        ("dataset.json", json.dumps({"labels": {"0": "background", "1": "liver", "2": "tumour"}})),
+        ("a.toml", "liver = 1\ntumour = 2\n"),
+        ("a.toml", "[labels]\nliver = 1\ntumour = [2]\n"),
+        ("a.csv", "name,value\nliver,1\ntumour,2\n"),
+        ("a.csv", "value,label\n1,liver\n2,tumour\n"),
+        ("a.csv", "label,value\nliver,1\ntumour,2\n"),
+        ("a.csv", "label,id\nliver,1\ntumour,2\n"),
+        ("a.csv", "index;name\n1;liver\n2;tumour\n"),
+        ("a.csv", "liver,1\ntumour,2\n"),
+        ("a.csv", "1,liver\n2,tumour\n"),
+        ("a.csv", "label,r,g,b,name\n1,255,0,0,liver\n2,0,255,0,tumour\n"),
+        ("a.csv", "1,255,0,0,liver\n2,0,255,0,tumour\n"),
+        ("a.txt", '# comment\n0 0 0 0 0 0 0 "Clear Label"\n1 255 0 0 1 1 1 "liver"\n2 0 255 0 1 1 1 "tumour"\n'),
+    ],
+)
+def test_label_files(tmp_path, name, text):
+    """Each known form of a label file names liver 1 and tumour 2."""
+    assert label_file(tmp_path, name, text) == {"liver": (1,), "tumour": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "{}"), ("a.json", "[1]"), ("a.json", "{"), ("a.csv", ""), ("a.csv", "a,b\nc,d\n"), ("a.csv", ";\n"),
+        ("a.txt", "liver 1\n"), ("a.toml", "liver"), ("a.toml", "liver = 1.5\n"), ("a.json", '{"name": "Task"}'),
+    ],
+)  # fmt: skip
+def test_label_files_that_name_nothing(tmp_path, name, text):
+    """A file that is no label file is an input error that names it."""
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        label_file(tmp_path, name, text)
+
+
+def test_the_ignore_label_of_nnunet_is_used(tmp_path: Path):
+    """`"ignore": 3` in a dataset.json leaves those voxels out, as `--ignore-label 3` does."""
+    rng = np.random.default_rng(9)
+    gt, pred = rng.integers(0, 4, (9, 9)).astype(np.uint8), rng.integers(0, 3, (9, 9)).astype(np.uint8)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}))
+    by_file = segcli.score(pred, gt, labels=path, metrics="all")
+    by_option = segcli.score(pred, gt, labels="whole=1+2,core=2", ignore_label=3, metrics="all")
+    assert by_file.values == by_option.values
+    assert by_file.counts["core"].n == int((gt != 3).sum())
+
+
+@pytest.mark.parametrize("surface", ["surfel", "border"])
+def test_a_face_to_an_ignored_voxel_is_no_surface(surface):
+    """Half an object behind ignored voxels: its cut is no error, whatever stands in them."""
+    gt = np.zeros((12, 12), np.uint8)
+    gt[3:9, 3:9] = 1
+    ignored = gt.copy()
+    ignored[:, 7:] = 255
+    pred = ignored.copy()
+    pred[3:9, 7:] = 255
+    case = segcli.score(pred, ignored, ignore_label=255, metrics="surface", surface=surface)
+    assert case.value("hd") == 0
+    short = ignored.copy()
+    short[3:9, 6] = 0  # the prediction stops one voxel before the ignored ones
+    assert segcli.score(short, ignored, ignore_label=255, metrics="hd", surface=surface).value("hd") > 0
+
+
+def test_compare_means_over_a_stack():
+    """With `stack` each row is the mean over the images, and predictions are ranked, not images."""
+    rng = np.random.default_rng(10)
+    gt = (rng.random((3, 8, 8)) > 0.5).astype(np.uint8)
+    good, bad = np.clip(gt * 0.8 + 0.1, 0, 1), np.clip(gt * 0.4 + 0.3, 0, 1)
+    found = segcli.compare([good, bad], gt, losses="dice,bce", metrics="dice", stack=True)
+    alone = [segcli.compare(good[i], gt[i], losses="dice").rows[0].value for i in range(3)]
+    assert found.rows[0].value == pytest.approx(np.mean(alone))
+    assert {r.order[0][0] for r in found.rankings if r.kind == "loss"} == {"pred 1"}
+    assert not segcli.compare(good, gt, losses="dice", stack=True).rankings
+
+
+def test_families_and_a_loss_of_the_same_name():
+    """`boundary` is the loss; `boundary_based` is its family."""
+    from segcli.measure import parse
+
+    assert [b.name for b in parse("loss", "boundary")] == ["boundary"]
+    assert {b.name for b in parse("loss", "boundary_based")} == {
+        m.name for m in segcli.measures("loss") if m.family == "boundary"
+    }
+    assert {b.measure.family for b in parse("loss", "region")} == {"region"}
+
+
+def test_a_surface_that_is_named_stays(two_labels):
+    """`--surface` sets the parameter only where the measure did not name it."""
+    case = segcli.score(*two_labels, metrics="hd:surface=surfel,assd", surface="border")
+    assert {v.measure for v in case.values} == {"hd:surface=surfel", "assd:surface=border"}
