@@ -21,8 +21,8 @@ from scipy import ndimage
 from shapes import shape
 
 import segcli
-from segcli.masks.labels import Label
 from segcli.distances import Distances
+from segcli.masks.labels import Label
 from segcli.pair import Case
 
 Array = NDArray[Any]
