@@ -97,36 +97,38 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
+    return notes + _undefined(cases)
+
+
+#: Why a value is undefined, in words, for the rows that it concerns.
+BECAUSE = {
+    "pred_empty": "the prediction has no voxel of this label",
+    "gt_empty": "the ground truth has no voxel of this label",
+    "both_empty": "neither mask has a voxel of this label",
+    "zero_denominator": "0/0",
+}
+
+
+def _undefined(cases: Sequence[Scored]) -> list[str]:
+    """Return one sentence for each reason and set of measures, with the rows that it holds for."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for case in cases:
-        prefix = f"{case.case}, " if len(cases) > 1 else ""
-        for label in case.labels:
-            undefined = [v for v in case.values if v.label == label.name and v.status == "undefined"]
-            reasons = {v.why for v in undefined}
-            where = {
-                "pred_empty": "the prediction has no voxel of this label",
-                "gt_empty": "the ground truth has no voxel of this label",
-                "both_empty": "neither mask has a voxel of this label",
-            }
-            notes += [
-                f"{prefix}{label.name}: {text}; {_names(undefined, why)} undefined "
-                f"(segcli catalog {_first(undefined, why)})"
-                for why, text in where.items()
-                if why in reasons
-            ]
-            notes += [f"{prefix}{label.name}: {_names(undefined, 'zero_denominator')} undefined, 0/0"] * (
-                "zero_denominator" in reasons
-            )
-    return notes
+        for v in case.values:
+            if v.status == "undefined":
+                row = f"{case.case} {v.label}" if len(cases) > 1 else v.label
+                rows.setdefault((row, v.why), {})[v.measure.split(":")[0]] = ""
+    grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (row, why), names in rows.items():
+        grouped.setdefault((why, tuple(names)), []).append(row)
+    return [
+        f"{_some(found, 8)}: {BECAUSE[why]}; {_some(names, 6)} {'is' if len(names) == 1 else 'are'} undefined "
+        f"(segcli catalog {names[0]})"
+        for (why, names), found in grouped.items()
+    ]
 
 
-def _names(values: Sequence[Value], why: str) -> str:
-    names = list(dict.fromkeys(v.measure.split(":")[0] for v in values if v.why == why))
-    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"{listed} {'is' if len(names) == 1 else 'are'}"
-
-
-def _first(values: Sequence[Value], why: str) -> str:
-    return next(v.measure.split(":")[0] for v in values if v.why == why)
+def _some(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
