@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from segcli.comparison import compare
     from segcli.errors import InputError, SegcliError, UsageError
     from segcli.evaluate import Scored, Value, score
+    from segcli.inspection import inspect
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
     from segcli.measure import Measure, find, measures
@@ -27,6 +28,7 @@ _HOMES = {
     "Scored": "segcli.evaluate",
     "Value": "segcli.evaluate",
     "compare": "segcli.comparison",
+    "inspect": "segcli.inspection",
     "measures": "segcli.measure",
     "find": "segcli.measure",
     "Measure": "segcli.measure",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "compare",
     "find",
+    "inspect",
     "measures",
     "read",
     "score",
@@ -57,9 +60,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            return version("segcli")
+            found = version("segcli")
         except PackageNotFoundError:  # a source tree that was never installed
-            return "0+unknown"
+            found = "0+unknown"
+        return globals().setdefault(name, found)
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value

@@ -112,6 +112,11 @@ class Loaded:
         named.setdefault((0,), Label("0", (0,)) if BACKGROUND.name in taken else BACKGROUND)
         return [named.get((v,)) or Label(str(v), (v,)) for v in sorted({0, *occurring})]
 
+    def predicted(self, label: Label) -> Any:
+        """Return where the hard prediction has `label`, as a boolean grid."""
+        one_map = self.grid.prob is not None and self.grid.channels == 0
+        return self.grid.pred != 0 if one_map else _member(self.grid.pred, label)
+
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
         import numpy as np

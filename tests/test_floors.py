@@ -30,6 +30,7 @@ FLOORS = {
     "evaluate": 5,
     "samples": 5,
     "comparison": 6,
+    "inspection": 6,
     "gate": 6,
     "run": 6,
     "report": 7,

@@ -1,0 +1,210 @@
+"""Why a loss has its value: the voxel map of one loss, divided by kind, label, component, band and slice.
+
+Every division is a partition of the voxels that count, so its parts add up to the loss. Where a loss has
+no exact map, what the map leaves over is stated as the residual.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segcli.errors import UsageError
+from segcli.loading import Loaded, load, reading_of
+from segcli.measure import BoundMeasure, bind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segcli.masks.labels import Label
+    from segcli.soft import SoftPair, Vector
+
+WAYS = ("kind", "label", "component", "band", "slice")
+#: Upper ends of the distance bands, in the unit of the spacing.
+BANDS = (1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one part of the voxels contributes: `value` of the loss, on so many voxels."""
+
+    by: str
+    label: str
+    name: str
+    value: float
+    voxels: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A loss taken apart. `map` has one number for each voxel; with `residual` they add up to `value`.
+
+    `gradient` is dL/dp on the grid, (C, *shape) for several channels, `None` where the loss has none.
+    """
+
+    loss: str
+    value: float
+    optimum: float | None
+    residual: float
+    parts: list[Part]
+    map: NDArray[np.float64]
+    gradient: NDArray[np.float64] | None
+    loaded: Loaded = field(repr=False)
+
+    def share(self, part: Part) -> float | None:
+        """Return a part's share of the value; `None` where the value is 0."""
+        return part.value / self.value if self.value else None
+
+
+def inspect(pred: Any, gt: Any, loss: str, *, by: str | Iterable[str] | None = None, **options: Any) -> Inspection:
+    """Take a loss of a pair apart; the keywords are those of `segcli.score`.
+
+    `by` names divisions (`WAYS`); without it all that make sense are given. The value of several channels is
+    their mean, and so are its parts. Raises `UsageError` for a loss
+    that has no voxel map.
+    """
+    background = options.pop("background", True)
+    strict = options.pop("strict", False)
+    bound = bind(loss, "loss")
+    if bound.measure.voxel_map is None:
+        raise UsageError(
+            f"{bound.measure.name} has no voxel map: it cannot be taken apart.",
+            hint="segcli catalog shows the attribution of each loss",
+            code="inspect.map",
+        )
+    ways = [w.strip() for w in by.split(",") if w.strip()] if isinstance(by, str) else list(by or ())
+    unknown = [w for w in ways if w not in WAYS]
+    if unknown:
+        raise UsageError(f"--by {unknown[0]} is not one of {', '.join(WAYS)}.", code="inspect.by")
+    how = reading_of(**options)
+    if how.stack:
+        raise UsageError("inspect takes one image at a time, no --stack.", code="inspect.stack")
+    loaded = load(pred, gt, how, strict=strict)[0]
+    channels = [c for c in loaded.channels if background or c.values != (0,) or len(loaded.channels) == 1]
+    if not ways:  # the rows of an image are no slices that anybody looks at
+        ways = [w for w in WAYS if w != "slice" or loaded.grid.gt.ndim == 3]
+    return _inspect(bound, loaded, channels, ways)
+
+
+def _inspect(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], ways: Sequence[str]) -> Inspection:
+    count = len(channels)
+    total = np.zeros(loaded.grid.gt.shape)
+    gradients: list[NDArray[np.float64]] = []
+    parts: list[Part] = []
+    value, optimum = 0.0, 0.0
+    for label in channels:
+        pair = loaded.soft(label)
+        own = bound(pair)
+        if own is None:
+            raise UsageError(f"{bound.name} is undefined for {label.name}.", code="inspect.undefined")
+        best = bound(bound.perfect(pair))
+        value += own / count
+        optimum += (best or 0.0) / count
+        contribution = bound.voxel_map(pair) / count
+        total += pair.grid(contribution)
+        gradient = bound.gradient(pair, "p")
+        if gradient is not None:
+            gradients.append(pair.grid(gradient / count))
+        predicted = pair.vector(loaded.predicted(label)) > 0
+        for way in ways:
+            parts += DIVISIONS[way](label.name, pair, predicted, contribution)
+    gradient = None
+    if len(gradients) == count:
+        gradient = gradients[0] if count == 1 else np.stack(gradients)
+    return Inspection(
+        loss=bound.name,
+        value=value,
+        optimum=optimum,
+        residual=value - float(total.sum()),
+        parts=parts,
+        map=total,
+        gradient=gradient,
+        loaded=loaded,
+    )
+
+
+# --- divisions: each returns parts that cover every voxel once ------------------------------------
+
+
+def _by_kind(label: str, pair: SoftPair, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
+    inside = pair.inside_gt
+    kinds = {
+        "fp": predicted & ~inside,
+        "fn": ~predicted & inside,
+        "tp": predicted & inside,
+        "tn": ~predicted & ~inside,
+    }
+    return [_part("kind", label, name, values, where) for name, where in kinds.items()]
+
+
+def _by_label(label: str, pair: SoftPair, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
+    return [Part("label", label, label, float(values.sum()), int(np.count_nonzero(predicted | pair.inside_gt)))]
+
+
+def _by_component(label: str, pair: SoftPair, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
+    parts = []
+    for side, inside, other in (("gt", pair.inside_gt, predicted), ("pred", predicted, pair.inside_gt)):
+        numbers, count = _components(pair, inside)
+        sums = np.bincount(numbers, weights=values, minlength=count + 1)
+        sizes = np.bincount(numbers, minlength=count + 1)
+        shared = np.bincount(numbers, weights=other, minlength=count + 1)
+        lost = "missed" if side == "gt" else "false"
+        for k in range(1, count + 1):
+            note = lost if shared[k] == 0 else f"{shared[k] / sizes[k]:.0%} overlap"
+            parts.append(Part("component", label, f"{side} #{k}", float(sums[k]), int(sizes[k]), note))
+        parts.append(Part("component", label, f"outside {side}", float(sums[0]), int(sizes[0])))
+    return parts
+
+
+def _components(pair: SoftPair, inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+    """Return the connected component (26 neighbours, 8 in 2-D) of each voxel, 0 outside, and their number."""
+    from scipy.ndimage import label
+
+    grid = pair.grid(inside.astype(np.float64)) > 0
+    numbers, count = label(grid, np.ones((3,) * grid.ndim))
+    return pair.vector(numbers).astype(np.intp), int(count)
+
+
+def _by_band(label: str, pair: SoftPair, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
+    del predicted
+    distance = pair.boundary_distance("gt", "mm")
+    if not distance.any():
+        return [_part("band", label, "no boundary", values, np.ones(pair.n, dtype=bool))]
+    number = np.searchsorted(BANDS, distance)
+    ends = ["0", *(f"{end:g}" for end in BANDS)]
+    names = [f"{a}-{b}" for a, b in itertools.pairwise(ends)] + [f">{ends[-1]}"]
+    return [_part("band", label, name, values, number == k) for k, name in enumerate(names)]
+
+
+def _by_slice(label: str, pair: SoftPair, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
+    del predicted
+    axis = slice_axis(pair)
+    along = np.moveaxis(np.indices(pair.shape)[axis], 0, 0)
+    number = pair.vector(along).astype(np.intp)
+    sums = np.bincount(number, weights=values, minlength=pair.shape[axis])
+    sizes = np.bincount(number, minlength=pair.shape[axis])
+    return [Part("slice", label, str(k), float(s), int(n)) for k, (s, n) in enumerate(zip(sums, sizes, strict=True))]
+
+
+def slice_axis(pair: SoftPair) -> int:
+    """Return the axis that slices stand on: that of the largest spacing, the last of several."""
+    spacing = pair.spacing
+    return max(range(len(spacing)), key=lambda axis: (spacing[axis], axis)) if len(spacing) == 3 else 0
+
+
+def _part(by: str, label: str, name: str, values: Vector, where: NDArray[np.bool_]) -> Part:
+    return Part(by, label, name, float(values[where].sum()), int(np.count_nonzero(where)))
+
+
+DIVISIONS = {
+    "kind": _by_kind,
+    "label": _by_label,
+    "component": _by_component,
+    "band": _by_band,
+    "slice": _by_slice,
+}
