@@ -14,6 +14,7 @@ from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, check_policy, measures_of, 
 from segcli.loading import BACKGROUND, Loaded, load, reading_of
 from segcli.masks.labels import Label
 from segcli.masks.mask import Mask, Note
+from segcli.sweep import sweep
 
 if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
@@ -56,12 +57,24 @@ class Ranking:
     order: list[list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Kendall's tau-b between the rankings of `n` predictions by a loss and by a metric; 1 is the same order."""
+
+    label: str
+    loss: str
+    metric: str
+    tau: float | None
+    n: int
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """All rows of a comparison, with the rankings when there are several predictions."""
+    """All rows of a comparison; with several predictions their rankings, and how these agree."""
 
     rows: list[Row]
     rankings: list[Ranking]
+    agreements: list[Agreement]
     loaded: list[Loaded] = field(repr=False)
     notes: list[Note] = field(default_factory=list)
 
@@ -72,6 +85,8 @@ def compare(
     *,
     losses: str | Iterable[str] | None = "default",
     metrics: str | Iterable[str] | None = (),
+    sweeps: str | Iterable[str] = (),
+    rank_by: str | Iterable[str] | None = (),
     empty: str = "undefined",
     surface: str | None = None,
     background: bool = True,
@@ -80,15 +95,27 @@ def compare(
 ) -> Comparison:
     """Judge one or several predictions (a path, an array, or a list of them) by losses and metrics.
 
-    The keywords are those of `segcli.score`. Losses of several channels are averaged over them,
+    `sweeps` adds losses with one parameter moved (`"tversky:fn=0.3..0.9/0.1"`). `rank_by` names metrics
+    whose ranking of the predictions each loss's is held against, by Kendall's tau. The other keywords are
+    those of `segcli.score`. Losses of several channels are averaged over them,
     `background=False` leaves the background out of that mean.
     """
     how = reading_of(**reading)
     chosen, chosen_metrics = measures_of("loss", losses), measures_of("metric", metrics, surface=surface)
+    for text in [sweeps] if isinstance(sweeps, str) else sweeps:
+        chosen += [b for b in sweep(text) if b.name not in {c.name for c in chosen}]
+    judges = measures_of("metric", rank_by, surface=surface)
+    chosen_metrics += [j for j in judges if j.name not in {m.name for m in chosen_metrics}]
     check_policy(empty)
     if not chosen and not chosen_metrics:
         raise UsageError("no loss and no metric is asked for.", hint="--losses dice,tversky", code="measure.none")
     several = preds if isinstance(preds, (list, tuple)) else [preds]
+    if judges and len(several) < 2:
+        raise UsageError(
+            "--rank-by needs several predictions: one alone has no ranking.",
+            hint="segcli compare PRED1 PRED2 ... GT --rank-by dice",
+            code="compare.rank",
+        )
     found: list[Loaded] = []
     rows: list[Row] = []
     notes: list[Note] = []
@@ -99,7 +126,7 @@ def compare(
         per_image = [_rows(name, case, chosen, chosen_metrics, empty=empty, background=background) for case in cases]
         rows += per_image[0] if len(cases) == 1 else _over_images(per_image)
     rankings = _rankings(rows, [*chosen, *chosen_metrics]) if len(several) > 1 else []
-    return Comparison(rows, rankings, found, notes)
+    return Comparison(rows, rankings, _agreements(rows, chosen, judges), found, notes)
 
 
 def _names(preds: Sequence[Any]) -> list[str]:
@@ -271,6 +298,36 @@ def _rankings(rows: Sequence[Row], measures: Sequence[BoundMeasure]) -> list[Ran
                 order = [[pred for key, pred in keyed if key == place] for place in places]
                 found.append(Ranking(label, bound.measure.kind, bound.name, order))
     return found
+
+
+def _agreements(rows: Sequence[Row], losses: Sequence[BoundMeasure], judges: Sequence[BoundMeasure]) -> list[Agreement]:
+    found = []
+    directions = {j.name: j.measure.better for j in judges}
+    for label in dict.fromkeys(r.label for r in rows if r.kind == "metric"):
+        for loss in losses:
+            by_loss = _scores(rows, label, "loss", loss.name, "lower")
+            for metric, direction in directions.items():
+                by_metric = _scores(rows, label, "metric", metric, direction)
+                both = [pred for pred in by_loss if pred in by_metric]
+                if by_loss:
+                    tau = kendall_tau([by_loss[p] for p in both], [by_metric[p] for p in both])
+                    found.append(Agreement(label, loss.name, metric, tau, len(both)))
+    return found
+
+
+def _scores(rows: Sequence[Row], label: str, kind: str, measure: str, direction: str) -> dict[str, float]:
+    """Return how bad each prediction is by a measure."""
+    chosen = [r for r in rows if (r.label, r.kind, r.measure) == (label, kind, measure) and r.value is not None]
+    return {r.pred: _badness(r, direction) for r in chosen}
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return Kendall's tau-b of two lists, `None` where one of them does not rank at all."""
+    from scipy.stats import kendalltau
+
+    if len(a) < 2 or len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(kendalltau(a, b).statistic)
 
 
 def _badness(row: Row, direction: str) -> float:

@@ -27,6 +27,7 @@ FLOORS = {
     "metrics": 4,
     "attribution": 5,
     "loading": 3,
+    "sweep": 4,
     "evaluate": 5,
     "samples": 5,
     "comparison": 6,

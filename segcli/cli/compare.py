@@ -23,6 +23,16 @@ def compare(
     ] = None,
     losses: opt.Losses = "default",
     metrics: opt.Metrics = "",
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="SPEC", help="Add losses with one parameter moved: tversky:fn=0.3..0.9/0.1:fp=1-fn."
+        ),
+    ] = None,
+    rank_by: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Metrics to hold each loss's ranking of the predictions against."),
+    ] = "",
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
@@ -42,12 +52,16 @@ def compare(
     from segcli.evaluate import measures_of
     from segcli.report import comparison as report
     from segcli.run import environment
+    from segcli.sweep import sweep
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
     check_outputs(outputs, [*(files or []), reading["labels"], reading["colors"]])
-    measures_of("loss", losses), measures_of("metric", metrics)  # a typo is told before anything is read
+    # A typo is told before anything is read.
+    measures_of("loss", losses), measures_of("metric", metrics), measures_of("metric", rank_by)
+    for text in sweeps or []:
+        sweep(text)
     if files and len(files) < 2:
         raise UsageError(
             f"{files[0]} alone: a ground truth is missing.", hint="segcli compare PRED... GT", code="compare.files"
@@ -64,6 +78,8 @@ def compare(
             files[-1],
             losses=losses,
             metrics=metrics,
+            sweeps=sweeps or [],
+            rank_by=rank_by,
             surface=surface,
             empty=empty,
             background=background,

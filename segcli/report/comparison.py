@@ -88,6 +88,20 @@ def ranking_table(comparison: Comparison) -> Table | None:
     return table
 
 
+def agreement_table(comparison: Comparison) -> Table | None:
+    """Return how each loss's ranking agrees with each metric's; `None` where that was not asked for."""
+    if not comparison.agreements:
+        return None
+    labels = len({a.label for a in comparison.agreements}) > 1
+    metrics = list(dict.fromkeys(a.metric for a in comparison.agreements))
+    table = Table(["label"] * labels + ["Kendall's tau with", *metrics], left=frozenset({0, int(labels)}))
+    taus = {(a.label, a.loss, a.metric): a.tau for a in comparison.agreements}
+    for label, loss in dict.fromkeys((a.label, a.loss) for a in comparison.agreements):
+        values = [taus[label, loss, m] for m in metrics]
+        table.rows.append([label] * labels + [loss, *(DASH if v is None else f"{v:+.2f}" for v in values)])
+    return table
+
+
 def footnotes(comparison: Comparison) -> list[str]:
     losses = [r for r in comparison.rows if r.kind == "loss"]
     notes = []
@@ -123,18 +137,16 @@ def _cautions(comparison: Comparison) -> list[str]:
 def comparison_text(comparison: Comparison, *, color: bool = False) -> str:
     kinds = [k for k in ("loss", "metric") if any(r.kind == k for r in comparison.rows)]
     parts = [heading(comparison), *(comparison_table(comparison, k).text(color=color) for k in kinds)]
-    ranking = ranking_table(comparison)
-    if ranking is not None:
-        parts.append(ranking.text(color=color))
+    tables = [ranking_table(comparison), agreement_table(comparison)]
+    parts += [table.text(color=color) for table in tables if table is not None]
     return "\n".join([*parts, *footnotes(comparison)])
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     kinds = [k for k in ("loss", "metric") if any(r.kind == k for r in comparison.rows)]
     parts = [escape_markdown(heading(comparison)), *(comparison_table(comparison, k).markdown() for k in kinds)]
-    ranking = ranking_table(comparison)
-    if ranking is not None:
-        parts.append(ranking.markdown())
+    tables = [ranking_table(comparison), agreement_table(comparison)]
+    parts += [table.markdown() for table in tables if table is not None]
     return "\n\n".join([*parts, "  \n".join(escape_markdown(n) for n in footnotes(comparison))])
 
 
@@ -181,6 +193,11 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
     if comparison.rankings:
         document["rankings"] = [
             {"label": r.label, "kind": r.kind, "measure": r.measure, "order": r.order} for r in comparison.rankings
+        ]
+    if comparison.agreements:
+        document["agreements"] = [
+            {"label": a.label, "loss": a.loss, "metric": a.metric, "tau": finite(a.tau), "n": a.n}
+            for a in comparison.agreements
         ]
     return document
 

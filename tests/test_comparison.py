@@ -1,0 +1,114 @@
+"""Comparing losses: sweeps, rankings and how they agree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import segcli
+from segcli.comparison import kendall_tau
+from segcli.errors import UsageError
+from segcli.sweep import sweep
+
+
+def test_a_sweep_has_its_ends_and_exact_steps():
+    """0.3..0.9/0.1 is seven values, 0.3 and 0.9 among them, without binary dust."""
+    names = [b.name for b in sweep("tversky:fn=0.3..0.9/0.1")]
+    assert names == [
+        f"tversky:fn={v}" if v != "0.7" else "tversky" for v in ("0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9")
+    ]
+    assert [b.params["fn"] for b in sweep("tversky:fn=0..1/0.4")] == [0.0, 0.4, 0.8, 1.0]
+    assert [b.params["gamma"] for b in sweep("focal:gamma=1..3/1")] == [1.0, 2.0, 3.0]
+
+
+def test_one_parameter_may_depend_on_the_swept_one():
+    """`fp=1-fn` keeps the sum at 1; other parameters stay as they are given."""
+    found = sweep("tversky:fn=0.3..0.9/0.3:fp=1-fn:smooth=1")
+    assert [(b.params["fn"], b.params["fp"], b.params["smooth"]) for b in found] == [
+        (0.3, 0.7, 1),
+        (0.6, 0.4, 1),
+        (0.9, 0.1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tversky", "tversky:fn=0.3", "tversky:fn=0.3..0.9", "tversky:fn=0.9..0.3/0.1", "tversky:fn=0..1/0",
+        "tversky:fn=0..1/-1", "tversky:fn=a..b/c", "tversky:fn=0..1/1:fp=0..1/1", "tversky:fn=0..1/1e-9",
+        "tverski:fn=0..1/0.5", "tversky:gn=0..1/0.5", "tversky:fn=-1..1/1", "tversky:fn=0..inf/1",
+    ],
+)  # fmt: skip
+def test_sweeps_that_cannot_be(text):
+    """No range, two ranges, a step that leads nowhere, unknown names and values outside the domain."""
+    with pytest.raises(UsageError):
+        sweep(text)
+
+
+def test_tau_is_scipys_and_undefined_without_a_ranking():
+    """Kendall's tau-b with ties; `None` where all are equal."""
+    a, b = [1.0, 2.0, 2.0, 3.0, 5.0], [2.0, 1.0, 3.0, 3.0, 4.0]
+    assert kendall_tau(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+    assert kendall_tau([1, 2, 3], [6, 5, 4]) == -1
+    assert kendall_tau([1, 1], [1, 2]) is None
+    assert kendall_tau([1], [1]) is None
+
+
+def predictions() -> tuple[list[np.ndarray], np.ndarray]:
+    """Return four ever worse predictions of one mask."""
+    gt = np.zeros((20, 20), np.uint8)
+    gt[5:15, 5:15] = 1
+    return [np.clip(np.roll(gt, shift, axis=0) * 0.8 + 0.1, 0, 1) for shift in range(4)], gt
+
+
+def test_losses_that_follow_a_metric_agree_with_it():
+    """Of ever larger shifts every loss says what Dice says: tau is 1, also with a distance (lower is better)."""
+    preds, gt = predictions()
+    found = segcli.compare(preds, gt, losses="dice,bce,hd_dt", rank_by="dice,hd")
+    assert {(a.loss, a.metric) for a in found.agreements} == {
+        (loss, metric) for loss in ("dice", "bce", "hd_dt") for metric in ("dice", "hd:surface=surfel")
+    }
+    assert all(a.tau == pytest.approx(1) and a.n == 4 for a in found.agreements)
+    assert found.rankings[0].order == [["pred 1"], ["pred 2"], ["pred 3"], ["pred 4"]]
+
+
+def test_an_undefined_metric_leaves_its_prediction_out():
+    """A prediction whose distance is undefined takes no part in the ranking by that distance."""
+    preds, gt = predictions()
+    found = segcli.compare([*preds, np.zeros_like(preds[0])], gt, losses="dice", rank_by="hd")
+    assert found.agreements[0].n == 4
+
+
+def test_rank_by_needs_several_predictions():
+    """One prediction has no ranking."""
+    preds, gt = predictions()
+    with pytest.raises(UsageError, match="several"):
+        segcli.compare(preds[0], gt, rank_by="dice")
+
+
+def test_the_command_line_sweeps_and_ranks(tmp_path):
+    """`--sweep` and `--rank-by` reach the table and the JSON, which its schema allows."""
+    jsonschema = pytest.importorskip("jsonschema")
+    preds, gt = predictions()
+    files = []
+    for name, array in [*((f"p{i}", p) for i, p in enumerate(preds)), ("gt", gt)]:
+        np.save(tmp_path / f"{name}.npy", array)
+        files.append(str(tmp_path / f"{name}.npy"))
+    command = [sys.executable, "-m", "segcli", "compare", *files, "--losses", "dice", "--sweep", "focal:gamma=0..2/1",
+               "--rank-by", "dice"]  # fmt: skip
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "focal:gamma=0" in table
+    assert "Kendall's tau with" in table
+    document = json.loads(subprocess.run([*command, "-f", "json"], capture_output=True, text=True, check=True).stdout)
+    schema = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "segcli", "schema", "compare"], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    jsonschema.validate(document, schema)
+    assert {a["loss"] for a in document["agreements"]} == {"dice", "focal", "focal:gamma=0", "focal:gamma=1"}
