@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from segcli.measure import measures
-from segcli.report.catalog import default_name, range_text
+from segcli.report.catalog import default_name, facts, range_text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "score.svg"
@@ -74,6 +74,33 @@ def measure_table(text: str) -> str:
     return re.sub(marks, lambda m: m[1] + "\n".join(lines) + "\n" + m[2], text, flags=re.DOTALL)
 
 
+def measure_pages() -> str:
+    """Return the page of all measures, a section each, out of their records."""
+    lines = [
+        "# Measures",
+        "",
+        "Generated from the records by `python docs/refresh.py`; `segcli catalog NAME` prints the same.",
+        "*gt empty* and *pred empty* mean that only the one mask is empty.",
+    ]
+    for kind, family in dict.fromkeys((m.kind, m.family) for m in measures()):
+        lines += ["", f"## {'Metrics' if kind == 'metric' else 'Losses'}: {family}"]
+        for m in (m for m in measures(kind) if m.family == family):
+            lines += [
+                "",
+                f"### {m.id}",
+                "",
+                f"{m.summary} {' '.join(m.notes.split())}".strip(),
+                "",
+                f"$${m.formula}$$",
+                "",
+            ]
+            lines += [f"- {name}: {text}" for name, text in facts(m)]
+            lines += [
+                f"- parameter `{p.name}` ({p.allowed()}; default {p.default}): {p.help}" for p in m.params.values()
+            ]
+    return "\n".join(lines) + "\n"
+
+
 def picture() -> str:
     """Return the pictured command with its output as SVG, without fonts from elsewhere."""
     from rich.console import Console
@@ -94,7 +121,11 @@ def picture() -> str:
 
 def main() -> int:
     readme = ROOT / "README.md"
-    wanted = {readme: measure_table(samples(readme.read_text(encoding="utf-8"))), PICTURE: picture()}
+    wanted = {
+        readme: measure_table(samples(readme.read_text(encoding="utf-8"))),
+        ROOT / "docs" / "measures.md": measure_pages(),
+        PICTURE: picture(),
+    }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.relative_to(ROOT)}")

@@ -40,3 +40,26 @@ def shares(bound: BoundMeasure, pair: SoftPair) -> Shares | None:
     outside = float(excess[~pair.inside_gt].sum())
     boundary = float(excess[pair.near_boundary].sum())
     return Shares(outside / total, 1 - outside / total, boundary / total)
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """A connected region that only one side has: `missed` of the gt or `false` of the prediction."""
+
+    kind: str
+    voxels: int
+    share: float
+
+
+def worst_island(bound: BoundMeasure, pair: SoftPair) -> Island | None:
+    """Return the island with the largest share of the excess; `None` where there is none."""
+    import numpy as np
+
+    excess = excess_map(bound, pair)
+    if excess is None or not excess.sum():
+        return None
+    found = []
+    for kind, numbers, sizes in pair.islands:
+        sums = np.bincount(numbers, weights=excess, minlength=len(sizes))
+        found += [Island(kind, int(n), float(s / excess.sum())) for s, n in zip(sums[1:], sizes[1:], strict=True) if n]
+    return max(found, key=lambda island: island.share, default=None)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from segcli.attribution import Shares, shares
+from segcli.attribution import Shares, shares, worst_island
 from segcli.errors import UsageError
 from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, check_policy, measures_of, metric_value, unit_of
 from segcli.loading import BACKGROUND, Loaded, load, reading_of
@@ -167,7 +167,8 @@ def _rows(
         for bound in losses:
             over = per_loss[bound.name][: len(averaged)]
             without = [over[i] for i in inner]
-            rows.append(mean_row("mean", over if background else without))
+            mean = mean_row("mean", over if background else without)
+            rows.append(replace(mean, notes=_plateau(bound, over, inner)))
             if background and 0 < len(without) < len(over):
                 rows.append(mean_row(MEAN_WITHOUT_BACKGROUND, without))
     ndim = len(loaded.case.shape)
@@ -178,6 +179,18 @@ def _rows(
             unit = unit_of(bound, loaded.case.unit, ndim)
             rows.append(Row(name, label.name, "metric", bound.name, value, unit, notes=notes))
     return rows
+
+
+def _plateau(bound: BoundMeasure, rows: Sequence[Row], inner: Sequence[int]) -> tuple[str, ...]:
+    """Return the phrase for the value at which multi-class training stalls: the background, and nothing else."""
+    if bound.measure.family != "region" or bound.measure.range != (0, 1) or not 0 < len(inner) < len(rows):
+        return ()
+    values = [r.value for r in rows]
+    others = [v for i, v in enumerate(values) if i in inner]
+    rest = [v for i, v in enumerate(values) if i not in inner]
+    if all(v is not None and v > 0.9 for v in others) and all(v is not None and v < 0.1 for v in rest):
+        return (f"a plateau near {len(others)}/{len(values)}: only the background is right",)
+    return ()
 
 
 def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
@@ -204,6 +217,8 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
     if optimum is None:
         optimum = bound(bound.perfect(pair))
     excess = None if value is None or optimum is None else value - optimum
+    share = shares(bound, pair) if excess else None
+    by_p = _norms(bound, pair, "p")
     return Row(
         name,
         label.name,
@@ -213,10 +228,10 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
         "",
         optimum,
         excess,
-        share=None if not excess else shares(bound, pair),
-        by_p=_norms(bound, pair, "p"),
+        share=share,
+        by_p=by_p,
         by_z=_norms(bound, pair, "z"),
-        notes=_remarks(bound, pair),
+        notes=_remarks(bound, pair, share, by_p),
     )
 
 
@@ -228,12 +243,23 @@ def _norms(bound: BoundMeasure, pair: SoftPair, wrt: Any) -> Norms | None:
     return Norms(l1 if math.isfinite(l1) else None, l2 if math.isfinite(l2) else None)
 
 
-def _remarks(bound: BoundMeasure, pair: SoftPair) -> tuple[str, ...]:
+#: An island is worth a sentence when it makes at least this share of a loss.
+MUCH = 0.5
+
+
+def _remarks(bound: BoundMeasure, pair: SoftPair, share: Shares | None, by_p: Norms | None) -> tuple[str, ...]:
+    """Return what stands out, a plain phrase each."""
     remarks = []
     if pair.sums.y == 0:
         remarks.append("gt empty")
     if bound.measure.reads == "probability" and pair.hard:
         remarks.append("a hard mask: cross-entropy only counts errors and measures clip")
+    elif share is not None and by_p is not None and by_p.l1 == 0:
+        remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
+    if share is not None and share.boundary < 1 - MUCH:  # looked for only where the boundary does not explain it
+        island = worst_island(bound, pair)
+        if island is not None and island.share >= MUCH:
+            remarks.append(f"1 {island.kind} island of {island.voxels} voxels makes {island.share:.0%} of it")
     return tuple(remarks)
 
 

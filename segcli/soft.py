@@ -179,6 +179,26 @@ class SoftPair:
         near = _spread(sides == 1) & _spread(sides == 0)
         return near.reshape(-1) if self.valid is None else near[self.valid]
 
+    @cached_property
+    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+        """Return the components of gt that the prediction misses wholly, and those of it that are false.
+
+        For each kind: the number of every voxel's island (0 for none) and the voxels of each island.
+        """
+        from scipy.ndimage import label
+
+        found = []
+        inside, predicted = self.inside_gt, self.p > self.threshold
+        for kind, own, other in (("missed", inside, predicted), ("false", predicted, inside)):
+            grid = self.grid(own.astype(np.float64)) > 0
+            numbers, count = label(grid, np.ones((3,) * grid.ndim))
+            flat = (numbers.reshape(-1) if self.valid is None else numbers[self.valid]).astype(np.intp)
+            alone = np.bincount(flat, weights=other, minlength=count + 1) == 0
+            alone[0] = False
+            flat = np.where(alone[flat], flat, 0)
+            found.append((kind, flat, np.bincount(flat, minlength=count + 1)))
+        return found
+
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
 

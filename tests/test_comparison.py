@@ -112,3 +112,57 @@ def test_the_command_line_sweeps_and_ranks(tmp_path):
     )
     jsonschema.validate(document, schema)
     assert {a["loss"] for a in document["agreements"]} == {"dice", "focal", "focal:gamma=0", "focal:gamma=1"}
+
+
+def sentence(pred: np.ndarray, gt: np.ndarray, loss: str, **options) -> str:
+    """Return what is remarked on the last row of one loss."""
+    return "; ".join(segcli.compare(pred, gt, losses=loss, **options).rows[-1].notes)
+
+
+def test_a_far_island_is_told():
+    """One false blob far from the truth makes most of the distance loss, and little of Dice: only the first is told."""
+    gt = np.zeros((60, 60), np.uint8)
+    gt[5:25, 5:25] = 1
+    pred = np.clip(gt * 0.9 + 0.05, 0, 1)
+    pred[50:53, 50:53] = 0.95
+    assert sentence(pred, gt, "hd_dt").startswith("1 false island of 9 voxels makes ")
+    assert sentence(pred, gt, "dice") == ""
+    missed = np.clip(gt * 0.9 + 0.05, 0, 1)
+    gt[50:53, 50:53] = 1
+    assert sentence(missed, gt, "hd_dt").startswith("1 missed island of 9 voxels")
+
+
+def test_saturation_and_hard_masks_are_told():
+    """Probabilities of exactly 0 and 1 have no gradient; a label map never had one."""
+    gt = np.zeros((9, 9), np.uint8)
+    gt[2:6, 2:6] = 1
+    hard = np.roll(gt, 1, axis=0)
+    saturated = hard.astype(float)
+    saturated[0, 0] = 1e-9  # a fraction: this is a probability map, all of it beyond the clip
+    assert sentence(saturated, gt, "bce").startswith("saturated")
+    assert "hard mask" in sentence(hard, gt, "bce")
+    assert sentence(np.clip(saturated, 0.1, 0.9), gt, "bce") == ""
+
+
+def test_the_plateau_of_multi_class_dice_is_told():
+    """With only the background right, mean Dice stands near (C-1)/C."""
+    gt = np.zeros((20, 20), np.uint8)
+    gt[2:4, 2:4], gt[8:10, 8:10] = 1, 2
+    pred = np.stack([np.full(gt.shape, v) for v in (0.98, 0.01, 0.01)])
+    rows = {r.label: r for r in segcli.compare(pred, gt, losses="dice").rows}
+    assert rows["mean"].value == pytest.approx(2 / 3, abs=0.03)
+    assert rows["mean"].notes == ("a plateau near 2/3: only the background is right",)
+
+
+def test_a_second_softmax_is_suspected():
+    """After two softmaxes none of C probabilities exceeds e/(e+C-1); one is no ground for suspicion."""
+    rng = np.random.default_rng(2)
+    gt = rng.integers(0, 3, (8, 8)).astype(np.uint8)
+    z = 8 * (gt == np.arange(3)[:, None, None]) + rng.normal(size=(3, 8, 8))
+    once = np.exp(z) / np.exp(z).sum(axis=0)
+    twice = np.exp(once) / np.exp(once).sum(axis=0)
+    assert not [n for n in segcli.score(once, gt).notes if "softmax" in n.text]
+    (note,) = [n for n in segcli.score(twice, gt).notes if "softmax" in n.text]
+    assert note.level == "warning"
+    (note,) = [n for n in segcli.score(once, gt, from_logits=True).notes if "not logits" in n.text]
+    assert note.level == "warning"

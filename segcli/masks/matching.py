@@ -6,6 +6,7 @@ probabilities meet their threshold, and everything else that does not fit is ref
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -90,7 +91,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
     if pred.channels is not None and reading.threshold != 0.5:
         notes.append(Note("--threshold is not used: of several channels the largest decides"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
-    hard, prob, logits = _prediction(pred, reading)
+    hard, prob, logits = _prediction(pred, reading, notes)
     valid = _valid(hard if prob is None else None, gt_labels, reading, notes)
     return Grid(
         pred=hard,
@@ -259,7 +260,9 @@ def _ground_truth(gt: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
     )
 
 
-def _prediction(pred: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+def _prediction(
+    pred: Mask, reading: Reading, notes: list[Note]
+) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
     """Return the hard label map, the probabilities and, for one channel, the logits."""
     array = pred.array
     if pred.channels is None:
@@ -279,6 +282,10 @@ def _prediction(pred: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
         )
     hard = np.argmax(array, axis=0).astype(np.uint8 if len(array) < 256 else np.int32)
     if pred.kind == "logits":
+        if float(array.min()) >= 0 and float(np.abs(array.sum(axis=0) - 1).max()) <= SUM_TOLERANCE:
+            notes.append(
+                Note(f"{pred.name}: channels are in [0, 1] and sum to 1: probabilities, not logits?", "warning")
+            )
         return hard, softmax(array), None
     prob = array.astype(np.float64)
     total = prob.sum(axis=0)
@@ -296,6 +303,15 @@ def _prediction(pred: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
         if float(total.min()) <= 0:
             raise InputError(f"{pred.name}: a voxel whose channels sum to 0 cannot be normalised.", code="channels.sum")
         prob /= total
+    most, count = float(prob.max()), len(prob)
+    if most <= math.e / (math.e + count - 1) + 1e-6:
+        notes.append(
+            Note(
+                f"{pred.name}: no probability exceeds {most:.3f}, as after two softmaxes "
+                f"(of probabilities none can exceed {math.e / (math.e + count - 1):.3f})",
+                "warning",
+            )
+        )
     return hard, prob, None
 
 

@@ -32,13 +32,29 @@ def range_text(measure: Measure) -> str:
 
 def card(measure: Measure) -> str:
     """Return everything that is known of one measure, a line for each fact."""
-    facts = [
-        ("formula", measure.formula),
-        (
-            "range",
-            f"{range_text(measure)} {measure.unit}".strip()
-            + (f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""),
-        ),
+    lines = [f"{measure.id}   {default_name(measure)}", f"  {measure.summary}"]
+    lines += [f"  {line}" for line in measure.notes.splitlines()]
+    lines += [f"  {name:<12} {text}" for name, text in [("formula", measure.formula), *facts(measure)]]
+    lines += [
+        f"  {param.name + '=':<12} {param.help} ({param.allowed()}; default {_default(param)})"
+        for param in measure.params.values()
+    ]
+    return "\n".join(lines)
+
+
+def facts(measure: Measure) -> list[tuple[str, str]]:
+    """Return what is known of a measure beside its text, formula and parameters; empty facts are left out."""
+    better = f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""
+    found = [("range", f"{range_text(measure)} {measure.unit}".strip() + better)]
+    if measure.kind == "metric":
+        e = measure.when_empty
+        empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
+        found.append(("empty masks", empties))
+    else:
+        optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
+        gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
+        found += [("optimum", optimum), ("gradient", gradient), ("attribution", measure.attribution or "none")]
+    found += [
         ("aliases", ", ".join(measure.aliases)),
         ("family", measure.family),
         ("reads", measure.reads),
@@ -46,22 +62,7 @@ def card(measure: Measure) -> str:
         ("reference", measure.reference),
         ("caution", measure.caution),
     ]
-    if measure.kind == "metric":
-        e = measure.when_empty
-        empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
-        facts.insert(2, ("empty masks", empties))
-    else:
-        optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
-        facts.insert(2, ("optimum", optimum))
-        gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
-        facts.insert(3, ("gradient", gradient))
-        facts.insert(4, ("attribution", measure.attribution or "none"))
-    lines = [f"{measure.id}   {default_name(measure)}", f"  {measure.summary}"]
-    lines += [f"  {line}" for line in measure.notes.splitlines()]
-    lines += [f"  {name:<12} {text}" for name, text in facts if text]
-    for param in measure.params.values():
-        lines.append(f"  {param.name + '=':<12} {param.help} ({param.allowed()}; default {_default(param)})")
-    return "\n".join(lines)
+    return [(name, text) for name, text in found if text]
 
 
 def _empty(value: EmptyValue) -> str:
