@@ -256,7 +256,8 @@ def _remarks(bound: BoundMeasure, pair: SoftPair, share: Shares | None, by_p: No
         remarks.append("a hard mask: cross-entropy only counts errors and measures clip")
     elif share is not None and by_p is not None and by_p.l1 == 0:
         remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
-    if share is not None and share.boundary < 1 - MUCH:  # looked for only where the boundary does not explain it
+    # Looked for only where one can matter: a false island is off the boundary, a missed one is false negative.
+    if share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
         island = worst_island(bound, pair)
         if island is not None and island.share >= MUCH:
             remarks.append(f"1 {island.kind} island of {island.voxels} voxels makes {island.share:.0%} of it")
