@@ -112,7 +112,7 @@ class Measure:
     optimum: float | None = 0.0
     gradient: Callable[..., Any] | None = field(default=None, repr=False)
     voxel_map: Callable[..., Any] | None = field(default=None, repr=False)
-    attribution: Literal["", "additive", "scaled"] = ""
+    attribution: Literal["", "additive", "scaled", "integrated"] = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
     caution: str = ""
 
@@ -253,8 +253,12 @@ def gradient_of(name: str) -> Callable[[F], F]:
     return decorate
 
 
-def voxel_map_of(name: str, attribution: Literal["additive", "scaled"]) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as the voxel map that adds up to the loss `name`."""
+def voxel_map_of(name: str, attribution: Literal["additive", "scaled", "integrated"]) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters)` as the voxel map that adds up to the loss `name`.
+
+    The rule: the formula is a sum over voxels (additive), an inner map times a number (scaled), or the
+    gradient is integrated from the ground truth to the prediction.
+    """
 
     def decorate(function: F) -> F:
         _amend(f"loss.{name}", voxel_map=function, attribution=attribution)

@@ -25,7 +25,7 @@ FLOORS = {
     "measure": 3,
     "losses": 4,
     "metrics": 4,
-    "attribution": 5,
+    "attribution": 4,
     "loading": 3,
     "sweep": 4,
     "evaluate": 5,
