@@ -1,12 +1,13 @@
-"""Losses that compare distributions voxel by voxel: cross-entropy and its weighted forms.
+"""Losses that compare distributions voxel by voxel: cross-entropy, its weighted forms, plain differences.
 
-All are means over the voxels that count (undefined where there are none). They see p clipped to
+All are means over the voxels that count (undefined where there are none). Logarithms see p clipped to
 [clip, 1-clip], or exact logarithms where the pair has logits: a clip is felt as a constant loss and
 a zero gradient at saturated voxels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
@@ -31,6 +32,10 @@ Alpha = Annotated[
     float | Literal["none"],
     Param("weight of foreground voxels (background: 1-alpha); none = 1 for both", ge=0, le=1, words=("none",)),
 ]
+#: The share of the hardest voxels; at least one voxel counts.
+Hardest = Annotated[float, Param("share of the voxels that counts: the hardest ones", gt=0, le=1)]
+#: From -1 on the loss cannot become negative.
+Epsilon = Annotated[float, Param("weight of 1-p_t, added to the cross-entropy", ge=-1, le=1000)]
 Gamma = Annotated[float, Param("how strongly easy voxels are turned down; 0 gives cross-entropy", ge=0, le=100)]
 
 _HARD_MASK = "On a hard mask it measures only -ln(clip) times the error rate."
@@ -199,7 +204,8 @@ def focal(pair: SoftPair, *, alpha: Alpha = 0.25, gamma: Gamma = 2.0, clip: Clip
 
 
 @gradient_of("focal")
-def _focal_gradient(pair: SoftPair, d: Derivatives, *, alpha: float | str, gamma: float, clip: float) -> Vector:
+def focal_gradient(pair: SoftPair, d: Derivatives, *, alpha: float | str, gamma: float, clip: float) -> Vector:
+    """Return the derivative of `focal`."""
     seen, slope = pair.logs(clip), d.clipped(clip)
     on, off = _alpha(alpha)
     # (q^g log p)' = q^g (g (log q)' log p + (log p)'): no power g-1, so nothing is infinite where q = 0
@@ -209,7 +215,8 @@ def _focal_gradient(pair: SoftPair, d: Derivatives, *, alpha: float | str, gamma
 
 
 @voxel_map_of("focal", "additive")
-def _focal_map(pair: SoftPair, *, alpha: float | str, gamma: float, clip: float) -> Vector:
+def focal_map(pair: SoftPair, *, alpha: float | str, gamma: float, clip: float) -> Vector:
+    """Return what each voxel adds to `focal`."""
     return _focal(pair, alpha, gamma, clip) / pair.n
 
 
@@ -221,3 +228,156 @@ def _focal(pair: SoftPair, alpha: float | str, gamma: float, clip: float) -> Vec
 
 def _alpha(alpha: float | str) -> tuple[float, float]:
     return (1.0, 1.0) if isinstance(alpha, str) else (alpha, 1 - alpha)
+
+
+# --- topk -------------------------------------------------------------------------------------
+
+
+@loss(
+    family="distribution",
+    formula=r"-\frac{1}{K}\sum_{i\in\text{hardest }K}\left[y_i\ln p_i+(1-y_i)\ln(1-p_i)\right],"
+    r"\quad K=\max(1,\lfloor kN\rfloor)",
+    reference="Wu, Shen and van den Hengel 2016, arXiv:1605.06885",
+    range=(0.0, _INF),
+    optimum=None,
+    aliases=("topk_ce", "ohem", "ohem_ce"),
+    reads="probability",
+    caution=f"{_HARD_MASK} Only a share of the voxels has a gradient; mislabelled voxels are among the hardest.",
+)
+def topk(pair: SoftPair, *, k: Hardest = 0.1, clip: Clip = 1e-7) -> float | None:
+    """Cross-entropy of the hardest voxels alone: the mean over the worst share k.
+
+    Choose it when easy background drowns the rest: as in focal, but by a cut instead of a weight. Which
+    voxels count depends on the prediction; voxels that are equally hard at the cut share what is left of
+    the places. k=1 is bce. Where fewer voxels are wrong than count it is bce times a constant.
+    """
+    hardness = cross_entropy(pair.y, pair.logs(clip))
+    return float((_hardest(hardness, k) * hardness).sum()) if pair.n else None
+
+
+@gradient_of("topk")
+def _topk_gradient(pair: SoftPair, d: Derivatives, *, k: float, clip: float) -> Vector:
+    return _hardest(cross_entropy(pair.y, pair.logs(clip)), k) * cross_entropy(pair.y, d.clipped(clip))
+
+
+@voxel_map_of("topk", "additive")
+def _topk_map(pair: SoftPair, *, k: float, clip: float) -> Vector:
+    hardness = cross_entropy(pair.y, pair.logs(clip))
+    return _hardest(hardness, k) * hardness
+
+
+def _hardest(hardness: Vector, k: float) -> Vector:
+    """Return weights that add up to 1: 1/K for each of the K hardest voxels, less where they tie at the cut."""
+    if not hardness.size:
+        return hardness
+    count = max(1, math.floor(k * hardness.size + 1e-9))
+    ordered = hardness.copy()
+    ordered.partition(hardness.size - count)
+    cut = ordered[hardness.size - count]
+    above, tied = hardness > cut, hardness == cut
+    weights: Vector = (above + tied * ((count - above.sum()) / tied.sum())) / count
+    return weights
+
+
+# --- poly1 ------------------------------------------------------------------------------------
+
+
+@loss(
+    family="distribution",
+    formula=r"\mathrm{BCE}+\frac{\epsilon}{N}\sum_i(1-p_{t,i}),\quad p_t=p\,y+(1-p)(1-y)",
+    reference="Leng et al. 2022, arXiv:2204.12511",
+    range=(0.0, _INF),
+    optimum=None,
+    aliases=("poly1_ce", "poly_loss"),
+    reads="probability",
+    caution=f"{_HARD_MASK} It is blind to imbalance just as bce is.",
+)
+def poly1(pair: SoftPair, *, eps: Epsilon = 1.0, clip: Clip = 1e-7) -> float | None:
+    """Cross-entropy plus a weighted mean of 1-p_t, the first term of its series.
+
+    Choose eps > 0 to keep pushing voxels that are nearly right, eps < 0 (not below -1) to calm it.
+    With a hard gt it is bce + eps*mae. The added term is not clipped: it has a gradient where the clip
+    has flattened the cross-entropy.
+    """
+    return pair.mean(cross_entropy(pair.y, pair.logs(clip)) + eps * _untrue(pair))
+
+
+@gradient_of("poly1")
+def _poly1_gradient(pair: SoftPair, d: Derivatives, *, eps: float, clip: float) -> Vector:
+    return (cross_entropy(pair.y, d.clipped(clip)) + eps * d.p * (1 - 2 * pair.y)) / pair.n
+
+
+@voxel_map_of("poly1", "additive")
+def _poly1_map(pair: SoftPair, *, eps: float, clip: float) -> Vector:
+    return (cross_entropy(pair.y, pair.logs(clip)) + eps * _untrue(pair)) / pair.n
+
+
+def _untrue(pair: SoftPair) -> Vector:
+    """Return the probability of the other class: 1-p_t."""
+    return pair.p * (1 - pair.y) + pair.q * pair.y
+
+
+# --- brier ------------------------------------------------------------------------------------
+
+
+@loss(
+    family="distribution",
+    formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2",
+    reference="Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
+    range=(0.0, 1.0),
+    symmetric=True,
+    aliases=("mse", "brier_score", "l2"),
+    reads="probability",
+    caution="On a hard mask it is the error rate. The background outvotes a small object.",
+)
+def brier(pair: SoftPair) -> float | None:
+    """Mean squared difference of probability and ground truth (Brier score, MSE).
+
+    Choose it to judge probabilities: like bce it is least in expectation at the true probability, but a
+    confident error costs 1 at most and no clip is needed. For training its gradient by the logit dies out
+    at confidently wrong voxels.
+    """
+    return pair.mean((pair.p - pair.y) ** 2)
+
+
+@gradient_of("brier")
+def _brier_gradient(pair: SoftPair, d: Derivatives) -> Vector:
+    return d.p * 2 * (pair.p - pair.y) / pair.n
+
+
+@voxel_map_of("brier", "additive")
+def _brier_map(pair: SoftPair) -> Vector:
+    return (pair.p - pair.y) ** 2 / pair.n
+
+
+# --- mae --------------------------------------------------------------------------------------
+
+
+@loss(
+    family="distribution",
+    formula=r"\frac{1}{N}\sum_i|p_i-y_i|",
+    reference="Ghosh, Kumar and Sastry 2017, arXiv:1712.09482",
+    range=(0.0, 1.0),
+    symmetric=True,
+    aliases=("l1", "mean_absolute_error"),
+    reads="probability",
+    caution="On a hard mask it is the error rate. Under imbalance all background is a cheap answer.",
+)
+def mae(pair: SoftPair) -> float | None:
+    """Mean absolute difference of probability and ground truth.
+
+    Choose it against label noise: no voxel counts more than another. It is not proper: its best answer
+    to a doubtful voxel is 0 or 1, so probabilities are pushed to the ends. Soft Dice that is pooled over
+    classes before the ratio (kornia's and Keras' default on one-hot arrays) is this loss under another name.
+    """
+    return pair.mean(abs(pair.p - pair.y))
+
+
+@gradient_of("mae")
+def _mae_gradient(pair: SoftPair, d: Derivatives) -> Vector:
+    return d.p * (1.0 * (pair.p > pair.y) - 1.0 * (pair.p < pair.y)) / pair.n
+
+
+@voxel_map_of("mae", "additive")
+def _mae_map(pair: SoftPair) -> Vector:
+    return abs(pair.p - pair.y) / pair.n

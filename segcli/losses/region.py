@@ -32,12 +32,13 @@ class Ratio(NamedTuple):
     size: float
 
 
-def _ratio(error: float, overlap: float) -> Ratio:
+def ratio(error: float, overlap: float) -> Ratio:
+    """Return error/(error + overlap); 0 where there is neither."""
     size = error + overlap
     return Ratio(error / size, overlap / size, size) if size > 0 else Ratio(0.0, 1.0, 0.0)
 
 
-def _slope(d: Derivatives, of: Ratio, overlap: Vector, size: Vector | float) -> Vector:
+def ratio_slope(d: Derivatives, of: Ratio, overlap: Vector, size: Vector | float) -> Vector:
     """Return the derivative of a ratio loss, given those of its overlap and its size with respect to p.
 
     In terms of the overlap, because next to an empty gt 1-loss has lost most of its digits.
@@ -47,12 +48,12 @@ def _slope(d: Derivatives, of: Ratio, overlap: Vector, size: Vector | float) -> 
     return d.p * (of.score * size - overlap) / of.size
 
 
-def _spread(of: Ratio, error: Vector) -> Vector:
+def ratio_map(of: Ratio, error: Vector) -> Vector:
     """Return the contributions of the voxels, given those to the error."""
     return error / of.size if of.size else 0 * error
 
 
-def _scaled(inner: Vector, whole: float, part: float) -> Vector:
+def scaled_map(inner: Vector, whole: float, part: float) -> Vector:
     """Return a map that adds up to `part` scaled to one that adds up to `whole`."""
     return inner * (whole / part) if part else 0 * inner
 
@@ -79,26 +80,27 @@ def dice(pair: SoftPair, *, smooth: Smooth = 1e-5) -> float:
     it jumps from 0 to nearly 1. `smooth` far above 1e-5 makes tiny objects look better than they are.
     With a soft gt, pred = gt is not 0; dice_squared is.
     """
-    return _dice(pair, smooth).loss
+    return dice_ratio(pair, smooth).loss
 
 
 @gradient_of("dice")
 def dice_gradient(pair: SoftPair, d: Derivatives, *, smooth: float) -> Vector:
     """Return the derivative of `dice`."""
-    return _slope(d, _dice(pair, smooth), 2 * pair.y, 1.0)
+    return ratio_slope(d, dice_ratio(pair, smooth), 2 * pair.y, 1.0)
 
 
 @voxel_map_of("dice", "additive")
 def dice_map(pair: SoftPair, *, smooth: float) -> Vector:
     """Return what each voxel adds to `dice`."""
-    return _spread(_dice(pair, smooth), _difference(pair))
+    return ratio_map(dice_ratio(pair, smooth), difference(pair))
 
 
-def _dice(pair: SoftPair, smooth: float) -> Ratio:
-    return _ratio(sum(pair.errors), 2 * pair.sums.py + smooth)
+def dice_ratio(pair: SoftPair, smooth: float) -> Ratio:
+    """Return `dice` as a ratio of error and overlap."""
+    return ratio(sum(pair.errors), 2 * pair.sums.py + smooth)
 
 
-def _difference(pair: SoftPair) -> Vector:
+def difference(pair: SoftPair) -> Vector:
     """Return p+y-2py: what a voxel adds to the sizes that is not overlap; |p-y| for a hard y."""
     return pair.p * (1 - pair.y) + pair.q * pair.y
 
@@ -127,17 +129,17 @@ def dice_squared(pair: SoftPair, *, smooth: Smooth = 1e-5) -> float:
 
 @gradient_of("dice_squared")
 def _dice_squared_gradient(pair: SoftPair, d: Derivatives, *, smooth: float) -> Vector:
-    return _slope(d, _dice_squared(pair, smooth), 2 * pair.y, 2 * pair.p)
+    return ratio_slope(d, _dice_squared(pair, smooth), 2 * pair.y, 2 * pair.p)
 
 
 @voxel_map_of("dice_squared", "additive")
 def _dice_squared_map(pair: SoftPair, *, smooth: float) -> Vector:
-    return _spread(_dice_squared(pair, smooth), (pair.p - pair.y) ** 2)
+    return ratio_map(_dice_squared(pair, smooth), (pair.p - pair.y) ** 2)
 
 
 def _dice_squared(pair: SoftPair, smooth: float) -> Ratio:
-    difference = pair.p - pair.y
-    return _ratio(float(difference @ difference), 2 * pair.sums.py + smooth)
+    apart = pair.p - pair.y
+    return ratio(float(apart @ apart), 2 * pair.sums.py + smooth)
 
 
 # --- iou --------------------------------------------------------------------------------------
@@ -164,16 +166,16 @@ def iou(pair: SoftPair, *, smooth: Smooth = 1e-5) -> float:
 
 @gradient_of("iou")
 def _iou_gradient(pair: SoftPair, d: Derivatives, *, smooth: float) -> Vector:
-    return _slope(d, _iou(pair, smooth), pair.y, 1 - pair.y)
+    return ratio_slope(d, _iou(pair, smooth), pair.y, 1 - pair.y)
 
 
 @voxel_map_of("iou", "additive")
 def _iou_map(pair: SoftPair, *, smooth: float) -> Vector:
-    return _spread(_iou(pair, smooth), _difference(pair))
+    return ratio_map(_iou(pair, smooth), difference(pair))
 
 
 def _iou(pair: SoftPair, smooth: float) -> Ratio:
-    return _ratio(sum(pair.errors), pair.sums.py + smooth)
+    return ratio(sum(pair.errors), pair.sums.py + smooth)
 
 
 # --- tversky ----------------------------------------------------------------------------------
@@ -196,22 +198,25 @@ def tversky(pair: SoftPair, *, fp: FalsePositives = 0.3, fn: FalseNegatives = 0.
     dice with twice the smooth, fp = fn = 1 is iou. The weights are named for what they weigh, because
     libraries swap alpha and beta (Keras up to 3.15.1 against its own docs). It fails as dice does.
     """
-    return _tversky(pair, fp, fn, smooth).loss
+    return tversky_ratio(pair, fp, fn, smooth).loss
 
 
 @gradient_of("tversky")
-def _tversky_gradient(pair: SoftPair, d: Derivatives, *, fp: float, fn: float, smooth: float) -> Vector:
-    return _slope(d, _tversky(pair, fp, fn, smooth), pair.y, fp * (1 - pair.y) + (1 - fn) * pair.y)
+def tversky_gradient(pair: SoftPair, d: Derivatives, *, fp: float, fn: float, smooth: float) -> Vector:
+    """Return the derivative of `tversky`."""
+    return ratio_slope(d, tversky_ratio(pair, fp, fn, smooth), pair.y, fp * (1 - pair.y) + (1 - fn) * pair.y)
 
 
 @voxel_map_of("tversky", "additive")
-def _tversky_map(pair: SoftPair, *, fp: float, fn: float, smooth: float) -> Vector:
-    return _spread(_tversky(pair, fp, fn, smooth), fp * pair.p * (1 - pair.y) + fn * pair.q * pair.y)
+def tversky_map(pair: SoftPair, *, fp: float, fn: float, smooth: float) -> Vector:
+    """Return what each voxel adds to `tversky`."""
+    return ratio_map(tversky_ratio(pair, fp, fn, smooth), fp * pair.p * (1 - pair.y) + fn * pair.q * pair.y)
 
 
-def _tversky(pair: SoftPair, fp: float, fn: float, smooth: float) -> Ratio:
+def tversky_ratio(pair: SoftPair, fp: float, fn: float, smooth: float) -> Ratio:
+    """Return `tversky` as a ratio of error and overlap."""
     false_alarms, misses = pair.errors
-    return _ratio(fp * false_alarms + fn * misses, pair.sums.py + smooth)
+    return ratio(fp * false_alarms + fn * misses, pair.sums.py + smooth)
 
 
 # --- focal_tversky ----------------------------------------------------------------------------
@@ -242,15 +247,15 @@ def focal_tversky(
     opposite effects; here it is what stands in the exponent. Below 1 the gradient is infinite at the
     optimum and training there is restless.
     """
-    return math.pow(_tversky(pair, fp, fn, smooth).loss, exponent)
+    return math.pow(tversky_ratio(pair, fp, fn, smooth).loss, exponent)
 
 
 @gradient_of("focal_tversky")
 def _focal_tversky_gradient(
     pair: SoftPair, d: Derivatives, *, fp: float, fn: float, exponent: float, smooth: float
 ) -> Vector:
-    slope = _tversky_gradient(pair, d, fp=fp, fn=fn, smooth=smooth)
-    steepness = _power_slope(_tversky(pair, fp, fn, smooth).loss, exponent)
+    slope = tversky_gradient(pair, d, fp=fp, fn=fn, smooth=smooth)
+    steepness = power_slope(tversky_ratio(pair, fp, fn, smooth).loss, exponent)
     felt = slope != 0  # a voxel that the inner loss does not feel keeps 0, also where the power is infinitely steep
     slope[felt] *= steepness
     return slope
@@ -258,11 +263,11 @@ def _focal_tversky_gradient(
 
 @voxel_map_of("focal_tversky", "scaled")
 def _focal_tversky_map(pair: SoftPair, *, fp: float, fn: float, exponent: float, smooth: float) -> Vector:
-    inner = _tversky(pair, fp, fn, smooth).loss
-    return _scaled(_tversky_map(pair, fp=fp, fn=fn, smooth=smooth), math.pow(inner, exponent), inner)
+    inner = tversky_ratio(pair, fp, fn, smooth).loss
+    return scaled_map(tversky_map(pair, fp=fp, fn=fn, smooth=smooth), math.pow(inner, exponent), inner)
 
 
-def _power_slope(base: float, exponent: float) -> float:
+def power_slope(base: float, exponent: float) -> float:
     """Return the derivative of base^exponent, infinite where it is."""
     if exponent >= 1:
         return exponent * math.pow(base, exponent - 1)
@@ -294,15 +299,15 @@ def log_cosh_dice(pair: SoftPair, *, smooth: Smooth = 1e-5) -> float:
     dice). It orders predictions exactly as dice does: as a measure it says nothing new, and it learns
     slower than dice near the optimum. It is not convex, despite what is often written.
     """
-    return _log_cosh(_dice(pair, smooth).loss)
+    return _log_cosh(dice_ratio(pair, smooth).loss)
 
 
 @gradient_of("log_cosh_dice")
 def _log_cosh_dice_gradient(pair: SoftPair, d: Derivatives, *, smooth: float) -> Vector:
-    return math.tanh(_dice(pair, smooth).loss) * dice_gradient(pair, d, smooth=smooth)
+    return math.tanh(dice_ratio(pair, smooth).loss) * dice_gradient(pair, d, smooth=smooth)
 
 
 @voxel_map_of("log_cosh_dice", "scaled")
 def _log_cosh_dice_map(pair: SoftPair, *, smooth: float) -> Vector:
-    inner = _dice(pair, smooth).loss
-    return _scaled(dice_map(pair, smooth=smooth), _log_cosh(inner), inner)
+    inner = dice_ratio(pair, smooth).loss
+    return scaled_map(dice_map(pair, smooth=smooth), _log_cosh(inner), inner)
