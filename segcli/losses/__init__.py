@@ -4,8 +4,17 @@
 from segcli.losses import distribution
 from segcli.losses import region
 from segcli.losses import boundary
+from segcli.losses import weighting
 from segcli.losses import compound
 from segcli.losses import skeleton
 from segcli.losses import structure
 
-__all__ = ["boundary", "compound", "distribution", "region", "skeleton", "structure"]
+__all__ = [
+    "boundary",
+    "compound",
+    "distribution",
+    "region",
+    "skeleton",
+    "structure",
+    "weighting",
+]
