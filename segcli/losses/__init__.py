@@ -3,6 +3,7 @@
 # isort: off
 from segcli.losses import distribution
 from segcli.losses import region
+from segcli.losses import balance
 from segcli.losses import boundary
 from segcli.losses import weighting
 from segcli.losses import compound
@@ -10,6 +11,7 @@ from segcli.losses import skeleton
 from segcli.losses import structure
 
 __all__ = [
+    "balance",
     "boundary",
     "compound",
     "distribution",
