@@ -4,6 +4,7 @@
 from segcli.losses import distribution
 from segcli.losses import region
 from segcli.losses import balance
+from segcli.losses import surrogates
 from segcli.losses import boundary
 from segcli.losses import weighting
 from segcli.losses import compound
@@ -18,5 +19,6 @@ __all__ = [
     "region",
     "skeleton",
     "structure",
+    "surrogates",
     "weighting",
 ]
