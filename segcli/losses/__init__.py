@@ -8,6 +8,8 @@ from segcli.losses import surrogates
 from segcli.losses import boundary
 from segcli.losses import weighting
 from segcli.losses import compound
+from segcli.losses import mixtures
+from segcli.losses import unified
 from segcli.losses import skeleton
 from segcli.losses import structure
 
@@ -16,9 +18,11 @@ __all__ = [
     "boundary",
     "compound",
     "distribution",
+    "mixtures",
     "region",
     "skeleton",
     "structure",
     "surrogates",
+    "unified",
     "weighting",
 ]
