@@ -118,12 +118,16 @@ def footnotes(comparison: Comparison) -> list[str]:
     return notes + _cautions(comparison)
 
 
+#: With more losses than this their cautions would bury the table.
+FEW = 8
 #: Sentences of a record's caution that begin so concern such a row only.
 CONDITIONS = {"With an empty gt": "gt empty", "On a hard mask": "a hard mask"}
 
 
 def _cautions(comparison: Comparison) -> list[str]:
     """Return what has to be known of the losses at hand; losses with the same caution share a line."""
+    if len({r.measure.split(":")[0] for r in comparison.rows if r.kind == "loss"}) > FEW:
+        return ["cautions: segcli catalog LOSS"]
     said: dict[str, list[str]] = {}
     remarks = " ".join(note for r in comparison.rows for note in r.notes)
     for name in dict.fromkeys(r.measure.split(":")[0] for r in comparison.rows if r.kind == "loss"):
