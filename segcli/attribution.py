@@ -61,11 +61,8 @@ def integrated(bound: BoundMeasure, pair: SoftPair) -> Vector:
     return found
 
 
-def shares(bound: BoundMeasure, pair: SoftPair) -> Shares | None:
-    """Return how the excess divides; `None` where there is no map or nothing to divide."""
-    excess = excess_map(bound, pair)
-    if excess is None:
-        return None
+def shares(excess: Vector, pair: SoftPair) -> Shares | None:
+    """Return how an excess map divides; `None` where there is nothing to divide."""
     total, largest = float(excess.sum()), float(abs(excess).sum())
     if largest == 0 or abs(total) < 1e-12 * largest:
         return None
@@ -83,15 +80,15 @@ class Island:
     share: float
 
 
-def worst_island(bound: BoundMeasure, pair: SoftPair) -> Island | None:
-    """Return the island with the largest share of the excess; `None` where there is none."""
+def worst_island(excess: Vector, pair: SoftPair) -> Island | None:
+    """Return the island with the largest share of an excess map; `None` where there is none."""
     import numpy as np
 
-    excess = excess_map(bound, pair)
-    if excess is None or not excess.sum():
+    total = float(excess.sum())
+    if not total:
         return None
     found = []
     for kind, numbers, sizes in pair.islands:
         sums = np.bincount(numbers, weights=excess, minlength=len(sizes))
-        found += [Island(kind, int(n), float(s / excess.sum())) for s, n in zip(sums[1:], sizes[1:], strict=True) if n]
+        found += [Island(kind, int(n), float(s / total)) for s, n in zip(sums[1:], sizes[1:], strict=True) if n]
     return max(found, key=lambda island: island.share, default=None)

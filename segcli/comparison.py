@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from segcli.attribution import Shares, shares, worst_island
+from segcli.attribution import Shares, excess_map, shares, worst_island
 from segcli.errors import UsageError
 from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, check_policy, measures_of, metric_value, unit_of
 from segcli.loading import BACKGROUND, Loaded, load, reading_of
@@ -18,7 +18,7 @@ from segcli.sweep import sweep
 
 if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
-    from segcli.soft import SoftPair
+    from segcli.soft import SoftPair, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,8 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
     if optimum is None:
         optimum = bound(bound.perfect(pair))
     excess = None if value is None or optimum is None else value - optimum
-    share = shares(bound, pair) if excess else None
+    parts = excess_map(bound, pair) if excess else None
+    share = None if parts is None else shares(parts, pair)
     by_p = _norms(bound, pair, "p")
     return Row(
         name,
@@ -231,7 +232,7 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
         share=share,
         by_p=by_p,
         by_z=_norms(bound, pair, "z"),
-        notes=_remarks(bound, pair, share, by_p),
+        notes=_remarks(bound, pair, parts, share, by_p),
     )
 
 
@@ -247,7 +248,9 @@ def _norms(bound: BoundMeasure, pair: SoftPair, wrt: Any) -> Norms | None:
 MUCH = 0.5
 
 
-def _remarks(bound: BoundMeasure, pair: SoftPair, share: Shares | None, by_p: Norms | None) -> tuple[str, ...]:
+def _remarks(
+    bound: BoundMeasure, pair: SoftPair, parts: Vector | None, share: Shares | None, by_p: Norms | None
+) -> tuple[str, ...]:
     """Return what stands out, a plain phrase each."""
     remarks = []
     if pair.sums.y == 0:
@@ -257,8 +260,8 @@ def _remarks(bound: BoundMeasure, pair: SoftPair, share: Shares | None, by_p: No
     elif share is not None and by_p is not None and by_p.l1 == 0:
         remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
     # Looked for only where one can matter: a false island is off the boundary, a missed one is false negative.
-    if share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
-        island = worst_island(bound, pair)
+    if parts is not None and share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
+        island = worst_island(parts, pair)
         if island is not None and island.share >= MUCH:
             remarks.append(f"1 {island.kind} island of {island.voxels} voxels makes {island.share:.0%} of it")
     return tuple(remarks)

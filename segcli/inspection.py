@@ -61,15 +61,22 @@ class Inspection:
         return part.value / self.value if self.value else None
 
 
-def inspect(pred: Any, gt: Any, loss: str, *, by: str | Iterable[str] | None = None, **options: Any) -> Inspection:
+def inspect(
+    pred: Any,
+    gt: Any,
+    loss: str,
+    *,
+    by: str | Iterable[str] | None = None,
+    background: bool = True,
+    strict: bool = False,
+    **reading: Any,
+) -> Inspection:
     """Take a loss of a pair apart; the keywords are those of `segcli.score`.
 
     `by` names divisions (`WAYS`); without it all that make sense are given. The value of several channels is
     their mean, and so are its parts. Raises `UsageError` for a loss
     that has no voxel map.
     """
-    background = options.pop("background", True)
-    strict = options.pop("strict", False)
     bound = bind(loss, "loss")
     if bound.measure.voxel_map is None:
         raise UsageError(
@@ -81,7 +88,7 @@ def inspect(pred: Any, gt: Any, loss: str, *, by: str | Iterable[str] | None = N
     unknown = [w for w in ways if w not in WAYS]
     if unknown:
         raise UsageError(f"--by {unknown[0]} is not one of {', '.join(WAYS)}.", code="inspect.by")
-    how = reading_of(**options)
+    how = reading_of(**reading)
     if how.stack:
         raise UsageError("inspect takes one image at a time, no --stack.", code="inspect.stack")
     loaded = load(pred, gt, how, strict=strict)[0]

@@ -149,9 +149,7 @@ def _member(array: Any, label: Label) -> Any:
     return array == label.values[0] if len(label.values) == 1 else np.isin(array, label.values)
 
 
-def load(
-    pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, name: str | None = None, strict: bool = False
-) -> list[Loaded]:
+def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:
     """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
     import numpy as np
 
@@ -178,7 +176,7 @@ def load(
         cases = [
             Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
         ]
-    base = name or _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
+    base = _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
         case.labels = labels.labels

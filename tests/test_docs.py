@@ -41,6 +41,5 @@ def test_the_commands_of_the_readme_exist() -> None:
     from segcli.cli.main import app
 
     known = {c.callback.__name__ for c in app.registered_commands}
-
     used = set(re.findall(r"(?:\$ |bin/|`|run: |&& )segcli ([a-z]+)", README))
     assert {"score", "compare", "catalog", "doctor", "schema"} <= used <= known

@@ -18,6 +18,7 @@ from test_losses import (
     INPUTS,
     SHARED,
     Array,
+    check_differences,
     drawn,
     fields,
     hausdorff_weights,
@@ -263,23 +264,10 @@ def test_gradient_autograd(text: str) -> None:
 @pytest.mark.parametrize("wrt", ["p", "z"])
 def test_gradient_differences(text: str, wrt: str) -> None:
     """The gradient is that of the implemented value, ignored voxels included: central differences agree."""
-    bound, step = loss_of(text), 1e-6
-    for p, y, spacing in sampled(3):
-        valid = np.random.default_rng(2).random(p.shape) < 0.8
+    for case in sampled(3):
+        valid = np.random.default_rng(2).random(case[0].shape) < 0.8
         for mask in (None, valid) if valid.any() else (None,):
-            here = p if wrt == "p" else np.log(p / (1 - p))
-
-            def value(at: Array, y: Array = y, spacing: Any = spacing, mask: NDArray[np.bool_] | None = mask) -> float:
-                given = {"spacing": spacing, "valid": mask}
-                found = bound(SoftPair(at, y, **given) if wrt == "p" else SoftPair(sigmoid(at), y, z=at, **given))
-                assert found is not None
-                return found
-
-            moves = np.eye(here.size).reshape(-1, *here.shape) * step
-            expected = np.array([(value(here + move) - value(here - move)) / (2 * step) for move in moves])
-            pair = SoftPair(p, y, spacing=spacing, z=None if wrt == "p" else here, valid=mask)
-            gradient = pair.grid(bound.gradient(pair, wrt)).ravel()
-            assert gradient == pytest.approx(expected, rel=1e-5, abs=3e-7 * (1 + abs(expected).max()))
+            check_differences(loss_of(text), case, wrt, valid=mask, step=1e-6, rel=1e-5, floor=3e-7)
 
 
 # --- maps, edges, ignored voxels --------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -44,7 +44,3 @@ class Mask:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.array.shape)
-
-    def noting(self, text: str, level: Literal["note", "warning"] = "note") -> Mask:
-        """Return a copy that also says `text`."""
-        return replace(self, notes=(*self.notes, Note(text, level)))
