@@ -26,6 +26,8 @@ FLOORS = {
     "losses": 4,
     "metrics": 4,
     "attribution": 4,
+    "divisions": 4,
+    "disagreement": 5,
     "loading": 3,
     "sweep": 4,
     "evaluate": 5,
