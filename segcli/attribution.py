@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
     from segcli.soft import SoftPair, Vector
 
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """Shares of a loss's excess: of voxels outside the gt, inside it, and within a step of its border."""

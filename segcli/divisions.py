@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BANDS = (1.0, 3.0, 10.0)
 #: The only band where the gt is empty or full.
 NO_BOUNDARY = "no boundary"
+#: What is said of a component of gt, and of one of pred, that the other side has nothing of.
+ISLANDS = ("missed", "false")
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ def _by_label(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[
 def _by_component(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
     del label
     found = []
-    for side, inside, other in (("gt", pair.inside_gt, predicted), ("pred", predicted, pair.inside_gt)):
+    sides = ("gt", pair.inside_gt, predicted, ISLANDS[0]), ("pred", predicted, pair.inside_gt, ISLANDS[1])
+    for side, inside, other, lost in sides:
         numbers, count = _components(pair, inside)
         sizes = np.bincount(numbers, minlength=count + 1)
         shared = np.bincount(numbers, weights=other, minlength=count + 1)
-        lost = "missed" if side == "gt" else "false"
         overlaps = [lost if shared[k] == 0 else f"{shared[k] / sizes[k]:.0%} overlap" for k in range(1, count + 1)]
         outside = f"outside {side}"
         names = [outside, *(f"{side} #{k}" for k in range(1, count + 1))]

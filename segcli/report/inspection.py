@@ -17,6 +17,8 @@ SCHEMA = "segcli.inspect/1"
 MOST = 8
 #: How many other losses the sentence on their disagreement names.
 OTHERS = 3
+#: What is left over of a map up to this share of it is rounding.
+ROUNDING = 1e-12
 #: A share of voxels that are right is explained from here on.
 DOUBT = 0.005
 
@@ -31,7 +33,7 @@ def text(found: Inspection, *, color: bool = False) -> str:
     lines += _remarks(found, tables)
     if found.disagreement is not None:
         lines.append(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1))
-    if abs(found.residual) > 1e-9 * max(abs(found.value), 1e-300):
+    if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
         lines.append(f"residual {significant(found.residual)}: what the voxel map does not explain")
     return "\n".join(lines)
 
