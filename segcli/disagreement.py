@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segcli.attribution import excess_map
-from segcli.divisions import ISLANDS, divide
+from segcli.divisions import ISLANDS, Division, divide
 from segcli.measure import DEFAULTS, bind
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from segcli.loading import Loaded
     from segcli.masks.labels import Label
     from segcli.measure import BoundMeasure
-    from segcli.soft import SoftPair, Vector
 
-#: The losses that one is held against: the default ones and blob. All are sums over voxels; the dearest
-#: of them need one distance transform or one labelling of the gt.
+#: The losses that one is held against: the default ones and blob. All have closed-form maps; the dearest
+#: of them need a distance transform or a labelling of the gt. Of a hard mask those that read probabilities
+#: are left out: they only count errors there.
 OTHERS = f"{DEFAULTS['loss']},blob"
 #: Shares differ when at least so much of the excess lies between them.
 STRIKING = 0.25
@@ -46,45 +48,57 @@ def disagreement(
     can be looked at. The background's components are left out: they are what is outside the others.
     """
     losses = [bound, *(b for b in (bind(t, "loss") for t in OTHERS.split(",")) if b.name != bound.name)]
-    pairs = [(label, loaded.soft(label)) for label in channels]
-    shares = {loss.name: _shares(loss, [pair for _, pair in pairs]) for loss in losses}
-    compared = {name: found for name, found in shares.items() if found is not None}
-    if bound.name not in compared or len(compared) < 2:
+    totals, scales = np.zeros(len(losses)), np.zeros(len(losses))
+    known = np.ones(len(losses), dtype=bool)
+    found: list[_Parts] = []
+    for label in channels:  # one at a time: the maps of all channels may be more than fits in memory
+        pair = loaded.soft(label)
+        shown = label.values != (0,) or len(channels) == 1
+        predicted = pair.vector(loaded.predicted(label)) > 0
+        divisions = [(way, d) for way in ways for d in divide(way, label.name, pair, predicted)] if shown else []
+        sums: list[list[list[float]]] = [[] for _ in divisions]
+        for index, loss in enumerate(losses):
+            values = None if index and pair.hard and loss.measure.reads == "probability" else excess_map(loss, pair)
+            if values is None:
+                known[index] = False
+                values = 0 * pair.p
+            totals[index] += values.sum()
+            scales[index] += abs(values).sum()
+            for row, (_, division) in zip(sums, divisions, strict=True):
+                row.append(division.sums(values))
+        found += [_Parts(way, label.name, d, np.array(row)) for row, (way, d) in zip(sums, divisions, strict=True)]
+    compared = np.flatnonzero(known & (abs(totals) > 1e-12 * scales))
+    if 0 not in compared or len(compared) < 2:
         return None
+    names = [losses[k].name for k in compared]
+    shares = [replace(parts, values=parts.values[compared] / totals[compared, None]) for parts in found]
     for way in ways:
-        found: list[tuple[float, Disagreement]] = []
-        for index, (label, pair) in enumerate(pairs):
-            if label.values != (0,) or len(channels) == 1:
-                found += _parts(way, label, pair, loaded, {name: maps[index] for name, maps in compared.items()})
-        striking = [f for f in found if f[0] >= STRIKING]
+        striking = [c for parts in shares if parts.way == way for c in _striking(parts, names)]
         if striking:
-            return max(striking, key=lambda f: (f[1].note in ISLANDS, f[0]))[1]
+            # of two parts that make up the whole the gaps are equal: the smaller one says more
+            return max(striking, key=lambda c: (c[1].note in ISLANDS, round(c[0], 6), -c[1].voxels))[1]
     return None
 
 
-def _shares(loss: BoundMeasure, pairs: Sequence[SoftPair]) -> list[Vector] | None:
-    """Return each voxel's share of the excess over all channels; `None` where there is nothing to divide."""
-    maps = [found for found in (excess_map(loss, pair) for pair in pairs) if found is not None]
-    total, scale = sum(float(m.sum()) for m in maps), sum(float(abs(m).sum()) for m in maps)
-    if len(maps) < len(pairs) or abs(total) <= 1e-12 * scale:
-        return None
-    return [m / total for m in maps]
+@dataclass(frozen=True)
+class _Parts:
+    """A division of a label and what its parts have of each loss: a row for a loss."""
+
+    way: str
+    label: str
+    division: Division
+    values: NDArray[np.float64]
 
 
-def _parts(
-    way: str, label: Label, pair: SoftPair, loaded: Loaded, maps: dict[str, Vector]
-) -> list[tuple[float, Disagreement]]:
-    """Return the parts of one label, each with how far the share of the first loss is from another's."""
+def _striking(parts: _Parts, names: Sequence[str]) -> list[tuple[float, Disagreement]]:
+    """Return the parts of which some loss has a quite different share from the first, with the difference."""
     found = []
-    names = list(maps)
-    for division in divide(way, label.name, pair, pair.vector(loaded.predicted(label)) > 0):
-        table = np.array([division.sums(values) for values in maps.values()])
-        apart = abs(table[1:] - table[0])
-        for part, name in enumerate(division.names):
-            if name == division.rest:
-                continue
-            order = [0, *(1 + int(k) for k in np.argsort(-apart[:, part], kind="stable"))]
-            shares = {names[k]: float(table[k, part]) for k in order}
-            here = Disagreement(way, label.name, name, division.voxels[part], division.notes[part], shares)
-            found.append((float(apart[:, part].max()), here))
+    division, apart = parts.division, abs(parts.values[1:] - parts.values[0])
+    for k in np.flatnonzero(apart.max(axis=0) >= STRIKING):
+        if division.names[k] == division.rest:
+            continue
+        order = [0, *(1 + int(j) for j in np.argsort(-apart[:, k], kind="stable"))]
+        shares = {names[j]: float(parts.values[j, k]) for j in order}
+        here = Disagreement(parts.way, parts.label, division.names[k], division.voxels[k], division.notes[k], shares)
+        found.append((float(apart[:, k].max()), here))
     return found

@@ -68,7 +68,8 @@ def sentence(found: Disagreement, unit: str, *, several: bool) -> str:
         what = f"band {found.name} {unit} from the boundary ({voxels})"
     shares = list(found.shares.items())[: 1 + OTHERS]
     listed = ", ".join(f"{percent(share)} of {loss}" for loss, share in shares)
-    return f"{f'{found.label}: ' if several else ''}{what}: {listed}: why these losses disagree"
+    label = f"label {found.label}" if found.label.isdigit() else found.label
+    return f"{f'{label}: ' if several else ''}{what}: {listed}: why these losses disagree"
 
 
 def _has_optimum(found: Inspection) -> bool:
@@ -95,11 +96,11 @@ def _merged(found: Inspection, by: str) -> list[Part]:
 
 
 def _table(found: Inspection, by: str) -> Table:
-    """Return the parts with the largest shares; what is no object comes after those that are."""
+    """Return the parts with the largest shares; what is no object comes after those that are, of one label only."""
     parts = _merged(found, by) if by == "slice" else _of(found, by)
-    ranked = sorted(parts, key=lambda p: (p.rest, -abs(p.excess)))
-    ranked = [p for p in ranked if not p.rest][:MOST] + [p for p in ranked if p.rest]
     several = len({p.label for p in parts}) > 1 and by != "label"
+    ranked = sorted(parts, key=lambda p: -abs(p.excess))
+    ranked = [p for p in ranked if not p.rest][:MOST] + [p for p in ranked if p.rest and not several]
     number = "excess" if _has_optimum(found) else "value"
     table = Table(["label"] * several + [by, "share", number, "voxels"], left=frozenset(range(1 + several)))
     if any(p.note for p in ranked):
@@ -121,7 +122,9 @@ def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
     if any((found.share(p) or 0) > DOUBT for p in _merged(found, "kind") if p.name in ("tp", "tn")):
         said.append("TP, TN: voxels on the right side of the threshold that are not certain")
     if "component" in tables:
-        said.append("component: those of gt and those of pred divide the same voxels, each adds up to 100%")
+        said.append(
+            "component: those of gt and those of pred divide the same voxels, each with the outside adds up to 100%"
+        )
     return said
 
 
