@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from segcli.attribution import Shares, excess_map, shares, worst_island
+from segcli.averaging import MEAN_WITHOUT_BACKGROUND
 from segcli.errors import UsageError
-from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, check_policy, measures_of, metric_value, unit_of
-from segcli.loading import BACKGROUND, Loaded, load, reading_of
-from segcli.masks.labels import Label
+from segcli.evaluate import check_policy, measures_of, metric_value, unit_of
+from segcli.loading import Loaded, load, reading_of
+from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
 from segcli.sweep import sweep
 

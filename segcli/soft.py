@@ -158,7 +158,7 @@ class SoftPair:
         return self._with_prediction(self.y)
 
     def _with_prediction(self, p: Vector) -> SoftPair:
-        twin = SoftPair.__new__(SoftPair)
+        twin = type(self).__new__(type(self))
         twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
         twin.p = p
         # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.

@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, Mean, Scored, Value
+from segcli.averaging import MEAN_WITHOUT_BACKGROUND, Mean
+from segcli.evaluate import Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text

@@ -8,8 +8,8 @@ import re
 from pathlib import PurePath
 from typing import Any
 
+from segcli.averaging import MEAN_WITHOUT_BACKGROUND
 from segcli.comparison import Comparison, Norms, Row
-from segcli.evaluate import MEAN_WITHOUT_BACKGROUND
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.report.case import SURFACES
