@@ -87,6 +87,10 @@ class SoftClasses:
         chosen = grids.reshape(len(grids), -1) if self.valid is None else grids[:, self.valid]
         return np.ascontiguousarray(chosen, dtype=np.float64)
 
+    def vector(self, grid: NDArray[Any]) -> Vector:
+        """Return the voxels that count of one grid as a flat float64 vector."""
+        return np.asarray(self.matrix(grid[None])[0])
+
     def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:
         """Return an (n,) or (C, n) array on the grid: (*shape) or (C, *shape), `fill` in ignored voxels."""
         lead = values.shape[:-1]
@@ -122,6 +126,11 @@ class SoftClasses:
                 shifted = self.z - self.z.max(axis=0)
                 cache[clip] = ClassLogs(self.p, shifted - np.log(np.exp(shifted).sum(axis=0)))
         return cache[clip]
+
+    @property
+    def gt_empty(self) -> bool:
+        """Return whether the ground truth has nothing but background."""
+        return float(self.sizes[1:].sum()) == 0
 
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""

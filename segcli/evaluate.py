@@ -222,7 +222,7 @@ def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> 
     found = []
     for bound in losses:
         value = loss_value(bound, pair)
-        why = "zero_denominator" if value is None else "gt_empty" if pair.sums.y == 0 else ""
+        why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
     return found
 

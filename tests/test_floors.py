@@ -34,6 +34,7 @@ FLOORS = {
     "averaging": 4,
     "evaluate": 5,
     "samples": 5,
+    "ranking": 5,
     "comparison": 6,
     "inspection": 6,
     "gate": 6,
