@@ -93,7 +93,7 @@ class SoftClasses:
         self.p = self.matrix(p)
         self.y = self.matrix(y)
         self.z = None if z is None else self.matrix(z)
-        self.n = self.p.shape[1]
+        self.n = int(self.p.shape[1])
         self._truth: SoftClasses | None = None
 
     def matrix(self, grids: NDArray[Any]) -> Matrix:
