@@ -201,7 +201,7 @@ def _least(factors: Vector, gamma: float) -> Vector:
     def at(log_slope: float) -> Vector:
         low, high = np.full(factors.size, 1e-300), np.ones(factors.size)
         for _ in range(80):
-            p = np.where(high > 4 * low, np.sqrt(low * high), (low + high) / 2)
+            p = np.where(high > 4 * low, np.sqrt(low) * np.sqrt(high), (low + high) / 2)
             rest = np.maximum(1 - p, 1e-16)
             slope = factors * rest**gamma * (1 / p - gamma * np.log(p) / rest)
             steep = slope > np.exp(log_slope)
