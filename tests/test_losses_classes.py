@@ -122,9 +122,11 @@ def test_recorded(lib: str, key: str, name: str) -> None:
         slope = slope[1] if record["wrt"] == "z" else slope[1] - slope[0]
     found, noted = slope.reshape(-1) / factor, record["grad"]
     close = {"rel": of_slope, "abs": of_slope * noted["l1"]}
-    assert float(found.sum()) == pytest.approx(noted["sum"], **close)
     assert float(abs(found).sum()) == pytest.approx(noted["l1"], **close)
     if (lib, name) != ("berman", "saturated"):  # of equal errors Berman's code gives all to the first
+        # in float32 each is the difference of two numbers near 1, 6e-8 off, and so their sum by the root of their count
+        loose = {"abs": 6e-8 * math.sqrt(found.size)} if lib == "berman" else close
+        assert float(found.sum()) == pytest.approx(noted["sum"], **loose)
         assert float(np.linalg.norm(found)) == pytest.approx(noted["l2"], **close)
         assert found[noted["idx"]] == pytest.approx(np.array(noted["at"]), **close)
 
@@ -195,11 +197,11 @@ def test_torch(field: Field, tenths: int, data: st.DataObject) -> None:
     text = f"categorical_ce:weights={'/'.join(map(str, weights))}:label_smoothing={tenths / 10}"
     close = {"rel": 1e-12, "abs": 1e-15}
     tensors = {"weight": torch.tensor(weights, dtype=torch.float64), "label_smoothing": tenths / 10}
-    z.requires_grad_()
-    expected = cross(z, label, **tensors)
+    expected = cross(z.requires_grad_(), label, **tensors)
     (slope,) = torch.autograd.grad(expected, z)
-    assert loss_of(text)(field.exact) == pytest.approx(float(expected), **close)
-    assert loss_of(text)(field.plain) == pytest.approx(float(expected), rel=1e-9)
+    expected, z = expected.detach(), z.detach()
+    assert loss_of(text)(field.exact) == pytest.approx(expected.item(), **close)
+    assert loss_of(text)(field.plain) == pytest.approx(expected.item(), rel=1e-9)
     for classes in (field.exact, field.plain):
         found = loss_of(text).gradient(classes, "z").reshape(slope[0].shape)
         assert found == pytest.approx(slope[0].numpy(), rel=1e-9, abs=1e-12)
@@ -208,16 +210,21 @@ def test_torch(field: Field, tenths: int, data: st.DataObject) -> None:
     if not hidden.all():
         expected = cross(z, torch.where(torch.tensor(hidden), -100, label), **tensors)
         classes = SoftClasses(field.p, field.y, z=field.z, valid=~hidden)
-        assert loss_of(text)(classes) == pytest.approx(float(expected), **close)
+        assert loss_of(text)(classes) == pytest.approx(expected.item(), **close)
     # a soft gt: torch divides by the number of voxels
     soft = softmax(field.z[::-1] / 2)
     expected = cross(z, torch.tensor(soft[np.newaxis]), label_smoothing=tenths / 10)
     classes = SoftClasses(field.p, soft, z=field.z)
-    assert loss_of(f"categorical_ce:label_smoothing={tenths / 10}")(classes) == pytest.approx(float(expected), **close)
+    assert loss_of(f"categorical_ce:label_smoothing={tenths / 10}")(classes) == pytest.approx(expected.item(), **close)
+    weighed = loss_of(f"categorical_ce:weights={'/'.join(map(str, weights))}")(classes)
+    assert weighed is not None
+    expected = cross(z, torch.tensor(soft[np.newaxis]), weight=tensors["weight"])
+    share = np.tensordot(weights, soft, 1).mean()
+    assert weighed * share == pytest.approx(expected.item(), **close)
     # saturated
     far = Field(np.sign(field.z) * 800, field.label)
     expected = cross(torch.tensor(far.z[np.newaxis]), label, **tensors)
-    assert loss_of(text)(far.exact) == pytest.approx(float(expected), **close)
+    assert loss_of(text)(far.exact) == pytest.approx(expected.item(), **close)
 
 
 @given(fields(), st.sampled_from(["uniform", "ordinal", "own"]), st.sampled_from(["default", "gdl"]), st.data())
@@ -236,14 +243,13 @@ def test_monai_gwdl(field: Field, distances: str, weighting: str, data: st.DataO
         matrix[np.triu_indices(field.count, 1)] = drawn
         matrix += matrix.T
     z, label = field.batch()
-    z.requires_grad_()
     peer = monai.GeneralizedWassersteinDiceLoss(matrix, weighting_mode={"gdl": "GDL"}.get(weighting, weighting))
-    expected = peer(z, label)
+    expected = peer(z.requires_grad_(), label)
     (slope,) = torch.autograd.grad(expected, z)
     bound = loss_of(f"gwdl:distances={distances}:weighting={weighting}")
     # MONAI keeps its weights in float32
     close = {"rel": 1e-9, "abs": 1e-12} if weighting == "default" else {"rel": 1e-6, "abs": 1e-7}
-    assert bound(field.plain) == pytest.approx(float(expected), **close)
+    assert bound(field.plain) == pytest.approx(expected.item(), **close)
     assert bound.gradient(field.exact, "z").reshape(slope[0].shape) == pytest.approx(slope[0].numpy(), **close)
 
 
@@ -253,14 +259,13 @@ def test_monai_dice_ce(field: Field, background: bool, w_dice: int, w_ce: int) -
     """Dice with cross-entropy equals MONAI's, with and without the background."""
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     z, label = field.batch()
-    z.requires_grad_()
     peer = monai.DiceCELoss(
         softmax=True, to_onehot_y=True, include_background=background, lambda_dice=w_dice, lambda_ce=w_ce
     )
-    expected = peer(z, label[:, np.newaxis])
+    expected = peer(z.requires_grad_(), label[:, np.newaxis])
     (slope,) = torch.autograd.grad(expected, z)
     bound = loss_of(f"dice_ce:background={'include' if background else 'exclude'}:w_dice={w_dice}:w_ce={w_ce}")
-    assert bound(field.exact) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
+    assert bound(field.exact) == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
     assert bound.gradient(field.exact, "z").reshape(slope[0].shape) == pytest.approx(
         slope[0].numpy(), rel=1e-8, abs=1e-10
     )
@@ -275,10 +280,10 @@ def test_focal_peers(field: Field, gamma: float) -> None:
     ours = loss_of(f"categorical_focal:gamma={gamma}")(field.exact)
     assert ours is not None
     hot = pytest.importorskip("torch").tensor(field.y[np.newaxis])
-    expected = float(monai.FocalLoss(use_softmax=True, gamma=gamma)(z, hot))
-    assert ours / field.count == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    expected = float(kornia.focal_loss(z, label, alpha=None, gamma=gamma, reduction="mean"))
-    assert ours / field.count == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    expected = monai.FocalLoss(use_softmax=True, gamma=gamma)(z, hot)
+    assert ours / field.count == pytest.approx(expected.item(), rel=1e-4, abs=1e-7)
+    expected = kornia.focal_loss(z, label, alpha=None, gamma=gamma, reduction="mean")
+    assert ours / field.count == pytest.approx(expected.item(), rel=1e-9, abs=1e-15)
 
 
 @given(fields(), st.sampled_from([0.5, 2.0]), st.integers(0, 9))
@@ -399,7 +404,7 @@ def test_autograd(text: str, soft: bool) -> None:
         p = torch.tensor(classes.p, requires_grad=True)
         z = torch.tensor(np.log(classes.p) if classes.z is None else classes.z, requires_grad=True)
         value = written_out(bound, p, y)
-        assert bound(classes) == pytest.approx(float(value), rel=1e-12, abs=1e-15)
+        assert bound(classes) == pytest.approx(value.item(), rel=1e-12, abs=1e-15)
         slopes = {
             "p": torch.autograd.grad(value, p)[0].numpy(),
             "z": torch.autograd.grad(written_out(bound, z.softmax(0), y), z)[0].numpy(),

@@ -183,37 +183,34 @@ def _categorical_focal_ideal(
     if not label_smoothing or not np.isin(classes.y, (0.0, 1.0)).all():
         return goal
     truths = np.eye(classes.count) * (1 - label_smoothing) + label_smoothing / classes.count
-    best = np.stack([_least(truth * _factors(alpha, classes), gamma) for truth in truths])
+    best = _least(truths * _factors(alpha, classes), gamma)
     return np.ascontiguousarray(best[classes.target].T)
 
 
-def _least(factors: Vector, gamma: float) -> Vector:
-    """Return the p, with sum 1, at which -sum of f (1-p)^gamma ln p is least.
+def _least(factors: Matrix, gamma: float) -> Matrix:
+    """Return for each row of factors f the p, with sum 1, at which -sum of f (1-p)^gamma ln p is least.
 
     There all slopes are equal. Each slope falls in p, so p is found by halving for a given slope, and the
     slope by halving for the sum.
     """
     import numpy as np
 
-    if not factors.any():
-        return np.full(factors.size, 1 / factors.size)
-
-    def at(log_slope: float) -> Vector:
-        low, high = np.full(factors.size, 1e-300), np.ones(factors.size)
-        for _ in range(80):
+    def at(log_slope: Matrix) -> Matrix:
+        low, high = np.full(factors.shape, 1e-300), np.ones(factors.shape)
+        for _ in range(64):
             p = np.where(high > 4 * low, np.sqrt(low) * np.sqrt(high), (low + high) / 2)
             rest = np.maximum(1 - p, 1e-16)
-            slope = factors * rest**gamma * (1 / p - gamma * np.log(p) / rest)
-            steep = slope > np.exp(log_slope)
+            steep = factors * rest**gamma * (1 / p - gamma * np.log(p) / rest) > np.exp(log_slope)
             low, high = np.where(steep, p, low), np.where(steep, high, p)
-        return np.where(factors > 0, low, 0.0)
+        return low * (factors > 0)
 
-    flat, steepest = -700.0, 700.0
-    for _ in range(80):
+    flat, steepest = (np.full((len(factors), 1), end) for end in (-700.0, 700.0))
+    for _ in range(64):
         middle = (flat + steepest) / 2
-        flat, steepest = (middle, steepest) if at(middle).sum() > 1 else (flat, middle)
-    found = at(steepest)
-    return np.asarray(found / found.sum())
+        over = at(middle).sum(axis=1, keepdims=True) > 1
+        flat, steepest = np.where(over, middle, flat), np.where(over, steepest, middle)
+    found = np.where(factors.any(axis=1, keepdims=True), at(steepest), 1.0)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 @gradient_of("categorical_focal")
