@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from segcli.measure import measures
-from segcli.report.catalog import default_name, facts, range_text
+from segcli.report.catalog import default_name, elsewhere, facts, outside, range_text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "score.svg"
@@ -98,6 +98,9 @@ def measure_pages() -> str:
             lines += [
                 f"- parameter `{p.name}` ({p.allowed()}; default {p.default}): {p.help}" for p in m.params.values()
             ]
+            of = outside(m)
+            lines += [f"- elsewhere: {text}" for text in elsewhere(of)]
+            lines += [f"- often wrong: {text}" for text in of.mistakes]
     return "\n".join(lines) + "\n"
 
 

@@ -116,10 +116,10 @@ def library(name: str) -> Any:
         os.environ.setdefault("KERAS_BACKEND", "torch")
         return pytest.importorskip("keras")
     if name == "segmentation_models_pytorch":
-        spec = find_spec(name)
-        if spec is None:
-            pytest.skip(f"{name} is not installed")
         if name not in sys.modules:
+            spec = find_spec(name)
+            if spec is None:
+                pytest.skip(f"{name} is not installed")
             # its own __init__ needs torchvision, which its losses do not
             stub = types.ModuleType(name)
             stub.__path__ = list(spec.submodule_search_locations or [])
@@ -177,18 +177,20 @@ class Scene:
         torch = library("torch")
         entry = self.entry
         by_z = self.logits or entry.channels == "all"
-        leaf = torch.tensor(self.z if by_z else self.p, requires_grad=True)
-        y = torch.tensor(self.y)
+        kind = torch.float32 if "LovaszLoss" in call else torch.float64  # SMP's fails on float64
+        leaf = torch.tensor(self.z if by_z else self.p, dtype=kind, requires_grad=True)
+        y = torch.tensor(self.y, dtype=kind)
         z = p = leaf
         if entry.channels == "two":
             z = torch.cat([-leaf if "sigmoid=True" in call else 0 * leaf, leaf], 1)
             p, y = torch.cat([1 - leaf, leaf], 1), torch.cat([1 - y, y], 1)
         elif entry.channels == "all":
             p = torch.softmax(leaf, 1)
-        labels = y.argmax(1)
+        labels = y[:, 0] if y.shape[1] == 1 else y.argmax(1)
         if "HausdorffER" in call:
             labels = labels[:, None]
         if entry.library == "keras":
+            call = with_keywords(call, {"dtype": "float64"})
             p, y = (torch.movedim(a, 1, -1) for a in (p, y))
         value = run(call, z=z, p=p, y=y, labels=labels, ndim=self.z.ndim - 2)
         value.backward()
@@ -266,11 +268,29 @@ ONE_CHANNEL = {
     "monai.losses.DiceCELoss(sigmoid=True)(z, y)", "monai.losses.AsymmetricUnifiedFocalLoss()(p, y)",
     "monai.losses.SoftclDiceLoss()(p, y)", "monai.losses.SoftDiceclDiceLoss()(p, y)",
 }  # fmt: skip
+#: MONAI says so of a Hausdorff loss with its defaults on one channel: it is what is meant.
+SINGLE_CHANNEL = "ignore:single channel prediction, `include_background=False` ignored:UserWarning"
 #: Wider tolerances and their reasons: relative, of the largest gradient.
-LOOSE = {}
+LOOSE = {
+    "FocalLoss": 1e-6,  # MONAI's focal losses, and what is added to them, are float32
+    "GeneralizedDiceLoss": 1e-7,  # MONAI's weights are float32
+    "squared_pred": 1e-8,  # MONAI squares the root of the sum of squares
+    "HausdorffDTLoss": 1e-6,  # float32 distances
+    "BoundaryLoss": 1e-6,
+    "SSIMLoss": 5e-5,  # float32 windows
+    "HausdorffERLoss": 1e-6,  # float32 weights in kornia
+    "LovaszLoss": 1e-5,  # float32
+    "kornia.losses.dice_loss": 1e-7,  # 1e-8 in denominators
+    "kornia.losses.tversky_loss": 1e-7,
+    "keras": 1e-7,  # 1e-7 in denominators
+    "models_pytorch.losses.MCCLoss": 1e-4,  # 1e-5 on each count
+    "smooth=1e-12": 1e-9,  # of clDice
+    "clDice": 2e-4,  # 1e-4 in the last denominator
+}
 
 
 @pytest.mark.parametrize(("name", "entry"), LIVE, ids=LIVE_NAMES)
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
 @given(data=st.data())
 @settings(deadline=None, max_examples=6)
 def test_live(name: str, entry: Implementation, data: st.DataObject) -> None:  # noqa: ARG001 (the test's name)
@@ -286,3 +306,109 @@ def agree(scene: Scene, call: str, bound: BoundMeasure) -> None:
     tolerance = next((t for word, t in LOOSE.items() if word in call), 1e-9)
     assert expected == pytest.approx(value, rel=tolerance, abs=tolerance)
     assert own == pytest.approx(slope, rel=tolerance, abs=tolerance * max(1e-9, float(abs(slope).max())))
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [pair for pair in LIVE if pair[1].parameters],
+    ids=[text for text, (_, e) in zip(LIVE_NAMES, LIVE, strict=True) if e.parameters],
+)
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
+@given(data=st.data())
+@settings(deadline=None, max_examples=4)
+def test_parameters(name: str, entry: Implementation, data: st.DataObject) -> None:  # noqa: ARG001 (as above)
+    """The library's parameters are those of the measure that they are filed for."""
+    keywords, wanted = {}, bind(entry.same_as, "loss").params | {}
+    for ours, theirs in entry.parameters.items():
+        whole = find(entry.same_as.partition(":")[0], "loss").params[ours].type is int
+        wanted[ours] = data.draw(st.sampled_from([1, 2, 4] if whole else [0.2, 0.4, 0.7]))
+        keywords |= dict.fromkeys(theirs.split(" = "), wanted[ours])
+    if "clDice" in entry.call:
+        keywords["smooth"] = 1e-12
+    text = ":".join([entry.same_as.partition(":")[0], *(f"{key}={value}" for key, value in wanted.items())])
+    agree(data.draw(scenes(entry)), with_keywords(entry.call, keywords), bind(text, "loss"))
+
+
+def lone(p: Array, y: Array, call: str, by: str = "p") -> tuple[float, Array]:
+    """Return value and gradient of a call on one case of one channel."""
+    torch = library("torch")
+    leaf = torch.tensor(p[None, None], requires_grad=True)
+    truth = torch.tensor(y[None, None])
+    value = run(call, **{by: leaf}, y=truth, labels=truth[0])
+    value.backward()
+    return float(value.detach()), leaf.grad.numpy().reshape(-1)
+
+
+def test_smp_smooth_counts_twice() -> None:
+    """SMP's Dice with smooth=s is dice:smooth=2s."""
+    rng = np.random.default_rng(3)
+    z, y = rng.normal(size=(5, 4)), (rng.random((5, 4)) < 0.4).astype(float)
+    value, _ = lone(z, y, "segmentation_models_pytorch.losses.DiceLoss('binary', smooth=0.7)(z, y)", by="z")
+    assert bind("dice:smooth=1.4", "loss")(SoftPair(sigmoid(z), y)) == pytest.approx(value, rel=1e-12)
+
+
+def test_smp_smoothing_counts_twice() -> None:
+    """SMP's smooth_factor=s is label_smoothing=2s, here and in Keras."""
+    rng = np.random.default_rng(4)
+    z, y = rng.normal(size=(5, 4)), (rng.random((5, 4)) < 0.4).astype(float)
+    call = "segmentation_models_pytorch.losses.SoftBCEWithLogitsLoss(smooth_factor=0.05)(z, y)"
+    value, _ = lone(z, y, call, by="z")
+    assert bind("bce:label_smoothing=0.1", "loss")(SoftPair(sigmoid(z), y)) == pytest.approx(value, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["DiceLoss", "JaccardLoss", "TverskyLoss"])
+def test_smp_is_blind_to_an_empty_gt(kind: str) -> None:
+    """SMP's ratio losses are 0 with a gradient of 0 where the gt is empty; the power of one has a gradient of nan."""
+    y = np.zeros((4, 5))
+    call = f"segmentation_models_pytorch.losses.{kind}('binary', from_logits=False)(p, y)"
+    value, slope = lone(np.full_like(y, 0.9), y, call)
+    assert value == 0
+    assert not slope.any()
+    if kind == "TverskyLoss":
+        value, slope = lone(np.full_like(y, 0.9), y, with_keywords(call, {"gamma": 0.75}))
+        assert value == 0
+        assert np.isnan(slope).all()
+
+
+def test_an_empty_prediction_of_an_empty_gt() -> None:
+    """With p = 0 and y = 0 Keras' Dice is 1, MONAI's and SMP's 0, SMP's MCC 0.5 and MONAI's 0."""
+    y = np.zeros((4, 5))
+    for call, value in {
+        "keras.losses.Dice(dtype='float64')(y, p)": 1.0,
+        "keras.losses.Tversky(dtype='float64')(y, p)": 1.0,
+        "monai.losses.DiceLoss()(p, y)": 0.0,
+        "segmentation_models_pytorch.losses.DiceLoss('binary', from_logits=False)(p, y)": 0.0,
+        "segmentation_models_pytorch.losses.MCCLoss()(p, y)": 0.5,
+        "monai.losses.MCCLoss()(p, y)": 0.0,
+    }.items():
+        assert lone(y, y, call)[0] == pytest.approx(value, abs=1e-6), call
+
+
+def test_kornia_does_not_see_an_absent_class() -> None:
+    """kornia's macro Dice of an empty gt is the background's alone."""
+    rng = np.random.default_rng(5)
+    z, y = rng.normal(size=(5, 4)), np.zeros((5, 4))
+    torch = library("torch")
+    both = torch.tensor(np.stack([0 * z, z])[None])
+    value = run("kornia.losses.dice_loss(z, labels, average='macro')", z=both, labels=torch.tensor(y[None]).long())
+    background = SoftPair(1 - sigmoid(z), 1 - y)
+    assert bind("dice:smooth=0", "loss")(background) == pytest.approx(float(value), rel=1e-8)
+
+
+def test_smp_soft_cross_entropy_fails_with_its_default() -> None:
+    """smooth_factor=None is divided by the number of classes."""
+    torch = library("torch")
+    with pytest.raises(TypeError, match="NoneType"):
+        run(
+            "segmentation_models_pytorch.losses.SoftCrossEntropyLoss()(z, labels)",
+            z=torch.zeros(1, 3, 2, 2),
+            labels=torch.zeros(1, 2, 2, dtype=torch.long),
+        )
+
+
+def test_monai_unified_focal_takes_probabilities() -> None:
+    """It applies no sigmoid, whatever its description says: values beyond [0, 1] are clipped."""
+    y = np.zeros((4, 5))
+    y[1:3, 1:3] = 1
+    call = "monai.losses.AsymmetricUnifiedFocalLoss()(p, y)"
+    assert lone(y, y, call)[0] == pytest.approx(lone(9 * y - 4, y, call)[0], rel=1e-9)

@@ -56,18 +56,16 @@ class Implementation:
 
     def text(self) -> str:
         """Return all of it as one line."""
-        parts = [f"({self.ndim}-D only)"] * bool(self.ndim)
+        checked = {"run": "", "read": " (source read, not run)", "reported": " (reported)"}[self.checked]
+        line = f"{self.library} {self.version}{checked}: {self.call}"
         if self.same_as:
             factor = "" if self.times == "1" else f"{self.times} of "
-            unless = f" (not when {' or '.join(self.not_when)})" if self.not_when else ""
-            how = ", ".join(part for part in (AVERAGING[self.averaging], CHANNELS[self.channels]) if part)
-            parts.append(f"is {factor}{self.same_as}, {how}{unless}.")
-        renamed = [f"{ours} = {theirs}" for ours, theirs in self.parameters.items() if ours != theirs]
-        if renamed:
-            parts.append(f"Ours = theirs: {', '.join(renamed)}.")
-        parts += [self.differs] * bool(self.differs)
-        checked = {"run": "", "read": " (source read, not run)", "reported": " (reported)"}[self.checked]
-        return f"{self.library} {self.version}{checked}: {self.call} {' '.join(parts)}"
+            how = [AVERAGING[self.averaging], CHANNELS[self.channels]]
+            how.append(", ".join(f"{ours} is {theirs}" for ours, theirs in self.parameters.items() if ours != theirs))
+            how.append(f"not when {' or '.join(self.not_when)}" if self.not_when else "")
+            line += f" = {factor}{self.same_as} ({'; '.join(part for part in how if part)})"
+        only = f"{self.ndim}-D only. " if self.ndim else ""
+        return f"{line}. {only}{self.differs}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
