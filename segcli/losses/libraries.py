@@ -1,6 +1,6 @@
 """What public libraries have of each loss, and what is written wrongly of it: `libraries.toml`, read and checked.
 
-Needs no NumPy. In the calls, p are probabilities, z logits, y the ground truth in channels and `labels` in one map.
+Needs no NumPy.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 Averaging = Literal["macro", "micro", "batch", "pooled"]
 
+#: The names in the calls.
+LEGEND = "p: probabilities, z: logits, y: the ground truth in channels, labels: in one map"
 #: What becomes of cases and channels, in words.
 AVERAGING: dict[Averaging, str] = {
     "macro": "mean over cases and channels",
@@ -54,16 +56,16 @@ class Implementation:
     differs: str = ""
     checked: Literal["run", "read", "reported"] = "run"
 
-    def text(self) -> str:
-        """Return all of it as one line."""
+    def text(self, quote: str = "") -> str:
+        """Return all of it as one line, code between `quote`."""
         checked = {"run": "", "read": " (source read, not run)", "reported": " (reported)"}[self.checked]
-        line = f"{self.library} {self.version}{checked}: {self.call}"
+        line = f"{self.library} {self.version}{checked}: {quote}{self.call}{quote}"
         if self.same_as:
             factor = "" if self.times == "1" else f"{self.times} of "
             how = [AVERAGING[self.averaging], CHANNELS[self.channels]]
             how.append(", ".join(f"{ours} is {theirs}" for ours, theirs in self.parameters.items() if ours != theirs))
             how.append(f"not when {' or '.join(self.not_when)}" if self.not_when else "")
-            line += f" = {factor}{self.same_as} ({'; '.join(part for part in how if part)})"
+            line += f" = {factor}{quote}{self.same_as}{quote} ({'; '.join(part for part in how if part)})"
         only = f"{self.ndim}-D only. " if self.ndim else ""
         return f"{line}. {only}{self.differs}".rstrip()
 

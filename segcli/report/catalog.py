@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from segcli.losses.libraries import Implementation, Known, known
+from segcli.losses.libraries import LEGEND, Implementation, Known, known
 from segcli.measure import BoundMeasure, EmptyValue, Measure, Param
 from segcli.report.table import Table
 
@@ -41,8 +41,8 @@ def card(measure: Measure) -> str:
         for param in measure.params.values()
     ]
     of = outside(measure)
-    lines += [f"  {'elsewhere' if i == 0 else '':<12} {text}" for i, text in enumerate(elsewhere(of))]
-    lines += [f"  {'mistakes' if i == 0 else '':<12} {text}" for i, text in enumerate(of.mistakes)]
+    told = [("elsewhere", [LEGEND] * bool(of.found_in) + elsewhere(of)), ("mistakes", of.mistakes)]
+    lines += [f"  {'' if i else name:<12} {text}" for name, texts in told for i, text in enumerate(texts)]
     return "\n".join(lines)
 
 
@@ -51,9 +51,9 @@ def outside(measure: Measure) -> Known:
     return known().get(measure.name, Known()) if measure.kind == "loss" else Known()
 
 
-def elsewhere(of: Known) -> list[str]:
+def elsewhere(of: Known, quote: str = "") -> list[str]:
     """Return a line for each public implementation, or one that says that there is none."""
-    return [entry.text() for entry in of.found_in] or [of.nowhere] * bool(of.nowhere)
+    return [entry.text(quote) for entry in of.found_in] or [of.nowhere] * bool(of.nowhere)
 
 
 def facts(measure: Measure) -> list[tuple[str, str]]:
