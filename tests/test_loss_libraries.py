@@ -29,7 +29,7 @@ from segcli.soft import SoftPair
 
 Array = NDArray[np.float64]
 
-#: Softmax forms that are described before they are filed.
+#: Softmax forms that are described before they are filed; they read all channels at once, which `Scene` cannot do yet.
 PENDING = {"categorical_ce", "categorical_focal", "dice_ce", "gwdl", "lovasz_softmax"}
 FILED = {m.name for m in measures("loss")}
 
@@ -252,7 +252,7 @@ def through_softmax(p: Array, slope: Array) -> Array:
 
 # --- live -------------------------------------------------------------------------------------
 
-LIVE = [(n, e) for n, e in ENTRIES if e.checked == "run" and e.same_as and filed(e.same_as)]
+LIVE = [(n, e) for n, e in ENTRIES if e.checked == "run" and e.same_as and n not in PENDING]
 LIVE_NAMES = [f"{name}: {e.library}: {e.call}" for name, e in LIVE]
 
 
