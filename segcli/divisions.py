@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segcli.classes import SoftClasses
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from segcli.soft import SoftPair, Vector
+
+    Evidence = SoftPair | SoftClasses
 
 #: Upper ends of the distance bands, in the unit of the spacing.
 BANDS = (1.0, 3.0, 10.0)
@@ -54,22 +58,27 @@ def _division(
     return Division(names, numbers, voxels, notes or [""] * len(names), rest)
 
 
-def divide(way: str, label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def divide(way: str, label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
     """Return the division of a label's voxels by `way`; by component there are two, of gt and of pred."""
     return WAYS[way](label, pair, predicted)
 
 
-def _by_kind(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def _by_kind(label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
     del label
-    return [_division(["tn", "fn", "fp", "tp"], 2 * predicted + pair.inside_gt.astype(np.intp))]
+    names, numbers = ["tn", "fn", "fp", "tp"], 2 * predicted + pair.inside_gt.astype(np.intp)
+    if isinstance(pair, SoftClasses):  # one class taken for another is neither hit nor miss
+        names, numbers = [*names, "confused"], np.where((numbers == 3) & (pair.decided != pair.target), 4, numbers)
+    return [_division(names, numbers)]
 
 
-def _by_label(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def _by_label(label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
+    if isinstance(pair, SoftClasses):
+        return [_division(list(pair.names), pair.target)]
     count = int(np.count_nonzero(predicted | pair.inside_gt))
     return [Division([label], np.zeros(pair.n, np.intp), [count], [""])]
 
 
-def _by_component(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def _by_component(label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
     del label
     found = []
     sides = ("gt", pair.inside_gt, predicted, ISLANDS[0]), ("pred", predicted, pair.inside_gt, ISLANDS[1])
@@ -84,7 +93,7 @@ def _by_component(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> l
     return found
 
 
-def _components(pair: SoftPair, inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+def _components(pair: Evidence, inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
     """Return the connected component (26 neighbours, 8 in 2-D) of each voxel, 0 outside, and their number."""
     from scipy.ndimage import label
 
@@ -93,7 +102,7 @@ def _components(pair: SoftPair, inside: NDArray[np.bool_]) -> tuple[NDArray[np.i
     return pair.vector(numbers).astype(np.intp), int(count)
 
 
-def _by_band(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def _by_band(label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
     del label, predicted
     distance = pair.boundary_distance("gt", "mm")
     if not distance.any():
@@ -103,20 +112,20 @@ def _by_band(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[D
     return [_division(names, np.searchsorted(BANDS, distance))]
 
 
-def _by_slice(label: str, pair: SoftPair, predicted: NDArray[np.bool_]) -> list[Division]:
+def _by_slice(label: str, pair: Evidence, predicted: NDArray[np.bool_]) -> list[Division]:
     del label, predicted
     axis = slice_axis(pair)
     number = pair.vector(np.indices(pair.shape, sparse=True)[axis] + np.zeros(pair.shape)).astype(np.intp)
     return [_division([str(k) for k in range(pair.shape[axis])], number)]
 
 
-def slice_axis(pair: SoftPair) -> int:
+def slice_axis(pair: Evidence) -> int:
     """Return the axis that slices stand on: that of the largest spacing, the last of several."""
     spacing = pair.spacing
     return max(range(len(spacing)), key=lambda axis: (spacing[axis], axis)) if len(spacing) == 3 else 0
 
 
-WAYS: dict[str, Callable[[str, SoftPair, NDArray[np.bool_]], list[Division]]] = {
+WAYS: dict[str, Callable[[str, Evidence, NDArray[np.bool_]], list[Division]]] = {
     "kind": _by_kind,
     "label": _by_label,
     "component": _by_component,

@@ -6,18 +6,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from segcli.averaging import (
+    ALL,
+    MEAN,
+    MEAN_WITHOUT_BACKGROUND,
+    Mean,
+    channel_means,
+    check_average,
+    pooled_channels,
+    pooled_labels,
+    pooled_mean,
+    weighted_mean,
+    weights,
+)
 from segcli.errors import UsageError
-from segcli.loading import BACKGROUND, Loaded, load, reading_of
-from segcli.masks.labels import Label
+from segcli.loading import Batch, Loaded, load, reading_of
+from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
 from segcli.measure import FORMULA, BoundMeasure, Kind, bind, parse
 
 if TYPE_CHECKING:
     from segcli.masks.reading import Reading
-    from segcli.pair import Counts, Pair
+    from segcli.pair import Case, Counts, Pair
+    from segcli.soft import SoftPair
 
 Status = Literal["ok", "undefined", "policy"]
-MEAN_WITHOUT_BACKGROUND = "mean without background"
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
@@ -35,25 +48,21 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
-    """The macro mean of one measure; `n` of `of` labels had a value.
+class TableValue:
+    """What a table measure says of one label, or of all classes (`all`): rows under named columns."""
 
-    Metrics average over plain labels, losses over all channels: with the background in it as `mean`,
-    and without it as `mean without background`, where there is one.
-    """
-
-    kind: Kind
+    label: str
     measure: str
-    value: float | None
-    unit: str
-    n: int
-    of: int
-    label: str = "mean"
+    columns: tuple[str, ...]
+    rows: list[tuple[float | int | str | None, ...]]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored case. `values` holds a record for each label and measure, `means` the mean row."""
+    """One scored case. `values` holds a record for each label and measure, `means` the mean row.
+
+    Measures over all classes at once have the label `all`; tables stand apart.
+    """
 
     case: str
     pred: Mask
@@ -66,6 +75,7 @@ class Scored:
     values: list[Value]
     means: list[Mean]
     notes: list[Note] = field(default_factory=list)
+    tables: list[TableValue] = field(default_factory=list)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -74,10 +84,10 @@ class Scored:
         is one value only; `label` may be left out where there is one label. `None` is undefined.
         Raises `UsageError` for what was not computed.
         """
-        name = label_named(label, self.labels)
+        bound = bind(measure)
+        name = ALL if label is None and bound.over_classes else label_named(label, self.labels)
         rows: list[Value | Mean] = [*self.values, *self.means]
         rows = [v for v in rows if v.label == name]
-        bound = bind(measure)
         exact = [v for v in rows if v.measure == bound.name and v.kind == bound.measure.kind]
         same = [v for v in rows if v.measure.split(":")[0] == bound.measure.name]
         same = [v for v in same if v.kind == bound.measure.kind] or same
@@ -94,7 +104,7 @@ def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
             return labels[0].name
         raise UsageError(f"name a label: {', '.join(x.name for x in labels)} or mean.", code="labels.unnamed")
     text = str(label)
-    if text in ("mean", MEAN_WITHOUT_BACKGROUND, BACKGROUND.name):
+    if text in (MEAN, MEAN_WITHOUT_BACKGROUND, ALL, BACKGROUND.name):
         return text
     for known in labels:
         if known.name == text or (known.values is not None and text == "+".join(map(str, known.values))):
@@ -114,6 +124,8 @@ def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
 def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
     """Return a metric's value with its status and the reason where it is undefined or a policy's."""
     measure, counts = bound.measure, pair.counts
+    if measure.reads == "probability" and pair.soft is None:
+        return None, "undefined", "hard_mask"
     why = {(0, 0): "both_empty", (1, 0): "gt_empty", (0, 1): "pred_empty"}.get(
         (int(counts.pred > 0), int(counts.gt > 0)), ""
     )
@@ -164,29 +176,29 @@ def score_loaded(
     *,
     empty: str = "undefined",
     background: bool = True,
+    average: str = "macro",
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
     case = loaded.case
-    ndim = len(case.shape)
-    values: list[Value] = []
-    averaged = loaded.channels if losses else []
-    by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*averaged, *case.labels])}
+    tables = [b for b in metrics if b.measure.kind == "table"]
+    wide = [b for b in [*metrics, *losses] if b.over_classes and b.measure.kind != "table"]
+    metrics = [b for b in metrics if b not in tables and not b.over_classes]
+    losses = [b for b in losses if not b.over_classes]
+    channels = loaded.channels if losses else []
+    by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
+    values: list[Value] = []
     for pair in pairs:
         for bound in metrics:
             value, status, why = metric_value(bound, pair, empty)
-            unit = unit_of(bound, case.unit, ndim)
+            unit = unit_of(bound, case.unit, len(case.shape))
             values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
-        values += by_label.pop(pair.label.name) if losses else []
+        values += by_label[pair.label.name]
     # Channels that are no row of metrics still count in the means: their losses are shown.
-    values += [value for rest in by_label.values() for value in rest]
-    plain = {label.name for label in case.labels if not label.is_region}
-    means = [_mean(bound, values, plain, unit_of(bound, case.unit, ndim)) for bound in metrics]
-    channels = {label.name for label in averaged}
-    inner = {label.name for label in averaged if label.values != BACKGROUND.values}
-    means += [_mean(bound, values, channels if background else inner) for bound in losses]
-    if background and inner and inner != channels:
-        means += [_mean(bound, values, inner, label=MEAN_WITHOUT_BACKGROUND) for bound in losses]
+    shown = {label.name for label in case.labels}
+    values += [value for name, rest in by_label.items() if name not in shown for value in rest]
+    means = metric_means(case, values, metrics, average)
+    means += _loss_means(loaded, channels, values, losses, background=background, average=average)
     return Scored(
         case=loaded.name,
         pred=loaded.pred,
@@ -196,9 +208,10 @@ def score_loaded(
         unit=case.unit,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
-        values=values,
+        values=values + _over_classes(loaded, wide),
         means=means,
         notes=loaded.notes,
+        tables=_tables(loaded, pairs, tables),
     )
 
 
@@ -208,18 +221,89 @@ def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> 
     pair = loaded.soft(label)
     found = []
     for bound in losses:
-        value = bound(pair)
-        why = "zero_denominator" if value is None else "gt_empty" if pair.sums.y == 0 else ""
+        value = loss_value(bound, pair)
+        why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
     return found
 
 
-def _mean(bound: BoundMeasure, values: Sequence[Value], names: set[str], unit: str = "", label: str = "mean") -> Mean:
-    kind, name = bound.measure.kind, bound.name
-    over = [v.value for v in values if v.label in names and (v.kind, v.measure) == (kind, name)]
-    defined = [v for v in over if v is not None]
-    mean = sum(defined) / len(defined) if defined else None
-    return Mean(kind, name, mean, unit, len(defined), len(over), label)
+def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
+    """Return a loss; of the images of a stack that it cannot pool (it reads neighbours) the mean over them."""
+    from segcli.pooled import NoGridError, PooledPair
+
+    try:
+        value = bound(pair)
+    except NoGridError:
+        if not isinstance(pair, PooledPair):
+            raise
+        defined = [v for v in (bound(part) for part in pair.parts) if v is not None]
+        value = sum(defined) / len(defined) if defined else None
+    return None if value is None else float(value)
+
+
+def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
+    """Return the values of measures over all classes at once."""
+    found = []
+    soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
+    for bound in wide:
+        kind = bound.measure.kind
+        value = bound(soft if kind == "loss" else loaded.case.classes)
+        unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
+        status, why = ("undefined", "zero_denominator") if value is None else ("ok", "")
+        found.append(Value(ALL, kind, bound.name, value, unit, "ok" if status == "ok" else "undefined", why))
+    return found
+
+
+def _tables(loaded: Loaded, pairs: Sequence[Pair], tables: Sequence[BoundMeasure]) -> list[TableValue]:
+    found = []
+    for bound in tables:
+        evidence = [(ALL, loaded.case.classes)] if bound.over_classes else [(p.label.name, p) for p in pairs]
+        for name, given in evidence:
+            if bound.measure.reads == "probability" and given.soft is None:
+                continue
+            rows = bound(given)
+            found.append(TableValue(name, bound.name, rows.columns, rows.rows))
+    return found
+
+
+def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMeasure], average: str) -> list[Mean]:
+    """Return the mean of each metric over the plain labels of a case."""
+    pairs = [case.pair(i) for i, label in enumerate(case.labels) if not label.is_region]
+    weight = weights(average, [float(p.counts.gt) for p in pairs])
+    known = {(v.label, v.measure): v.value for v in values if v.kind == "metric"}
+    means = []
+    for bound in metrics:
+        unit = unit_of(bound, case.unit, len(case.shape))
+        if average == "micro" and len(pairs) > 1:
+            means.append(pooled_mean(bound, pooled_labels(pairs), len(pairs), unit=unit))
+        else:
+            own = [known[p.label.name, bound.name] for p in pairs]
+            means.append(weighted_mean("metric", bound.name, own, weight, unit=unit))
+    return means
+
+
+def _loss_means(
+    loaded: Loaded,
+    channels: Sequence[Label],
+    values: Sequence[Value],
+    losses: Sequence[BoundMeasure],
+    *,
+    background: bool,
+    average: str,
+) -> list[Mean]:
+    means: list[Mean] = []
+    known = {(v.label, v.measure): v.value for v in values if v.kind == "loss"}
+    for label, chosen in channel_means(channels, background=background):
+        over = [channels[i] for i in chosen]
+        if average == "micro" and len(over) > 1:
+            pooled = pooled_channels([loaded.soft(x) for x in over])
+            means += [pooled_mean(bound, pooled, len(over), label=label) for bound in losses]
+            continue
+        weight = weights(average, loaded.sizes(over) if losses else [])
+        for bound in losses:
+            own = [known[x.name, bound.name] for x in over]
+            means.append(weighted_mean("loss", bound.name, own, weight, label=label))
+    return means
 
 
 # --- the library's front door ---------------------------------------------------------------------
@@ -246,6 +330,8 @@ def score(
     empty: str = "undefined",
     surface: str | None = None,
     background: bool = True,
+    average: str = "macro",
+    batch_dice: bool = False,
     strict: bool = False,
     sha256: bool = False,
     **reading: Any,
@@ -253,7 +339,9 @@ def score(
     """Score a prediction against a ground truth; paths, arrays or masks.
 
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
-    Every other keyword is an option of the command line: `labels`, `spacing` (mm, array axis order),
+    `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
+    all images of a stack before their formula is applied. Every other keyword is an option of the command
+    line: `labels`, `spacing` (mm, array axis order),
     `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
     `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
     list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
@@ -268,6 +356,8 @@ def score(
         how,
         empty=check_policy(empty),
         background=background,
+        average=check_average(average),
+        batch_dice=batch_dice,
         strict=strict,
         sha256=sha256,
     )
@@ -283,11 +373,29 @@ def score_cases(
     *,
     empty: str = "undefined",
     background: bool = True,
+    average: str = "macro",
+    batch_dice: bool = False,
     strict: bool = False,
     sha256: bool = False,
 ) -> list[Scored]:
-    """Return the scored case of a pair, or with a stack one for each image."""
-    return [
-        score_loaded(loaded, metrics, losses, empty=empty, background=background)
-        for loaded in load(pred, gt, how, sha256=sha256, strict=strict)
-    ]
+    """Return the scored case of a pair, or with a stack one for each image.
+
+    With `batch_dice` losses are of the whole stack: they stand in one more case, the last.
+    """
+    check_batch(batch_dice, how)
+    found = load(pred, gt, how, sha256=sha256, strict=strict)
+    apart = [] if batch_dice else losses
+    options: dict[str, Any] = {"empty": empty, "background": background, "average": average}
+    cases = [score_loaded(loaded, metrics, apart, **options) for loaded in found]
+    if batch_dice and losses:
+        cases.append(score_loaded(Batch.of(found), [], losses, **options))
+    return cases
+
+
+def check_batch(batch_dice: bool, how: Reading) -> None:
+    if batch_dice and not how.stack:
+        raise UsageError(
+            "--batch-dice sums over the images of a stack; this is one case.",
+            hint="--stack makes the first axis images",
+            code="average.batch",
+        )

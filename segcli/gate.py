@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from segcli.averaging import ALL, Mean
 from segcli.errors import UsageError
-from segcli.evaluate import Mean, Scored, Value, label_named
+from segcli.evaluate import Scored, Value, label_named
 from segcli.measure import BoundMeasure, Kind, bind
 
 
@@ -72,7 +73,7 @@ def _judge(limit: Limit, case: Scored) -> list[Verdict]:
     rows: list[Value | Mean] = [*case.values, *case.means]
     rows = [v for v in rows if (v.kind, v.measure) == (kind, name)]
     if limit.label is None:
-        scored = {label.name for label in case.labels}
+        scored = {ALL, *(label.name for label in case.labels)}
         rows = [v for v in rows if v.label in scored]
     else:
         try:

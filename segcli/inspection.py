@@ -6,13 +6,14 @@ not explain is stated as the residual.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segcli.averaging import ALL, check_average, weights
 from segcli.disagreement import Disagreement, disagreement
 from segcli.divisions import WAYS, divide
 from segcli.errors import UsageError
@@ -22,7 +23,11 @@ from segcli.measure import BoundMeasure, bind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segcli.classes import SoftClasses
     from segcli.masks.labels import Label
+    from segcli.soft import SoftPair, Vector
+
+    Evidence = SoftPair | SoftClasses
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Inspection:
     loaded: Loaded = field(repr=False)
     bound: BoundMeasure = field(repr=False)
     channels: Sequence[Label] = field(repr=False)
+    average: str = "macro"
 
     @property
     def excess(self) -> float:
@@ -80,7 +86,12 @@ class Inspection:
 
     @cached_property
     def disagreement(self) -> Disagreement | None:
-        """Return the component, or else the band, that this loss weighs most unlike other losses."""
+        """Return the component, or else the band, that this loss weighs most unlike other losses.
+
+        `None` too where losses cannot be held against each other: over all classes, by another mean than macro.
+        """
+        if self.bound.over_classes or self.average != "macro":
+            return None
         ways = [way for way in ("component", "band") if any(p.by == way for p in self.parts)]
         return disagreement(self.bound, self.loaded, self.channels, ways) if self._divisible is not None else None
 
@@ -92,14 +103,14 @@ def inspect(
     *,
     by: str | Iterable[str] | None = None,
     background: bool = True,
+    average: str = "macro",
     strict: bool = False,
     **reading: Any,
 ) -> Inspection:
     """Take a loss of a pair apart; the keywords are those of `segcli.score`.
 
     `by` names divisions (`WAYS`); without it all that make sense are given. The value of several channels is
-    their mean, and so are its parts. Raises `UsageError` for a loss
-    that has no voxel map.
+    their mean as `average` says, and so are its parts. Raises `UsageError` for a loss that has no voxel map.
     """
     bound = bind(loss, "loss")
     if bound.measure.voxel_map is None:
@@ -119,41 +130,33 @@ def inspect(
     channels = [c for c in loaded.channels if background or c.values != (0,) or len(loaded.channels) == 1]
     if not ways:  # the rows of an image are no slices that anybody looks at
         ways = [w for w in WAYS if w != "slice" or loaded.grid.gt.ndim == 3]
-    return _inspect(bound, loaded, channels, ways)
+    return _inspect(bound, loaded, channels, ways, check_average(average))
 
 
-def _inspect(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], ways: Sequence[str]) -> Inspection:
-    count = len(channels)
+def _inspect(
+    bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], ways: Sequence[str], average: str
+) -> Inspection:
     total, gain = np.zeros(loaded.grid.gt.shape), np.zeros(loaded.grid.gt.shape)
     gradients: list[NDArray[np.float64]] = []
     parts: list[Part] = []
     value, optimum = 0.0, 0.0
-    for label in channels:
-        pair = loaded.soft(label)
-        own = bound(pair)
-        if own is None:
-            raise UsageError(f"{bound.name} is undefined for {label.name}.", code="inspect.undefined")
-        best = bound.perfect(pair)
-        value += own / count
-        optimum += (bound(best) or 0.0) / count
-        contribution = bound.voxel_map(pair) / count
-        excess = contribution - bound.voxel_map(best) / count
-        total += pair.grid(contribution)
-        gain += pair.grid(excess)
-        gradient = bound.gradient(pair, "p")
-        if gradient is not None:
-            gradients.append(pair.grid(gradient / count))
-        predicted = pair.vector(loaded.predicted(label)) > 0
+    for one in _pieces(bound, loaded, channels, average):
+        value += one.value
+        optimum += one.optimum
+        total += one.evidence.grid(one.map)
+        gain += one.evidence.grid(one.excess)
+        if one.gradient is not None:
+            gradients.append(one.evidence.grid(one.gradient))
         for way in ways:
-            for division in divide(way, label.name, pair, predicted):
-                columns = division.names, division.sums(contribution), division.sums(excess)
+            for division in divide(way, one.label, one.evidence, one.predicted):
+                columns = division.names, division.sums(one.map), division.sums(one.excess)
                 parts += [
-                    Part(way, label.name, name, v, e, n, note, rest=name == division.rest)
+                    Part(way, one.label, name, v, e, n, note, rest=name == division.rest)
                     for name, v, e, n, note in zip(*columns, division.voxels, division.notes, strict=True)
                 ]
     gradient = None
-    if len(gradients) == count:
-        gradient = gradients[0] if count == 1 else np.stack(gradients)
+    if len(gradients) == (1 if bound.over_classes else len(channels)):
+        gradient = gradients[0] if len(gradients) == 1 else np.stack(gradients)
     return Inspection(
         loss=bound.name,
         value=value,
@@ -166,4 +169,72 @@ def _inspect(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], way
         loaded=loaded,
         bound=bound,
         channels=channels,
+        average=average,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one channel adds to a loss, or all classes at once: numbers and maps with its weight in them."""
+
+    label: str
+    value: float
+    optimum: float
+    evidence: Evidence
+    predicted: NDArray[np.bool_]
+    map: Vector
+    excess: Vector
+    gradient: NDArray[np.float64] | None
+
+
+def _pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], average: str) -> Iterator[_Piece]:
+    if bound.over_classes:
+        classes = loaded.classes()
+        yield _piece(bound, ALL, 1.0, classes, classes.predicted)
+        return
+    if average == "micro" and len(channels) > 1:
+        yield from _pooled_pieces(bound, loaded, channels)
+        return
+    weight = weights(average, loaded.sizes(channels))
+    if not any(weight):
+        raise UsageError(
+            f"--average {average}: the ground truth has none of the channels.",
+            hint="--average macro counts each the same",
+            code="inspect.undefined",
+        )
+    for label, share in zip(channels, weight, strict=True):
+        pair = loaded.soft(label)
+        predicted = pair.vector(loaded.predicted(label)) > 0
+        yield _piece(bound, label.name, share / sum(weight), pair, predicted)
+
+
+def _piece(bound: BoundMeasure, label: str, weight: float, evidence: Evidence, predicted: NDArray[np.bool_]) -> _Piece:
+    value = bound(evidence)
+    if value is None:
+        raise UsageError(f"{bound.name} is undefined for {label}.", code="inspect.undefined")
+    best = bound.perfect(evidence)
+    own, gradient = weight * bound.voxel_map(evidence), bound.gradient(evidence, "p")
+    excess = own - weight * bound.voxel_map(best)
+    slope = None if gradient is None else weight * gradient
+    return _Piece(label, weight * value, weight * (bound(best) or 0.0), evidence, predicted, own, excess, slope)
+
+
+def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
+    """Return each channel's part of the loss of all channels pooled: the maps of all add up to it."""
+    from segcli.pooled import NoGridError, PooledPair
+
+    pooled = PooledPair([loaded.soft(label) for label in channels])
+    try:
+        whole = _piece(bound, "pooled", 1.0, pooled, np.zeros(0, dtype=bool))
+    except NoGridError:
+        raise UsageError(
+            f"{bound.name} has no micro average: it reads neighbours.",
+            hint="--average macro takes the mean over the channels",
+            code="inspect.average",
+        ) from None
+    maps, gains = pooled.split(whole.map), pooled.split(whole.excess)
+    slopes = [None] * len(channels) if whole.gradient is None else pooled.split(whole.gradient)
+    for number, (label, pair) in enumerate(zip(channels, pooled.parts, strict=True)):
+        value, best = (whole.value, whole.optimum) if number == 0 else (0.0, 0.0)  # they are of no single channel
+        predicted = pair.vector(loaded.predicted(label)) > 0
+        yield _Piece(label.name, value, best, pair, predicted, maps[number], gains[number], slopes[number])

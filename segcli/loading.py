@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.labels import Label, LabelsLike, parse_labels, resolve
+from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
 
 if TYPE_CHECKING:
+    from segcli.classes import SoftClasses
     from segcli.masks.matching import Grid
     from segcli.pair import Case
     from segcli.soft import SoftPair
-
-BACKGROUND = Label("background", (0,))
 
 
 def reading_of(
@@ -119,8 +118,6 @@ class Loaded:
 
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
-        import numpy as np
-
         from segcli.soft import SoftPair
 
         grid = self.grid
@@ -128,17 +125,105 @@ class Loaded:
         if grid.soft_gt is not None:
             y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
         z = None
-        if grid.prob is None:
-            p: Any = _member(grid.pred, label)
-        elif grid.channels == 0:
+        if grid.prob is not None and grid.channels == 0:
             p, z = grid.prob, grid.logits
-        elif label.values is None:
-            p = 1 - grid.prob[0]
         else:
-            p = np.zeros(grid.gt.shape) + sum(grid.prob[v] for v in label.values if 0 <= v < grid.channels)
+            p = self._probability(label)
         return SoftPair(
             p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None, threshold=grid.threshold
         )
+
+    def classes(self, labels: Sequence[Label] | None = None) -> SoftClasses:
+        """Return the probabilities of all classes at once against the ground truth.
+
+        The classes are the channels, or `labels`; a binary pair or a single map has two, the background and
+        the rest.
+        """
+        import numpy as np
+
+        from segcli.classes import SoftClasses
+
+        grid, labels = self.grid, self.channels if labels is None else list(labels)
+        if len(labels) == 1:
+            labels = [BACKGROUND, *labels]
+            one = self.soft(labels[1])
+            p, y = one.grid(one.p, 0.0), one.grid(one.y, 0.0)
+            probabilities, truth = np.stack([1 - p, p]), np.stack([1 - y, y])
+            z = None if one.z is None else np.stack([np.zeros(grid.gt.shape), one.grid(one.z)])
+        else:
+            probabilities = np.stack([self._probability(label) for label in labels])
+            truth = np.stack([_member(grid.gt, label) for label in labels])
+            z = grid.logits if len(labels) == grid.channels else None
+        return SoftClasses(
+            probabilities,
+            truth,
+            names=[label.name for label in labels],
+            z=z,
+            spacing=grid.spacing,
+            valid=grid.valid,
+            hard=grid.prob is None,
+            threshold=grid.threshold,
+        )
+
+    def sizes(self, labels: Sequence[Label]) -> list[float]:
+        """Return how many voxels each label has in the ground truth, the sum of a soft one."""
+        return [float(self.soft(label).sums.y) for label in labels]
+
+    def _probability(self, label: Label) -> Any:
+        """Return the probability of a label of several: the sum of its channels, 0 and 1 of a hard map."""
+        import numpy as np
+
+        grid = self.grid
+        if grid.prob is None:
+            return _member(grid.pred, label)
+        if label.values is None:
+            return 1 - grid.prob[0]
+        return np.zeros(grid.gt.shape) + sum(grid.prob[v] for v in label.values if 0 <= v < grid.channels)
+
+
+@dataclass(frozen=True)
+class Batch(Loaded):
+    """All images of a stack as one case for losses: their voxels are pooled before a formula is applied."""
+
+    images: tuple[Loaded, ...] = ()
+
+    @classmethod
+    def of(cls, images: Sequence[Loaded]) -> Batch:
+        """Return the batch of these images; its `case` has them one after the other along the first axis."""
+        import numpy as np
+
+        from segcli.pair import Case
+
+        first = images[0]
+        joined = [np.concatenate([getattr(image.grid, side) for image in images]) for side in ("pred", "gt")]
+        valid = None
+        if first.grid.valid is not None or any(image.grid.valid is not None for image in images):
+            whole = [
+                np.ones(image.grid.gt.shape, dtype=bool) if image.grid.valid is None else image.grid.valid
+                for image in images
+            ]
+            valid = np.concatenate(whole)
+        case = Case(joined[0], joined[1], first.labels, spacing=first.grid.spacing, unit=first.case.unit, valid=valid)
+        name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
+        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
+
+    @property
+    def channels(self) -> list[Label]:
+        """Return the labels that losses average over: those of any image."""
+        found = {label.values: label for image in self.images for label in image.channels}
+        return sorted(found.values(), key=lambda label: label.values or (1,))
+
+    def soft(self, label: Label) -> SoftPair:
+        """Return the voxels of `label` in all images."""
+        from segcli.pooled import PooledPair
+
+        return PooledPair([image.soft(label) for image in self.images])
+
+    def classes(self, labels: Sequence[Label] | None = None) -> SoftClasses:
+        """Return the voxels of all images, all classes at once."""
+        from segcli.pooled import PooledClasses
+
+        return PooledClasses([image.classes(labels or self.channels) for image in self.images])
 
 
 def _member(array: Any, label: Label) -> Any:
@@ -184,7 +269,10 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         if strict:
             _refuse_warnings(notes)
         title = base if len(grids) == 1 else f"{base}[{index}]"
-        found.append(Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes))
+        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes)
+        if grid.prob is not None:
+            case.probabilities = one
+        found.append(one)
     return found
 
 

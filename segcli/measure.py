@@ -7,77 +7,43 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from segcli.errors import UsageError
+from segcli.param import Param, plain
 
-Kind = Literal["loss", "metric"]
+__all__ = [
+    "DEFAULTS",
+    "FORMULA",
+    "BoundMeasure",
+    "Kind",
+    "Measure",
+    "Param",
+    "Rows",
+    "WhenEmpty",
+    "bind",
+    "find",
+    "gradient_of",
+    "ideal_of",
+    "loss",
+    "measures",
+    "metric",
+    "parse",
+    "plain",
+    "table",
+    "voxel_map_of",
+]
+
+Kind = Literal["loss", "metric", "table"]
+#: What a function is given: one label's masks, one label's probabilities, or all classes at once.
+Reads = Literal["labels", "probability", "all-classes"]
 Better = Literal["higher", "lower", "zero", "none"]
 #: In `WhenEmpty`: the formula itself has a value there, so the function is called.
 FORMULA: Literal["formula"] = "formula"
 EmptyValue = float | None | Literal["formula"]
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """What is allowed for one parameter of a measure, and how it is shown.
-
-    `words` are values that are not numbers (`auto`, `surfel`); `shown` parameters stand in every
-    canonical name, because numbers with different values of it must never be compared by accident.
-    """
-
-    help: str
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-    words: tuple[str, ...] = ()
-    shown: bool = False
-    name: str = ""
-    default: Any = None
-    type: type = float
-
-    def allowed(self) -> str:
-        """Return the domain in words: `[0, inf)`, `border, surfel`, `auto or (0, inf)`."""
-        words = ", ".join(self.words)
-        if self.type is str:
-            return words
-        low = f"({self.gt:g}" if self.gt is not None else "(-inf" if self.ge is None else f"[{self.ge:g}"
-        high = f"{self.lt:g})" if self.lt is not None else "inf)" if self.le is None else f"{self.le:g}]"
-        return f"{words} or {low}, {high}" if words else f"{low}, {high}"
-
-    def parse(self, measure: str, value: object) -> Any:
-        """Return `value` as this parameter's type; raise `UsageError` naming what is allowed."""
-        text = _plain(value)
-        if text in self.words:
-            return text
-        number: float | None = None
-        if self.type is not str and not isinstance(value, bool):
-            try:
-                number = self.type(text)
-            except ValueError:
-                number = None
-        if number is None or not math.isfinite(number) or not self._inside(number):
-            near = difflib.get_close_matches(text, self.words, 1)
-            where = f"one of {self.allowed()}" if self.type is str else f"in {self.allowed()}"
-            raise UsageError(
-                f"{measure}: {self.name}={text} is not {where}.",
-                hint=f"did you mean {self.name}={near[0]}?" if near else f"{self.name}: {self.help}",
-                code="measure.parameter",
-            )
-        return number
-
-    def _inside(self, number: float) -> bool:
-        return (
-            (self.ge is None or number >= self.ge)
-            and (self.gt is None or number > self.gt)
-            and (self.le is None or number <= self.le)
-            and (self.lt is None or number < self.lt)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +55,22 @@ class WhenEmpty:
     pred: EmptyValue = None
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a table measure returns: names of columns, and rows of numbers, texts or `None`."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[float | int | str | None, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """Everything segcli knows of one loss or metric; the CLI, the docs and the tests read it."""
+    """Everything segcli knows of one loss, metric or table; the CLI, the docs and the tests read it."""
 
     name: str
     kind: Kind
     family: str
-    function: Callable[..., float | None] = field(repr=False)
+    function: Callable[..., Any] = field(repr=False)
     summary: str
     notes: str = ""
     aliases: tuple[str, ...] = ()
@@ -105,7 +79,7 @@ class Measure:
     range: tuple[float, float]
     better: Better
     unit: str = ""
-    reads: Literal["labels", "probability"] = "labels"
+    reads: Reads = "labels"
     symmetric: bool = False
     when_empty: WhenEmpty = WhenEmpty(FORMULA, FORMULA, FORMULA)
     params: Mapping[str, Param]
@@ -141,14 +115,19 @@ class BoundMeasure:
         for key, param in self.measure.params.items():
             value = self.params[key]
             if param.shown or value != param.default:
-                parts.append(f"{key}={_plain(value)}")
+                parts.append(f"{key}={plain(value)}")
         return ":".join(parts)
 
     @property
     def id(self) -> str:
         return f"{self.measure.kind}.{self.name}"
 
-    def __call__(self, pair: Any) -> float | None:
+    @property
+    def over_classes(self) -> bool:
+        """Return whether it reads all classes at once: its one value has the label `all`."""
+        return self.measure.reads == "all-classes"
+
+    def __call__(self, pair: Any) -> Any:
         return self.measure.function(pair, **self.params)
 
     def gradient(self, pair: Any, wrt: Literal["p", "z"]) -> Any:
@@ -172,16 +151,10 @@ class BoundMeasure:
         return replace(self, params={**self.params, key: param.parse(self.measure.name, value)})
 
 
-def _plain(value: object) -> str:
-    """Return the shortest text that reads back as the same value: 0.7, 2, 1e-05, surfel."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
-
-
 # --- the registry -----------------------------------------------------------------------------
 
 _REGISTRY: dict[str, Measure] = {}
+_EVIDENCE = {"Pair": Any, "SoftPair": Any, "Classes": Any, "SoftClasses": Any}
 
 
 def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> None:
@@ -191,7 +164,7 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
     summary, _, notes = doc.partition("\n")
     params: dict[str, Param] = {}
     # the pair's type is imported for type checkers only: its module needs numpy
-    hints = typing.get_type_hints(function, localns={"Pair": Any, "SoftPair": Any}, include_extras=True)
+    hints = typing.get_type_hints(function, localns=_EVIDENCE, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
@@ -200,7 +173,7 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
             raise TypeError(f"{function.__name__}: {parameter.name} needs Annotated[type, Param(...)]")
         base, param = typing.get_args(annotated)
         kinds = typing.get_args(base) or (base,)  # float | Literal["auto"]; of Literal["mm", "voxel"] the words
-        base = next((t for t in (float, int) if t in kinds), str)
+        base = float if param.many else next((t for t in (float, int) if t in kinds), str)
         params[parameter.name] = replace(param, name=parameter.name, default=parameter.default, type=base)
     measure = Measure(
         name=function.__name__,
@@ -224,6 +197,19 @@ def metric(**record: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         _file("metric", function, record)
+        return function
+
+    return decorate
+
+
+def table(**record: Any) -> Callable[[F], F]:
+    """File the decorated `function(pair, *, parameters) -> Rows` as a table. Fields: see `Measure`.
+
+    A table stands outside means and gates; it is asked for among the metrics.
+    """
+
+    def decorate(function: F) -> F:
+        _file("table", function, {"range": (float("-inf"), float("inf")), "better": "none", **record})
         return function
 
     return decorate
@@ -285,27 +271,27 @@ def _amend(key: str, **fields: Any) -> None:
 
 
 def measures(kind: Kind | None = None) -> list[Measure]:
-    """Return all records, metrics before losses, in the order in which their families file them."""
+    """Return all records, metrics before tables and losses, in the order in which their families file them."""
     import segcli.losses
     import segcli.metrics  # noqa: F401  (importing the families files their records)
 
     found = [m for m in _REGISTRY.values() if kind in (None, m.kind)]
-    return sorted(found, key=lambda m: m.kind, reverse=True)
+    return sorted(found, key=lambda m: ("metric", "table", "loss").index(m.kind))
 
 
 def find(name: str, kind: Kind | None = None) -> Measure:
     """Return the record called `name`, an alias of it or its full id (`loss.dice`).
 
-    Without `kind` a bare name means the metric where there is one. Raises `UsageError` with the
-    nearest names.
+    Without `kind` a bare name means the metric where there is one; a table is found among the metrics.
+    Raises `UsageError` with the nearest names.
     """
     head, dot, tail = name.partition(".")
-    if dot and head in ("metric", "loss"):
-        if kind not in (None, head):
+    if dot and head in ("metric", "loss", "table"):
+        if kind not in (None, head) and (kind, head) != ("metric", "table"):
             raise UsageError(f"{name} is a {head}; a {kind} is wanted here.", code="measure.kind")
         kind, name = typing.cast("Kind", head), tail
     names: dict[str, Measure] = {}
-    for measure in measures(kind):
+    for measure in measures(kind) + (measures("table") if kind == "metric" else []):
         for word in (measure.name, *measure.aliases):
             names.setdefault(word, measure)
     if name in names:

@@ -11,14 +11,18 @@ import itertools
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.distances import SLACK, Distances
 from segcli.errors import InputError
-from segcli.masks.labels import Label
+from segcli.masks.labels import BACKGROUND, Label
+
+if TYPE_CHECKING:
+    from segcli.classes import Classes, SoftClasses
+    from segcli.soft import SoftPair
 
 Vector = NDArray[np.float64]
 Side = Literal["pred", "gt"]
@@ -58,6 +62,14 @@ class Elements(NamedTuple):
     weights: Vector
 
 
+class Probabilities(Protocol):
+    """Where a case's probabilities come from."""
+
+    def soft(self, label: Label) -> SoftPair: ...
+
+    def classes(self) -> SoftClasses: ...
+
+
 class Case:
     """Two label maps on one grid, and the labels to score.
 
@@ -87,6 +99,8 @@ class Case:
         if wide:
             for m in self._maps.values():
                 m.codes = m.codes.astype(np.uint16, copy=False)
+        #: Where probabilities are known: `soft(label)` and `classes()` return them.
+        self.probabilities: Probabilities | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side], list[Elements]] = {}
 
@@ -94,6 +108,15 @@ class Case:
     def diagonal(self) -> float:
         """Return the length of the image's diagonal, in the unit of the spacing."""
         return float(np.sqrt(sum((n * s) ** 2 for n, s in zip(self.shape, self.spacing, strict=True))))
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Return the evidence of all classes at once: the background and the plain labels."""
+        from segcli.classes import Classes
+
+        plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
+        named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
+        return Classes(self, [named, *plain])
 
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""
@@ -343,6 +366,12 @@ class Pair:
     @cached_property
     def counts(self) -> Counts:
         return self.case.counts(self.index)
+
+    @cached_property
+    def soft(self) -> SoftPair | None:
+        """Return the label's probabilities against its ground truth; `None` of a hard mask."""
+        known = self.case.probabilities
+        return None if known is None else known.soft(self.label)
 
     @property
     def voxel_volume(self) -> float:

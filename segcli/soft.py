@@ -139,6 +139,11 @@ class SoftPair:
                 cache[clip] = Logs(p, 1 - p, np.log(p), np.log1p(-p))
         return cache[clip]
 
+    @property
+    def gt_empty(self) -> bool:
+        """Return whether the ground truth has nothing of the label."""
+        return self.sums.y == 0
+
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""
         return float(contributions.mean()) if self.n else None
@@ -158,7 +163,7 @@ class SoftPair:
         return self._with_prediction(self.y)
 
     def _with_prediction(self, p: Vector) -> SoftPair:
-        twin = SoftPair.__new__(SoftPair)
+        twin = type(self).__new__(type(self))
         twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
         twin.p = p
         # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.

@@ -34,6 +34,9 @@ class Label:
         return "any" if self.values is None else list(self.values)
 
 
+BACKGROUND = Label("background", (0,))
+
+
 @dataclass(frozen=True, slots=True)
 class LabelSet:
     """The labels that a caller names, and the value that the label file says does not count."""

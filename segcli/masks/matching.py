@@ -27,7 +27,7 @@ class Grid:
     """A pair on one grid: label maps, probabilities where there are some, and what is to be said.
 
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
-    channel or (C, *shape) for one channel per label; `logits` only for one channel.
+    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known.
     """
 
     pred: NDArray[Any]
@@ -263,7 +263,7 @@ def _ground_truth(gt: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
 def _prediction(
     pred: Mask, reading: Reading, notes: list[Note]
 ) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
-    """Return the hard label map, the probabilities and, for one channel, the logits."""
+    """Return the hard label map, the probabilities and the logits."""
     array = pred.array
     if pred.channels is None:
         if pred.kind == "labels":
@@ -286,7 +286,7 @@ def _prediction(
             notes.append(
                 Note(f"{pred.name}: channels are in [0, 1] and sum to 1: probabilities, not logits?", "warning")
             )
-        return hard, softmax(array), None
+        return hard, softmax(array), array
     prob = array.astype(np.float64)
     total = prob.sum(axis=0)
     worst = float(np.abs(total - 1).max())

@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from segcli.evaluate import MEAN_WITHOUT_BACKGROUND, Mean, Scored, Value
+from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
+from segcli.evaluate import Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text
@@ -37,7 +38,8 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
     for case in cases:
         for label in case.labels:
             values = {(v.kind, v.measure): v for v in case.values if v.label == label.name}
-            cells = [number(values[b.measure.kind, b.name].value, b.measure) for b in measures]
+            found = [(values.get((b.measure.kind, b.name)), b.measure) for b in measures]
+            cells = ["" if value is None else number(value.value, measure) for value, measure in found]
             table.rows.append([case.case] * several + [label.name, *cells, _remark(case, label.name)])
         for name in mean_labels(case):
             _add_mean(table, case, name, measures, several=several)
@@ -86,7 +88,7 @@ def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMea
         table.rows.append([*rests, ""])
 
 
-def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str) -> list[str]:
+def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, average: str) -> list[str]:
     """Return what definition the numbers follow and why some are undefined."""
     notes = []
     surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
@@ -95,6 +97,11 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
     if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
+    if average != "macro":
+        notes.append(f"--average {average}: {IN_WORDS[average]}")
+        whole = list(dict.fromkeys(m.measure.split(":")[0] for c in cases for m in c.means if m.n == 0 and m.of > 1))
+        if average == "micro" and whole:
+            notes.append(f"{_some(whole, 6)}: no micro average, as pooled voxels have no neighbours and no surface")
     if empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
     return notes + _undefined(cases)
@@ -149,18 +156,23 @@ def score_text(
     cases: Sequence[Scored],
     measures: Sequence[BoundMeasure],
     empty: str,
+    average: str = "macro",
     verdicts: Sequence[Verdict] = (),
     *,
     color: bool = False,
 ) -> str:
     table = score_table(cases, measures).text(color=color)
-    return "\n".join([heading(cases[0]), table, *footnotes(cases, measures, empty), *verdict_lines(verdicts)])
+    return "\n".join([heading(cases[0]), table, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
 
 
 def score_markdown(
-    cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = ()
+    cases: Sequence[Scored],
+    measures: Sequence[BoundMeasure],
+    empty: str,
+    average: str = "macro",
+    verdicts: Sequence[Verdict] = (),
 ) -> str:
-    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty), *verdict_lines(verdicts)]]
+    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)]]
     return "\n\n".join(
         [escape_markdown(heading(cases[0])), score_table(cases, measures).markdown(), "  \n".join(notes)]
     )

@@ -140,6 +140,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
         "excess": finite(found.excess),
         "residual": finite(found.residual),
         "unit": found.loaded.case.unit,
+        "average": found.average,
         "parts": [
             {
                 "by": p.by,

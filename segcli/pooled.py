@@ -1,0 +1,125 @@
+"""Several pairs as one: channels pooled (`--average micro`) or the images of a stack (`--batch-dice`).
+
+Sums run over all parts before a formula is applied to them. What needs a neighbourhood has no pooled
+form: it raises `NoGridError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcli.classes import SoftClasses
+from segcli.pair import Counts
+from segcli.soft import SoftPair, Vector
+
+
+class NoGridError(Exception):
+    """A measure asked pooled voxels for more than their values: for neighbours, or a surface."""
+
+
+class PooledCounts:
+    """The counts of several labels or cases summed, as the evidence of one: for measures of counts."""
+
+    def __init__(self, counts: Sequence[Counts], voxel_volume: float | None = None) -> None:
+        self.counts = Counts(*(sum(column) for column in zip(*counts, strict=True)))
+        if voxel_volume is not None:
+            self.voxel_volume = voxel_volume
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoGridError(name)
+
+
+class PooledPair(SoftPair):
+    """The voxels of several `SoftPair`s as those of one. Where voxels lie, each part answers for itself."""
+
+    def __init__(self, parts: Sequence[SoftPair]) -> None:
+        first = parts[0]
+        exact = all(part.z is not None for part in parts)
+        super().__init__(
+            np.concatenate([part.p for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            z=np.concatenate([part.z for part in parts if part.z is not None]) if exact else None,
+            threshold=first.threshold,
+            hard=all(part.hard for part in parts),
+        )
+        self.spacing = first.spacing
+        self.parts = list(parts)
+
+    def grid(self, vector: Vector, fill: float = 0.0) -> Vector:  # noqa: ARG002 (one signature for all)
+        """Raise: pooled voxels lie on no common grid."""
+        raise NoGridError
+
+    def split(self, vector: Vector) -> list[Vector]:
+        """Return a vector over all voxels as one vector for each part."""
+        return np.split(vector, np.cumsum([part.n for part in self.parts])[:-1])
+
+    @cached_property
+    def near_boundary(self) -> NDArray[np.bool_]:
+        """Return which voxels lie within a step of the gt border of their part."""
+        return np.concatenate([part.near_boundary for part in self.parts])
+
+    @cached_property
+    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+        """Return the islands of all parts, numbered through."""
+        return _joined([part.islands for part in self.parts])
+
+    def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
+        """Return each voxel's distance to the boundary of its part."""
+        if self._truth is not None:
+            return self._truth.boundary_distance("gt", unit)
+        return np.concatenate([part.boundary_distance(of, unit) for part in self.parts])
+
+    def _with_prediction(self, p: Vector) -> SoftPair:
+        twin = super()._with_prediction(p)
+        twin.__dict__["parts"] = self.parts
+        return twin
+
+
+class PooledClasses(SoftClasses):
+    """The voxels of several `SoftClasses` with the same classes as those of one."""
+
+    def __init__(self, parts: Sequence[SoftClasses]) -> None:
+        first = parts[0]
+        exact = all(part.z is not None for part in parts)
+        super().__init__(
+            np.concatenate([part.p for part in parts], axis=1),
+            np.concatenate([part.y for part in parts], axis=1),
+            z=np.concatenate([part.z for part in parts if part.z is not None], axis=1) if exact else None,
+            names=first.names,
+            threshold=first.threshold,
+            hard=all(part.hard for part in parts),
+        )
+        self.spacing = first.spacing
+        self.parts = list(parts)
+
+    def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:  # noqa: ARG002 (as above)
+        """Raise: pooled voxels lie on no common grid."""
+        raise NoGridError
+
+    @cached_property
+    def near_boundary(self) -> NDArray[np.bool_]:
+        """Return which voxels lie within a step of a border between classes of their part."""
+        return np.concatenate([part.near_boundary for part in self.parts])
+
+    @property
+    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+        """Return the islands of all parts, numbered through."""
+        return _joined([part.islands for part in self.parts])
+
+
+def _joined(found: Sequence[Any]) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    joined = []
+    for kinds in zip(*found, strict=True):
+        numbers, sizes = [], [np.zeros(1, dtype=np.intp)]
+        offset = 0
+        for _, own, counted in kinds:
+            numbers.append(np.where(own > 0, own + offset, 0))
+            sizes.append(counted[1:])
+            offset += len(counted) - 1
+        joined.append((kinds[0][0], np.concatenate(numbers), np.concatenate(sizes)))
+    return joined
