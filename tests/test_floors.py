@@ -19,6 +19,7 @@ FLOORS = {
     "errors": 0,
     "kernels": 1,
     "masks": 1,
+    "sums": 2,
     "soft": 2,
     "classes": 2,
     "pooled": 2,
