@@ -64,9 +64,10 @@ class VoxelSums:
     ) -> None:
         # NIfTI arrays arrive in Fortran order: their transposes are flat without a copy.
         turned = p.ndim > 1 and p.flags.f_contiguous and not p.flags.c_contiguous
-        p, y, z, valid = ((a.T if turned else a).reshape(-1) if a is not None else None for a in (p, y, z, valid))
-        self._p, self._y, self._z, self._valid = p, _weights(y), z, valid
-        self._counted = z is None and p.dtype == np.bool_ and self._y.dtype == np.uint8
+        self._p, self._y = _flat(p, turned), _weights(_flat(y, turned))
+        self._z = None if z is None else _flat(z, turned)
+        self._valid = None if valid is None else _flat(valid, turned)
+        self._counted = z is None and self._p.dtype == np.bool_ and self._y.dtype == np.uint8
         self._fused = z is None and not self._counted and (p.size >= SMALL or "numba" in sys.modules)
         self._sums: SoftSums | None = None
         self._logs: dict[tuple[float, float], LogSums] = {}
@@ -109,9 +110,8 @@ class VoxelSums:
         for start in range(0, self._p.size, BLOCK):
             part = slice(start, start + BLOCK)
             valid = slice(None) if self._valid is None else self._valid[part]
-            p, y, z = (
-                None if a is None else a[part][valid].astype(np.float64) for a in (self._p, self._y, self._z)
-            )
+            p, y = (a[part][valid].astype(np.float64) for a in (self._p, self._y))
+            z = None if self._z is None else self._z[part][valid].astype(np.float64)
             total += _block(p, y, z, clip, gamma)
         return total
 
@@ -126,6 +126,10 @@ class VoxelSums:
         for p_is, y_is, count in ((0, 0, n - found - true + tp), (1, 0, found - tp), (0, 1, true - tp), (1, 1, tp)):
             table += count * _block(np.array([float(p_is)]), np.array([float(y_is)]), None, clip, gamma)
         return table
+
+
+def _flat(array: NDArray[Any], turned: bool) -> Flat:
+    return (array.T if turned else array).reshape(-1)
 
 
 def _float_for(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -164,19 +168,19 @@ def _block(p: Flat, y: Flat, z: Flat | None, clip: float | None, gamma: float) -
     """Return the table of a few voxels; without `clip` the columns of logarithms are 0."""
     q = 1 - p if z is None else sigmoid(-z)
     apart = abs(p - y)
-    if clip is None:
-        seen = [None, None]
-    elif z is None:
-        c = np.clip(p, clip, 1 - clip)
-        seen = [(-np.log1p(-c), c), (-np.log(c), 1 - c)]
-    else:
-        seen = [(np.logaddexp(0.0, z), p), (np.logaddexp(0.0, -z), q)]
     table = np.zeros((2, 10))
-    for row, (w, t, e, logs) in enumerate(((1 - y, q, p, seen[0]), (y, p, q, seen[1]))):
+    for row, (w, t, e) in enumerate(((1 - y, q, p), (y, p, q))):
         columns = [np.ones_like(w), w, t, e, t * t, e * e, apart, apart * apart]
-        if logs is not None:
-            columns += [logs[0], logs[0] * logs[1] ** gamma]
-        table[row, : len(columns)] = [w @ column for column in columns]
+        table[row, :8] = [w @ column for column in columns]
+    if clip is None:
+        return table
+    if z is None:
+        c = np.clip(p, clip, 1 - clip)
+        logs = (-np.log1p(-c), c), (-np.log(c), 1 - c)
+    else:
+        logs = (np.logaddexp(0.0, z), p), (np.logaddexp(0.0, -z), q)
+    for row, (w, (log, other)) in enumerate(zip((1 - y, y), logs, strict=True)):
+        table[row, 8:] = w @ log, w @ (log * other**gamma)
     return table
 
 

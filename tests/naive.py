@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -63,3 +64,19 @@ def nearest(a, b, spacing):
     """Return the distance from each point of `a` to the nearest of `b`, by trying all."""
     differences = (a[:, None, :].astype(float) - b[None, :, :]) * np.asarray(spacing)
     return np.sqrt((differences**2).sum(axis=2)).min(axis=1)
+
+
+def voxel_sums(p, y, clip, gamma):
+    """Return the sums of each class as exactly rounded sums over voxels; rows are background and foreground."""
+    table = []
+    for row in (0, 1):
+        columns = []
+        for voxel, truth in zip(p.tolist(), y.tolist(), strict=True):
+            w, t, e = (truth, voxel, 1 - voxel) if row else (1 - truth, 1 - voxel, voxel)
+            c = min(max(voxel, clip), 1 - clip)
+            log, other = (-math.log(c), 1 - c) if row else (-math.log1p(-c), c)
+            apart = abs(voxel - truth)
+            terms = (1, w, t, e, t * t, e * e, apart, apart**2, log, other**gamma * log)
+            columns.append([w * term for term in terms])
+        table.append([math.fsum(column) for column in zip(*columns, strict=True)])
+    return np.array(table)

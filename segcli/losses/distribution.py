@@ -47,7 +47,12 @@ def cross_entropy(y: Vector, logs: Logs, on: float = 1.0, off: float = 1.0) -> V
     It is linear in the logarithms: given their derivatives (`Derivatives.clipped`) in place of
     `logs`, it returns its own derivative.
     """
-    return -(on * y * logs.log_p + off * (1 - y) * logs.log_q)
+    found, other = y * logs.log_p, 1 - y
+    found *= -on
+    other *= logs.log_q
+    other *= off
+    found -= other
+    return found
 
 
 def mean_cross_entropy(pair: SoftPair, clip: float, on: float = 1.0, off: float = 1.0) -> float | None:
@@ -84,9 +89,9 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
 
 
 @ideal_of("bce")
-def bce_ideal(pair: SoftPair, *, label_smoothing: float, clip: float) -> Vector:  # noqa: ARG001 (one signature for all)
-    """Return the prediction at which `bce` is least: the smoothed ground truth."""
-    return _smoothed(pair.y, label_smoothing)
+def bce_ideal(pair: SoftPair, *, label_smoothing: float, clip: float) -> Vector | None:  # noqa: ARG001 (one signature for all)
+    """Return the prediction at which `bce` is least: the smoothed ground truth; `None` for the gt as it is."""
+    return _smoothed(pair.y, label_smoothing) if label_smoothing else None
 
 
 @gradient_of("bce")
