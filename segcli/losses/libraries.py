@@ -41,7 +41,7 @@ class Implementation:
     """One public implementation of a loss and how it differs from segcli's.
 
     `same_as` is the measure that gives its value with its defaults, times `times`, where there is one and unless the
-    case is one of `not_when`. `channels`: what such a measure reads, `classes` where it reads all at once. `parameters`:
+    case is one of `not_when`. `channels`: what that measure reads, `classes` where it reads all at once. `parameters`:
     ours to theirs, several joined by " = ". `checked`: run by the tests, read in its source, or reported by others.
     """
 
