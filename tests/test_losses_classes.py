@@ -596,6 +596,20 @@ def test_no_weight() -> None:
         assert not bound.voxel_map(classes).any()
 
 
+@pytest.mark.parametrize("weighting", ["square", "simple"])
+def test_trace_of_a_class(weighting: str) -> None:
+    """A class with so little of a soft gt that 1/volume^2 is no number counts as absent."""
+    p = np.array([[[0.5, 0.25]], [[0.5, 0.25]], [[0.0, 0.5]]])
+    found = []
+    for trace in (0.0, 1e-300, 1e-160):
+        classes = SoftClasses(p, np.array([[[1.0, 1.0]], [[trace, 0.0]], [[0.0, 0.0]]]))
+        bound = loss_of(f"generalized_dice_softmax:smooth=0:weighting={weighting}")
+        assert np.isfinite(bound.gradient(classes, "p")).all()
+        found.append(bound(classes))
+    # the background alone: error 1/2 + 3/4 of a size of 3/4 + 2
+    assert found == pytest.approx([5 / 11] * 3, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [
