@@ -82,8 +82,9 @@ def measure_pages() -> str:
         "Generated from the records by `python docs/refresh.py`; `segcli catalog NAME` prints the same.",
         "*gt empty* and *pred empty* mean that only the one mask is empty.",
     ]
+    headings = {"metric": "Metrics", "table": "Tables", "loss": "Losses"}
     for kind, family in dict.fromkeys((m.kind, m.family) for m in measures()):
-        lines += ["", f"## {'Metrics' if kind == 'metric' else 'Losses'}: {family}"]
+        lines += ["", f"## {headings[kind]}: {family}"]
         for m in (m for m in measures(kind) if m.family == family):
             lines += [
                 "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import (
@@ -85,6 +86,8 @@ class Scored:
         Raises `UsageError` for what was not computed.
         """
         bound = bind(measure)
+        if bound.measure.kind == "table":
+            raise UsageError(f"{measure} is a table, not one number.", hint="it is in .tables", code="measure.kind")
         name = ALL if label is None and bound.over_classes else label_named(label, self.labels)
         rows: list[Value | Mean] = [*self.values, *self.means]
         rows = [v for v in rows if v.label == name]
@@ -145,11 +148,12 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
     """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
 
     Of an error whose best value lies inside its range (a relative volume error) no value stands for a
-    miss: a policy that would make it 0 would call the miss perfect.
+    miss: a policy that would make it 0 would call the miss perfect. An end at infinity is no value either.
     """
     measure = bound.measure
     if both:
-        return measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
+        best = measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
+        return best if isfinite(best) else value
     if measure.better == "zero":
         return value
     if policy == "zero":
@@ -157,7 +161,8 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
     if measure.better == "higher":
         return 0.0 if value is None else value
     if policy == "worst" and value is None and measure.better == "lower":
-        return diagonal if measure.unit == "mm" else measure.range[1]
+        worst = diagonal if measure.unit == "mm" else measure.range[1]
+        return worst if isfinite(worst) else value
     return value
 
 

@@ -21,6 +21,7 @@ FLOORS = {
     "masks": 1,
     "soft": 2,
     "classes": 2,
+    "joint": 2,
     "pooled": 2,
     "distances": 2,
     "pair": 2,

@@ -24,6 +24,8 @@ def default_name(measure: Measure) -> str:
 
 
 def range_text(measure: Measure) -> str:
+    if measure.kind == "table":
+        return ""
     low, high = measure.range
     left = "(-inf" if math.isinf(low) else f"[{low:.4g}"
     right = "inf)" if math.isinf(high) else f"{high:.4g}]"
@@ -46,7 +48,9 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
     """Return what is known of a measure beside its text, formula and parameters; empty facts are left out."""
     better = f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""
     found = [("range", f"{range_text(measure)} {measure.unit}".strip() + better)]
-    if measure.kind == "metric":
+    if measure.kind == "table":
+        found = []
+    elif measure.kind == "metric":
         e = measure.when_empty
         empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
         found.append(("empty masks", empties))
