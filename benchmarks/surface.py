@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segcli.kernels import _jit
-from segcli.kernels.contingency import contingency
+from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_elements
@@ -73,8 +73,8 @@ def statistics(d_gt, d_pred, w_gt, w_pred):
 
 def ours(gt: Mask, pred: Mask, n: int):
     """Run the whole pipeline as segcli does: boxes, elements of all labels, distances of each label."""
-    _, boxes_pred, boxes_gt = contingency(pred, gt, n + 1, n + 1)
-    box = box_of(*boxes_pred[1:], *boxes_gt[1:])
+    contingency(pred, gt, n + 1, n + 1)
+    box = box_of(*label_boxes(pred, n + 1)[1:], *label_boxes(gt, n + 1)[1:])
     lut = np.arange(n + 1, dtype=np.int32)
     tables = [surface_elements(np.ascontiguousarray(mask[box]), lut, n, SPACING, "surfel") for mask in (gt, pred)]
     results = []

@@ -245,3 +245,14 @@ class Classes:
         """Return the joint histogram of the voxels whose gt is not 0."""
         zero = self.case.rows("gt", BACKGROUND)
         return self.joint.without_column(int(zero[0])) if len(zero) else self.joint
+
+    @property
+    def empty(self) -> str:
+        """Return why a measure may have no value: a map is background only, or a denominator is 0."""
+        pred, gt = (any(self.case.label_values(side)) for side in _SIDES)
+        return {(False, False): "both_empty", (True, False): "gt_empty", (False, True): "pred_empty"}.get(
+            (pred, gt), "zero_denominator"
+        )
+
+
+_SIDES: tuple[Literal["pred"], Literal["gt"]] = ("pred", "gt")

@@ -24,7 +24,7 @@ from segcli.errors import UsageError
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
-from segcli.measure import FORMULA, BoundMeasure, Kind, bind, parse
+from segcli.measure import FORMULA, BoundMeasure, EmptyValue, Kind, bind, parse
 
 if TYPE_CHECKING:
     from segcli.masks.reading import Reading
@@ -129,11 +129,12 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     measure, counts = bound.measure, pair.counts
     if measure.reads == "probability" and pair.soft is None:
         return None, "undefined", "hard_mask"
-    why = {(0, 0): "both_empty", (1, 0): "gt_empty", (0, 1): "pred_empty"}.get(
-        (int(counts.pred > 0), int(counts.gt > 0)), ""
-    )
-    rule = measure.when_empty
-    given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}.get(why, FORMULA)
+    why = ""
+    given: EmptyValue = FORMULA
+    if not (counts.pred and counts.gt):
+        rule = measure.when_empty
+        why = "both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"
+        given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
     value = bound(pair) if given == FORMULA else given
     if policy != "undefined" and why and given != FORMULA:
         replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
@@ -193,11 +194,11 @@ def score_loaded(
     by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
+    named = [(bound, bound.name, unit_of(bound, case.unit, len(case.shape))) for bound in metrics]
     for pair in pairs:
-        for bound in metrics:
+        for bound, name, unit in named:
             value, status, why = metric_value(bound, pair, empty)
-            unit = unit_of(bound, case.unit, len(case.shape))
-            values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
+            values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
@@ -252,11 +253,18 @@ def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
     soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
     for bound in wide:
         kind = bound.measure.kind
-        value = bound(soft if kind == "loss" else loaded.case.classes)
+        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
-        status, why = ("undefined", "zero_denominator") if value is None else ("ok", "")
-        found.append(Value(ALL, kind, bound.name, value, unit, "ok" if status == "ok" else "undefined", why))
+        found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found
+
+
+def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:
+    """Return a measure over all classes with its status, and the reason where it has no value."""
+    value = bound(classes)
+    if value is None:
+        return None, "undefined", classes.empty if bound.measure.kind == "metric" else "zero_denominator"
+    return float(value), "ok", ""
 
 
 def _tables(loaded: Loaded, pairs: Sequence[Pair], tables: Sequence[BoundMeasure]) -> list[TableValue]:

@@ -55,7 +55,7 @@ class Joint:
         """Return how many voxels each value of pred and of gt has; those without a voxel have 0."""
         return _summed(self.row, self.n), _summed(self.column, self.n)
 
-    @property
+    @cached_property
     def regions(self) -> tuple[int, int]:
         """Return how many values pred and gt have."""
         pred, gt = self.sizes
@@ -77,7 +77,7 @@ class Joint:
         given_pred = _surprise(self.n, pred[self.row]) / self.total
         return float(given_gt.sum()), float(given_pred.sum())
 
-    @property
+    @cached_property
     def mutual(self) -> float:
         """Return I(pred; gt)."""
         own, rest = self.entropies, self.conditional
@@ -94,7 +94,7 @@ class Joint:
 
 def _summed(index: NDArray[np.intp], n: Numbers) -> Numbers:
     sums = np.zeros(int(index.max(initial=-1)) + 1, dtype=np.int64)
-    np.add.at(sums, index, n)
+    np.add.at(sums, index, n)  # bincount would add floats
     return sums
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure import Param, WhenEmpty, metric
+from segcli.measure import FORMULA, Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
     from segcli.classes import Classes
@@ -25,7 +25,8 @@ Norm = Annotated[
     ),
 ]
 MEILA = "Meila 2007, doi:10.1016/j.jmva.2006.11.013"
-NO_FOREGROUND = WhenEmpty(both=None, gt=None)
+NO_FOREGROUND = WhenEmpty(both=None, gt=None, pred=FORMULA)
+ZERO_UNLESS_BOTH = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 # --- reductions of a joint histogram, shared with the metrics of one label -----------------------------
 
@@ -175,6 +176,7 @@ def vi_fg(classes: Classes) -> float | None:
     unit="bit",
     reads="all-classes",
     symmetric=True,
+    optimum=None,
     caution="at most the entropy of the ground truth; more regions in the prediction never lower it",
 )
 def mutual_information(classes: Classes) -> float | None:
@@ -194,7 +196,7 @@ def mutual_information(classes: Classes) -> float | None:
     better="higher",
     reads="all-classes",
     symmetric=True,
-    when_empty=WhenEmpty(both=None),
+    when_empty=ZERO_UNLESS_BOTH,
 )
 def nmi(classes: Classes, *, norm: Norm = "arithmetic") -> float | None:
     """Mutual information as a share of the entropies, by default of their arithmetic mean.
@@ -235,7 +237,7 @@ def rand(classes: Classes) -> float | None:
     better="higher",
     reads="all-classes",
     symmetric=True,
-    when_empty=WhenEmpty(both=None),
+    when_empty=ZERO_UNLESS_BOTH,
 )
 def ari(classes: Classes) -> float | None:
     """Rand index beyond what chance gives two maps with regions of these sizes.

@@ -6,23 +6,29 @@ The forms that Taha & Hanbury list for binary masks. Over all labels of two maps
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from segcli.measure import WhenEmpty, metric
 from segcli.metrics import information
-from segcli.metrics.information import Norm
+from segcli.metrics.information import ZERO_UNLESS_BOTH, Norm
 
 if TYPE_CHECKING:
     from segcli.joint import Joint
-    from segcli.pair import Pair
+    from segcli.pair import Counts, Pair
 
 REFERENCE = "Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 
 
-def _joint(pair: Pair) -> Joint:
+@lru_cache(maxsize=1)  # the metrics of a label come one after the other
+def _of_counts(counts: Counts) -> Joint:
     from segcli.joint import Joint
 
-    return Joint.of_counts(pair.counts)
+    return Joint.of_counts(counts)
+
+
+def _joint(pair: Pair) -> Joint:
+    return _of_counts(pair.counts)
 
 
 @metric(
@@ -87,6 +93,7 @@ def vi_merge_label(pair: Pair) -> float | None:
     better="higher",
     unit="bit",
     symmetric=True,
+    optimum=None,
     caution="at most the entropy of the ground truth; a prediction of everything else scores as well",
 )
 def mutual_information_label(pair: Pair) -> float | None:
@@ -105,7 +112,7 @@ def mutual_information_label(pair: Pair) -> float | None:
     range=(0, 1),
     better="higher",
     symmetric=True,
-    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
+    when_empty=ZERO_UNLESS_BOTH,
     caution="a prediction of everything else scores as well as a perfect one",
 )
 def nmi_label(pair: Pair, *, norm: Norm = "arithmetic") -> float | None:
@@ -140,7 +147,7 @@ def rand_label(pair: Pair) -> float | None:
     range=(-0.5, 1),
     better="higher",
     symmetric=True,
-    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
+    when_empty=ZERO_UNLESS_BOTH,
     caution="a prediction of everything else scores 1",
 )
 def ari_label(pair: Pair) -> float | None:

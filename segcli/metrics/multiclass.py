@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from segcli.measure import Param, Rows, WhenEmpty, metric, table
+from segcli.measure import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
     from segcli.classes import Classes
@@ -176,7 +176,7 @@ def multiclass_mcc(classes: Classes) -> float | None:
     better="higher",
     reads="all-classes",
     symmetric=True,
-    when_empty=WhenEmpty(both=None),
+    when_empty=WhenEmpty(both=None, gt=FORMULA, pred=FORMULA),
 )
 def multiclass_kappa(classes: Classes) -> float | None:
     """Agreement of the two label maps beyond chance (Cohen).

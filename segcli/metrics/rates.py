@@ -155,6 +155,7 @@ def markedness(pair: Pair) -> float | None:
     range=(0, INF),
     better="higher",
     when_empty=WhenEmpty(both=None, gt=None, pred=None),
+    optimum=None,
     caution="undefined without a false positive: a perfect prediction has no value",
 )
 def likelihood_ratio_positive(pair: Pair) -> float | None:

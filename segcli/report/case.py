@@ -154,7 +154,14 @@ BECAUSE = {
     "pred_empty": "the prediction has no voxel of this label",
     "gt_empty": "the ground truth has no voxel of this label",
     "both_empty": "neither mask has a voxel of this label",
-    "zero_denominator": "the formula has no value here (0/0)",
+    "zero_denominator": "0/0",
+}
+#: The same for the row of all classes.
+OF_ALL = {
+    "pred_empty": "the prediction is nothing but background",
+    "gt_empty": "the ground truth is nothing but background",
+    "both_empty": "both masks are nothing but background",
+    "zero_denominator": "the formula has no value for these maps",
 }
 
 
@@ -165,14 +172,15 @@ def _undefined(cases: Sequence[Scored]) -> list[str]:
         for v in case.values:
             if v.status == "undefined":
                 row = f"{case.case} {v.label}" if len(cases) > 1 else v.label
-                rows.setdefault((row, v.why), {})[v.measure.split(":")[0]] = ""
+                because = (OF_ALL if v.label == ALL else BECAUSE)[v.why]
+                rows.setdefault((row, because), {})[v.measure.split(":")[0]] = ""
     grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (row, why), names in rows.items():
-        grouped.setdefault((why, tuple(names)), []).append(row)
+    for (row, because), names in rows.items():
+        grouped.setdefault((because, tuple(names)), []).append(row)
     return [
-        f"{_some(found, 8)}: {BECAUSE[why]}; {_some(names, 6)} {'is' if len(names) == 1 else 'are'} undefined "
+        f"{_some(found, 8)}: {because}; {_some(names, 6)} {'is' if len(names) == 1 else 'are'} undefined "
         f"(segcli catalog {names[0]})"
-        for (why, names), found in grouped.items()
+        for (because, names), found in grouped.items()
     ]
 
 

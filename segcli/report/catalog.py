@@ -54,6 +54,7 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
         e = measure.when_empty
         empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
         found.append(("empty masks", empties))
+        found.append(("best", "" if measure.optimum is not None else "depends on the case: its value at pred = gt"))
     else:
         optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
         gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
