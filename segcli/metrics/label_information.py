@@ -162,7 +162,7 @@ def ari_label(pair: Pair) -> float | None:
     family="information",
     formula=r"\frac1N \min\left(\sum_{ij} n_{ij}\,\frac{p_i - n_{ij}}{p_i},\;"
     r" \sum_{ij} n_{ij}\,\frac{g_j - n_{ij}}{g_j}\right)",
-    reference=REFERENCE,
+    reference="Martin 2001, doi:10.1109/ICCV.2001.937655",
     range=(0, 1),
     better="lower",
     symmetric=True,
@@ -172,6 +172,7 @@ def ari_label(pair: Pair) -> float | None:
 def gce_label(pair: Pair) -> float | None:
     """Global consistency error of one label's masks.
 
-    Undefined where a mask is empty or full: by its formula it would be perfect.
+    Undefined where a mask is empty or full: by its formula it would be perfect. The counts that Taha &
+    Hanbury give for it (EvaluateSegmentation, pymia) hold fn^2 and fp^2 besides, and print larger numbers.
     """
     return information.consistency_error(_joint(pair))
