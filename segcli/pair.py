@@ -353,7 +353,7 @@ class _LabelMap:
         wanted = np.unique(np.array(label.values, dtype=np.int64))
         at = np.searchsorted(self.values, wanted)  # ascending
         at[at == len(self.values)] = 0
-        return at[self.values[at] == wanted]
+        return np.asarray(at[self.values[at] == wanted])
 
 
 def as_volume(array: NDArray[Any]) -> NDArray[Any]:

@@ -248,7 +248,7 @@ def test_loss_range(measure: Measure, pair: SoftPair) -> None:
 @given(drawn=masks(proper=True))
 @few
 def test_best_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
-    """At pred = gt a metric has its best value: the good end of its range, or where that depends on gt none is better."""
+    """At pred = gt a metric has its best value: the good end of its range, or, where gt sets it, none is better."""
     (pred, gt), spacing = drawn
     pred, gt = (np.repeat(m, 2, axis=-1) for m in (pred, gt))  # of one voxel alone there is no pair
     best = measure.best()
@@ -371,7 +371,11 @@ def test_when_empty(measure: Measure, which: str) -> None:
 @pytest.mark.parametrize("which", EMPTY)
 def test_policy(measure: Measure, which: str, policy: str) -> None:
     """A policy puts the value of the table in an empty mask's place, and says where it did."""
-    if measure.reads == "all-classes" or measure.better not in ("higher", "lower") or getattr(measure.when_empty, which) == FORMULA:
+    if (
+        measure.reads == "all-classes"
+        or measure.better not in ("higher", "lower")
+        or getattr(measure.when_empty, which) == FORMULA
+    ):
         return
     pred, gt = map(shape, EMPTY[which])
     spacing = (2.0, 3.0, 0.5)
@@ -612,7 +616,7 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: str) -> None:
 @given(drawn=masks(), relabel=st.integers(1, 9))
 @few
 def test_table_is_well_formed(measure: Measure, drawn: tuple[list[Array], Spacing], relabel: int) -> None:
-    """Columns have names of their own, every row a cell for each, and every cell is a number or text that JSON holds."""
+    """Columns have names of their own, every row a cell for each, and every cell is what JSON holds."""
     (pred, gt), spacing = drawn
     for bound in variants(measure):
         found = segcli.score(pred * np.uint8(relabel), gt * np.uint8(relabel), metrics=[bound.name], spacing=spacing)

@@ -46,7 +46,6 @@ def distances_of(pred: Array, gt: Array, spacing: tuple[float, ...], surface: st
 # --- cases worked out by hand -------------------------------------------------------------------
 
 
-
 def hand_worked(kind: str) -> list[tuple[str, int, dict[str, Any]]]:
     """Return the name, number and case of everything in the golden files of a kind."""
     return [
@@ -78,7 +77,9 @@ def test_hand_worked(name: str, case: dict[str, Any]) -> None:
         assert found.value == pytest.approx(case["value"], rel=1e-13, abs=1e-15)
 
 
-@pytest.mark.parametrize(("name", "case"), [t[::2] for t in TABLES], ids=[f"{n}-{i}: {c['note']}" for n, i, c in TABLES])
+@pytest.mark.parametrize(
+    ("name", "case"), [t[::2] for t in TABLES], ids=[f"{n}-{i}: {c['note']}" for n, i, c in TABLES]
+)
 def test_hand_counted_table(name: str, case: dict[str, Any]) -> None:
     """Each table has the columns and rows that were counted by hand."""
     pred, gt = array_of(case["pred"]), array_of(case["gt"])

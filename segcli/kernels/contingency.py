@@ -39,7 +39,8 @@ def contingency(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) ->
     banks = _BANKS if cells <= max(_BANKED_SIZE, pred.size >> 6) else 1
     counts = np.zeros((banks, cells), dtype=np.int64)
     _count(writable(pred).reshape(-1), writable(gt).reshape(-1), n_gt, counts.reshape(-1), cells if banks > 1 else 0)
-    return counts.sum(axis=0).reshape(n_pred, n_gt)
+    summed: NDArray[np.int64] = counts.sum(axis=0).reshape(n_pred, n_gt)
+    return summed
 
 
 def label_boxes(labels: NDArray[Any], n: int) -> NDArray[np.int64]:

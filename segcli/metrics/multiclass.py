@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from segcli.errors import UsageError
 from segcli.measure import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ Background = Annotated[
     Literal["in", "out"],
     Param("whether the background is one of the classes that are averaged or summed", words=("in", "out")),
 ]
+#: Classes of the largest confusion table: a million cells.
+MOST_CLASSES = 1000
 LONG = "Long 2015, arXiv:1411.4038"
 
 
@@ -211,5 +214,11 @@ def confusion(classes: Classes) -> Rows:
     Along a row: where the voxels of a class went. Down a column: what a predicted class is made of.
     """
     names = classes.names
+    if len(names) > MOST_CLASSES:
+        raise UsageError(
+            f"confusion of {len(names)} classes would have {len(names)} rows and columns; {MOST_CLASSES} are the most.",
+            hint="name the labels of interest with --labels; vi and ari compare maps of many instances",
+            code="labels.many",
+        )
     rows = [(name, *row) for name, row in zip(names, classes.confusion.tolist(), strict=True)]
     return Rows((r"gt \ pred", *names), list(rows))

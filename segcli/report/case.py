@@ -32,7 +32,8 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
     common = common_surface(measures)
     several = len(cases) > 1
     first = cases[0]
-    units = {(m.kind, m.measure): m.unit for m in [*first.means, *first.values]}
+    rows: list[Mean | Value] = [*first.means, *first.values]
+    units = {(m.kind, m.measure): m.unit for m in rows}
     headers = ["case"] * several + ["label"]
     headers += [_header(b, units.get((b.measure.kind, b.name), ""), common, measures) for b in measures]
     table = Table([*headers, ""], left=frozenset({0, int(several), len(headers)}))
