@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from segcli.classes import SoftClasses
     from segcli.measure import BoundMeasure
     from segcli.soft import SoftPair, Vector
+
+    Evidence = SoftPair | SoftClasses
 
 #: Nodes of the quadrature: exact for polynomials up to degree 31.
 NODES = 16
@@ -26,7 +29,7 @@ class Shares:
     boundary: float
 
 
-def excess_map(bound: BoundMeasure, pair: SoftPair) -> Vector | None:
+def excess_map(bound: BoundMeasure, pair: Evidence) -> Vector | None:
     """Return one number for each voxel; they add up to the excess. `None` where the loss has no map."""
     here = bound.voxel_map(pair)
     return None if here is None else here - bound.voxel_map(bound.perfect(pair))
@@ -61,7 +64,7 @@ def integrated(bound: BoundMeasure, pair: SoftPair) -> Vector:
     return found
 
 
-def shares(excess: Vector, pair: SoftPair) -> Shares | None:
+def shares(excess: Vector, pair: Evidence) -> Shares | None:
     """Return how an excess map divides; `None` where there is nothing to divide."""
     total, largest = float(excess.sum()), float(abs(excess).sum())
     if largest == 0 or abs(total) < 1e-12 * largest:
@@ -80,7 +83,7 @@ class Island:
     share: float
 
 
-def worst_island(excess: Vector, pair: SoftPair) -> Island | None:
+def worst_island(excess: Vector, pair: Evidence) -> Island | None:
     """Return the island with the largest share of an excess map; `None` where there is none."""
     import numpy as np
 

@@ -26,9 +26,10 @@ Matrix = NDArray[np.float64]
 
 
 class ClassLogs(NamedTuple):
-    """The probabilities that a cross-entropy really sees, (C, n), and their logarithms."""
+    """The probabilities that a cross-entropy really sees, (C, n), their complements and logarithms."""
 
     p: Matrix
+    q: Matrix
     log_p: Matrix
 
 
@@ -49,6 +50,19 @@ class ClassDerivatives:
             return by_p
         p = self._classes.p
         return np.asarray(p * (by_p - (p * by_p).sum(axis=0)))
+
+    def through_logs(self, by_log: Matrix, clip: float) -> Matrix:
+        """Return dL/dp or dL/dz (C, n), given dL/dlog p of `SoftClasses.logs(clip)`; 0 where the clip flattens it."""
+        classes = self._classes
+        total = classes.total
+        p = classes.p / total
+        if classes.z is None:
+            by_log = by_log * ((p >= clip) & (p <= 1 - clip))
+        both = by_log.sum(axis=0)
+        if self.wrt == "z":
+            return np.asarray(by_log - p * both)
+        # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
+        return np.asarray((by_log / np.maximum(p, 1e-150) - both) / total)
 
 
 class SoftClasses:
@@ -81,13 +95,17 @@ class SoftClasses:
         self.p = self.matrix(p)
         self.y = self.matrix(y)
         self.z = None if z is None else self.matrix(z)
-        self.n = self.p.shape[1]
+        self.n = int(self.p.shape[1])
         self._truth: SoftClasses | None = None
 
     def matrix(self, grids: NDArray[Any]) -> Matrix:
         """Return the voxels that count of each class as a (C, n) float64 array."""
         chosen = grids.reshape(len(grids), -1) if self.valid is None else grids[:, self.valid]
         return np.ascontiguousarray(chosen, dtype=np.float64)
+
+    def vector(self, grid: NDArray[Any]) -> Vector:
+        """Return the voxels that count of one grid as a flat float64 vector."""
+        return np.asarray(self.matrix(grid[None])[0])
 
     def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:
         """Return an (n,) or (C, n) array on the grid: (*shape) or (C, *shape), `fill` in ignored voxels."""
@@ -113,17 +131,31 @@ class SoftClasses:
         """Return how many voxels each class has in the ground truth (C,)."""
         return np.asarray(self.y.sum(axis=1))
 
+    @cached_property
+    def total(self) -> Vector:
+        """Return the sum of each voxel's probabilities (n,): 1 but for rounding, and 1 where all are 0."""
+        total = self.p.sum(axis=0)
+        return np.where(total > 0, total, 1.0)
+
     def logs(self, clip: float) -> ClassLogs:
-        """Return p clipped to [clip, 1-clip] with its logarithm; exact and unclipped from logits."""
+        """Return p, made to sum to 1 and clipped to [clip, 1-clip], with its logarithm.
+
+        From logits both are exact and unclipped.
+        """
         cache: dict[float, ClassLogs] = self.__dict__.setdefault("_logs", {})
         if clip not in cache:
             if self.z is None:
-                p = np.clip(self.p, clip, 1 - clip)
-                cache[clip] = ClassLogs(p, np.log(p))
+                p = np.clip(self.p / self.total, clip, 1 - clip)
+                cache[clip] = ClassLogs(p, 1 - p, np.log(p))
             else:
-                shifted = self.z - self.z.max(axis=0)
-                cache[clip] = ClassLogs(self.p, shifted - np.log(np.exp(shifted).sum(axis=0)))
+                log_p = _log_softmax(self.z)
+                cache[clip] = ClassLogs(self.p, -np.expm1(log_p), log_p)
         return cache[clip]
+
+    @property
+    def gt_empty(self) -> bool:
+        """Return whether the ground truth has nothing but background."""
+        return float(self.sizes[1:].sum()) == 0
 
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""
@@ -160,6 +192,10 @@ class SoftClasses:
             self.grid(p), self.grid(y), spacing=self.spacing, valid=self.valid, threshold=self.threshold, hard=self.hard
         )
 
+    def channel(self, index: int) -> SoftPair:
+        """Return the voxels of one class against the rest in a row, without their grid: for sums over voxels."""
+        return SoftPair(self.p[index], self.y[index], threshold=self.threshold, hard=self.hard)
+
     @property
     def inside_gt(self) -> NDArray[np.bool_]:
         """Return which voxels are of a class other than the background in the ground truth."""
@@ -188,6 +224,14 @@ class SoftClasses:
             if found.any():
                 nearest = np.minimum(nearest, found)
         return np.where(np.isfinite(nearest), nearest, 0.0)
+
+
+def _log_softmax(z: Matrix) -> Matrix:
+    """Return the logarithm of the softmax over classes; next to 0 it keeps its digits."""
+    shifted = z - z.max(axis=0)
+    rest = np.exp(shifted)
+    np.put_along_axis(rest, z.argmax(axis=0)[np.newaxis], 0.0, axis=0)  # the largest is 1: left to log1p
+    return np.asarray(shifted - np.log1p(rest.sum(axis=0)))
 
 
 _SHARED = ("shape", "count", "names", "spacing", "valid", "threshold", "n", "y", "parts")

@@ -9,64 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from segcli.attribution import Shares, excess_map, shares, worst_island
-from segcli.averaging import MEAN_WITHOUT_BACKGROUND
+from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
 from segcli.errors import UsageError
-from segcli.evaluate import check_policy, measures_of, metric_value, unit_of
-from segcli.loading import Loaded, load, reading_of
-from segcli.masks.labels import BACKGROUND, Label
+from segcli.evaluate import check_batch, measures_of, unit_of
+from segcli.loading import Batch, Loaded, load, reading_of
+from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
+from segcli.ranking import Agreement, Norms, Ranking, Row, agreements_of, rankings_of
 from segcli.sweep import sweep
 
 if TYPE_CHECKING:
+    from segcli.classes import SoftClasses
     from segcli.measure import BoundMeasure
     from segcli.soft import SoftPair, Vector
-
-
-@dataclass(frozen=True, slots=True)
-class Norms:
-    """L1 and L2 norm of a gradient; `None` where no closed form exists or an entry is infinite."""
-
-    l1: float | None
-    l2: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measure of one label of one prediction. A metric has a value only."""
-
-    pred: str
-    label: str
-    kind: str
-    measure: str
-    value: float | None
-    unit: str = ""
-    optimum: float | None = None
-    excess: float | None = None
-    share: Shares | None = None
-    by_p: Norms | None = None
-    by_z: Norms | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The predictions from best to worst by one measure; equal values share a place."""
-
-    label: str
-    kind: str
-    measure: str
-    order: list[list[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Kendall's tau-b between the rankings of `n` predictions by a loss and by a metric; 1 is the same order."""
-
-    label: str
-    loss: str
-    metric: str
-    tau: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +33,8 @@ class Comparison:
     agreements: list[Agreement]
     loaded: list[Loaded] = field(repr=False)
     notes: list[Note] = field(default_factory=list)
+    average: str = "macro"
+    batch_dice: bool = False
 
 
 def compare(
@@ -91,6 +48,8 @@ def compare(
     empty: str = "undefined",
     surface: str | None = None,
     background: bool = True,
+    average: str = "macro",
+    batch_dice: bool = False,
     strict: bool = False,
     **reading: Any,
 ) -> Comparison:
@@ -98,8 +57,9 @@ def compare(
 
     `sweeps` adds losses with one parameter moved (`"tversky:fn=0.3..0.9/0.1"`). `rank_by` names metrics
     whose ranking of the predictions each loss's is held against, by Kendall's tau. The other keywords are
-    those of `segcli.score`. Losses of several channels are averaged over them,
-    `background=False` leaves the background out of that mean.
+    those of `segcli.score`. Losses of several channels are averaged over them as `average` says,
+    `background=False` leaves the background out of that mean. With `batch_dice` the losses of a stack are of
+    all its images pooled, else the mean over its images.
     """
     how = reading_of(**reading)
     chosen, chosen_metrics = measures_of("loss", losses), measures_of("metric", metrics, surface=surface)
@@ -108,6 +68,8 @@ def compare(
     judges = measures_of("metric", rank_by, surface=surface)
     chosen_metrics += [j for j in judges if j.name not in {m.name for m in chosen_metrics}]
     check_policy(empty)
+    check_average(average)
+    check_batch(batch_dice, how)
     if not chosen and not chosen_metrics:
         raise UsageError("no loss and no metric is asked for.", hint="--losses dice,tversky", code="measure.none")
     several = preds if isinstance(preds, (list, tuple)) else [preds]
@@ -124,10 +86,14 @@ def compare(
         cases = load(pred, gt, how, strict=strict)
         found += cases
         notes += [n for case in cases for n in case.notes if n not in notes]
-        per_image = [_rows(name, case, chosen, chosen_metrics, empty=empty, background=background) for case in cases]
+        options: dict[str, Any] = {"empty": empty, "background": background, "average": average}
+        if batch_dice:
+            rows += _rows(name, Batch.of(cases), chosen, [], **options)
+        apart = [] if batch_dice else chosen
+        per_image = [_rows(name, case, apart, chosen_metrics, **options) for case in cases]
         rows += per_image[0] if len(cases) == 1 else _over_images(per_image)
-    rankings = _rankings(rows, [*chosen, *chosen_metrics]) if len(several) > 1 else []
-    return Comparison(rows, rankings, _agreements(rows, chosen, judges), found, notes)
+    rankings = rankings_of(rows, [*chosen, *chosen_metrics]) if len(several) > 1 else []
+    return Comparison(rows, rankings, agreements_of(rows, chosen, judges), found, notes, average, batch_dice)
 
 
 def _names(preds: Sequence[Any]) -> list[str]:
@@ -152,26 +118,35 @@ def _rows(
     *,
     empty: str,
     background: bool,
+    average: str,
 ) -> list[Row]:
     rows: list[Row] = []
-    averaged = loaded.channels if losses else []
-    others = [label for label in loaded.labels if label not in averaged] if losses else []
+    wide = [bound for bound in losses if bound.over_classes]
+    losses = [bound for bound in losses if not bound.over_classes]
+    channels = loaded.channels if losses else []
+    others = [label for label in loaded.labels if label not in channels] if losses else []
     per_loss: dict[str, list[Row]] = {bound.name: [] for bound in losses}
-    inner = [i for i, label in enumerate(averaged) if label.values != BACKGROUND.values]
-    for label in [*averaged, *others]:
+    for label in [*channels, *others]:
         pair = loaded.soft(label)
         for bound in losses:
-            row = loss_row(name, label, bound, pair)
+            row = loss_row(name, label.name, bound, pair)
             per_loss[bound.name].append(row)
             rows.append(row)
-    if len(averaged) > 1:
-        for bound in losses:
-            over = per_loss[bound.name][: len(averaged)]
-            without = [over[i] for i in inner]
-            mean = mean_row("mean", over if background else without)
-            rows.append(replace(mean, notes=_plateau(bound, over, inner)))
-            if background and 0 < len(without) < len(over):
-                rows.append(mean_row(MEAN_WITHOUT_BACKGROUND, without))
+    if len(channels) > 1:
+        inner = [i for i, label in enumerate(channels) if label.values != BACKGROUND.values]
+        for mean, chosen in channel_means(channels, background=background):
+            over = [channels[i] for i in chosen]
+            if average == "micro":
+                rows += _pooled_rows(name, mean, losses, pooled_channels([loaded.soft(x) for x in over]))
+                continue
+            weight = weights(average, loaded.sizes(over))
+            for bound in losses:
+                row = mean_row(mean, [per_loss[bound.name][i] for i in chosen], weight)
+                notes = _plateau(bound, per_loss[bound.name][: len(channels)], inner) if mean == MEAN else ()
+                rows.append(replace(row, notes=notes))
+    if wide:
+        classes = loaded.classes()
+        rows += [loss_row(name, ALL, bound, classes) for bound in wide]
     ndim = len(loaded.case.shape)
     for index, label in enumerate(loaded.labels):
         for bound in metrics:
@@ -179,6 +154,19 @@ def _rows(
             notes = (why.replace("_", " "),) if why else ()
             unit = unit_of(bound, loaded.case.unit, ndim)
             rows.append(Row(name, label.name, "metric", bound.name, value, unit, notes=notes))
+    return rows
+
+
+def _pooled_rows(name: str, label: str, losses: Sequence[BoundMeasure], pooled: SoftPair) -> list[Row]:
+    """Return the losses of channels pooled into one; without a value where a loss has no pooled form."""
+    from segcli.pooled import NoGridError
+
+    rows = []
+    for bound in losses:
+        try:
+            rows.append(_loss_row(name, label, bound, pooled))
+        except NoGridError:
+            rows.append(Row(name, label, "loss", bound.name, None, notes=("no micro average: it reads neighbours",)))
     return rows
 
 
@@ -211,8 +199,25 @@ def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
     return found
 
 
-def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Row:
-    """Return a loss with its optimum, the shares of its excess and the norms of its gradient."""
+def loss_row(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftClasses) -> Row:
+    """Return a loss with its optimum, the shares of its excess and the norms of its gradient.
+
+    Of the images of a stack that a loss cannot pool (it reads neighbours) it is the mean over the images.
+    """
+    from segcli.pooled import NoGridError, PooledClasses, PooledPair
+
+    try:
+        return _loss_row(name, label, bound, pair)
+    except NoGridError:
+        if not isinstance(pair, (PooledPair, PooledClasses)):
+            raise
+        parts: Sequence[SoftPair | SoftClasses] = pair.parts
+        rows = [_loss_row(name, label, bound, part) for part in parts]
+        defined = [r for r in rows if r.value is not None]
+        return replace(mean_row(label, defined or rows), notes=(f"mean of {len(rows)} images: it reads neighbours",))
+
+
+def _loss_row(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftClasses) -> Row:
     value = bound(pair)
     optimum = bound.measure.optimum
     if optimum is None:
@@ -223,7 +228,7 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
     by_p = _norms(bound, pair, "p")
     return Row(
         name,
-        label.name,
+        label,
         "loss",
         bound.name,
         value,
@@ -237,7 +242,7 @@ def loss_row(name: str, label: Label, bound: BoundMeasure, pair: SoftPair) -> Ro
     )
 
 
-def _norms(bound: BoundMeasure, pair: SoftPair, wrt: Any) -> Norms | None:
+def _norms(bound: BoundMeasure, pair: SoftPair | SoftClasses, wrt: Any) -> Norms | None:
     gradient = bound.gradient(pair, wrt)
     if gradient is None:
         return None
@@ -250,13 +255,13 @@ MUCH = 0.5
 
 
 def _remarks(
-    bound: BoundMeasure, pair: SoftPair, parts: Vector | None, share: Shares | None, by_p: Norms | None
+    bound: BoundMeasure, pair: SoftPair | SoftClasses, parts: Vector | None, share: Shares | None, by_p: Norms | None
 ) -> tuple[str, ...]:
     """Return what stands out, a plain phrase each."""
     remarks = []
-    if pair.sums.y == 0:
+    if pair.gt_empty:
         remarks.append("gt empty")
-    if bound.measure.reads == "probability" and pair.hard:
+    if "clip" in bound.params and pair.hard:
         remarks.append("a hard mask: cross-entropy only counts errors and measures clip")
     elif share is not None and by_p is not None and by_p.l1 == 0:
         remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
@@ -268,102 +273,50 @@ def _remarks(
     return tuple(remarks)
 
 
-def mean_row(label: str, rows: Sequence[Row]) -> Row:
-    """Return the mean of rows of one measure: values, optima, excesses, and what follows for shares and norms."""
+def mean_row(label: str, rows: Sequence[Row], weight: Sequence[float] | None = None) -> Row:
+    """Return the mean of rows of one measure: values, optima, excesses, and what follows for shares and norms.
+
+    `weight` of 0 leaves a row out; nothing is defined where one that counts is not.
+    """
+    weighed = [(r, w) for r, w in zip(rows, weight or [1.0] * len(rows), strict=True) if w > 0]
+    total = sum(w for _, w in weighed)
+    weighed = [(r, w / total) for r, w in weighed]  # none where no label counts (`present`, an empty gt)
 
     def mean(values: list[float | None]) -> float | None:
-        defined = [v for v in values if v is not None]
-        return sum(defined) / len(defined) if len(defined) == len(values) and values else None
+        if not values or any(v is None for v in values):
+            return None
+        return sum(v * w for v, (_, w) in zip(values, weighed, strict=True) if v is not None)
 
     return replace(
         rows[0],
         label=label,
-        value=mean([r.value for r in rows]),
-        optimum=mean([r.optimum for r in rows]),
-        excess=mean([r.excess for r in rows]),
-        share=_mean_shares(rows),
-        by_p=_mean_norms([r.by_p for r in rows]),
-        by_z=_mean_norms([r.by_z for r in rows]),
+        value=mean([r.value for r, _ in weighed]),
+        optimum=mean([r.optimum for r, _ in weighed]),
+        excess=mean([r.excess for r, _ in weighed]),
+        share=_mean_shares(weighed),
+        by_p=_mean_norms([(r.by_p, w) for r, w in weighed]),
+        by_z=_mean_norms([(r.by_z, w) for r, w in weighed]),
         notes=(),
     )
 
 
-def _mean_shares(rows: Sequence[Row]) -> Shares | None:
+def _mean_shares(weighed: Sequence[tuple[Row, float]]) -> Shares | None:
     """Return the shares of the mean's excess: those of the labels, each weighted by its excess."""
-    total = sum(r.excess or 0.0 for r in rows)
-    if not total or any(r.share is None and r.excess for r in rows):
+    total = sum(w * (r.excess or 0.0) for r, w in weighed)
+    if not total or any(r.share is None and r.excess for r, _ in weighed):
         return None
-    parts = [(r.excess or 0.0, r.share) for r in rows if r.share is not None]
+    parts = [(w * (r.excess or 0.0), r.share) for r, w in weighed if r.share is not None]
     return Shares(*(sum(e * getattr(s, key) for e, s in parts) / total for key in ("fp", "fn", "boundary")))
 
 
-def _mean_norms(norms: Sequence[Norms | None]) -> Norms | None:
+def _mean_norms(norms: Sequence[tuple[Norms | None, float]]) -> Norms | None:
     """Return the norms of the mean's gradient: each channel is a variable of its own."""
-    known = [n for n in norms if n is not None]
-    if len(known) < len(norms):
+    known = [(n, w) for n, w in norms if n is not None]
+    if not known or len(known) < len(norms):
         return None
-    l1 = [n.l1 for n in known if n.l1 is not None]
-    l2 = [n.l2 for n in known if n.l2 is not None]
+    l1 = [w * n.l1 for n, w in known if n.l1 is not None]
+    l2 = [w * n.l2 for n, w in known if n.l2 is not None]
     return Norms(
-        sum(l1) / len(norms) if len(l1) == len(norms) else None,
-        math.sqrt(sum(v * v for v in l2)) / len(norms) if len(l2) == len(norms) else None,
+        sum(l1) if len(l1) == len(norms) else None,
+        math.sqrt(sum(v * v for v in l2)) if len(l2) == len(norms) else None,
     )
-
-
-def _rankings(rows: Sequence[Row], measures: Sequence[BoundMeasure]) -> list[Ranking]:
-    found = []
-    labels = list(dict.fromkeys(r.label for r in rows))
-    for bound in measures:
-        direction = bound.measure.better
-        if direction == "none":
-            continue
-        for label in labels:
-            here = [
-                r
-                for r in rows
-                if r.label == label and r.measure == bound.name and r.kind == bound.measure.kind and r.value is not None
-            ]
-            keyed = [(_badness(r, direction), r.pred) for r in here]
-            places = sorted({key for key, _ in keyed})
-            if len(here) > 1:
-                order = [[pred for key, pred in keyed if key == place] for place in places]
-                found.append(Ranking(label, bound.measure.kind, bound.name, order))
-    return found
-
-
-def _agreements(rows: Sequence[Row], losses: Sequence[BoundMeasure], judges: Sequence[BoundMeasure]) -> list[Agreement]:
-    found = []
-    directions = {j.name: j.measure.better for j in judges}
-    for label in dict.fromkeys(r.label for r in rows if r.kind == "metric"):
-        for loss in losses:
-            by_loss = _scores(rows, label, "loss", loss.name, "lower")
-            for metric, direction in directions.items():
-                by_metric = _scores(rows, label, "metric", metric, direction)
-                both = [pred for pred in by_loss if pred in by_metric]
-                if by_loss:
-                    tau = kendall_tau([by_loss[p] for p in both], [by_metric[p] for p in both])
-                    found.append(Agreement(label, loss.name, metric, tau, len(both)))
-    return found
-
-
-def _scores(rows: Sequence[Row], label: str, kind: str, measure: str, direction: str) -> dict[str, float]:
-    """Return how bad each prediction is by a measure."""
-    chosen = [r for r in rows if (r.label, r.kind, r.measure) == (label, kind, measure) and r.value is not None]
-    return {r.pred: _badness(r, direction) for r in chosen}
-
-
-def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return Kendall's tau-b of two lists, `None` where one of them does not rank at all."""
-    from scipy.stats import kendalltau
-
-    if len(a) < 2 or len(set(a)) < 2 or len(set(b)) < 2:
-        return None
-    return float(kendalltau(a, b).statistic)
-
-
-def _badness(row: Row, direction: str) -> float:
-    """Return what is smaller for a better prediction: a loss's excess, a metric's distance from its best."""
-    value = row.value or 0.0
-    if row.kind == "loss":
-        return value if row.excess is None else row.excess
-    return {"higher": -value, "lower": value, "zero": abs(value)}[direction]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import (
     ALL,
@@ -24,15 +23,13 @@ from segcli.errors import UsageError
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
-from segcli.measure import FORMULA, BoundMeasure, EmptyValue, Kind, bind, parse
+from segcli.measure import BoundMeasure, Kind, bind, parse
+from segcli.policy import Status, check_policy, classes_value, metric_value
 
 if TYPE_CHECKING:
     from segcli.masks.reading import Reading
     from segcli.pair import Case, Counts, Pair
     from segcli.soft import SoftPair
-
-Status = Literal["ok", "undefined", "policy"]
-POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,49 +121,6 @@ def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
 # --- measures -----------------------------------------------------------------------------------
 
 
-def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
-    """Return a metric's value with its status and the reason where it is undefined or a policy's."""
-    measure, counts = bound.measure, pair.counts
-    if measure.reads == "probability" and pair.soft is None:
-        return None, "undefined", "hard_mask"
-    why = ""
-    given: EmptyValue = FORMULA
-    if not (counts.pred and counts.gt):
-        rule = measure.when_empty
-        why = "both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"
-        given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
-    value = bound(pair) if given == FORMULA else given
-    if policy != "undefined" and why and given != FORMULA:
-        replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
-        if replaced is not None:
-            return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
-    if value is None:  # where the formula was asked, it is not the emptiness that has no value
-        return None, "undefined", "zero_denominator" if given == FORMULA else why
-    return value, "ok", ""
-
-
-def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
-    """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
-
-    Of an error whose best value lies inside its range (a relative volume error) no value stands for a
-    miss: a policy that would make it 0 would call the miss perfect. An end at infinity is no value either.
-    """
-    measure = bound.measure
-    if both:
-        best = measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
-        return best if isfinite(best) else value
-    if measure.better == "zero":
-        return value
-    if policy == "zero":
-        return 0.0
-    if measure.better == "higher":
-        return 0.0 if value is None else value
-    if policy == "worst" and value is None and measure.better == "lower":
-        worst = diagonal if measure.unit == "mm" else measure.range[1]
-        return worst if isfinite(worst) else value
-    return value
-
-
 def unit_of(bound: BoundMeasure, unit: str, ndim: int) -> str:
     """Return the unit of a measure on a grid: mm or voxel, and their powers in as many dimensions."""
     given = bound.measure.unit
@@ -228,7 +182,7 @@ def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> 
     found = []
     for bound in losses:
         value = loss_value(bound, pair)
-        why = "zero_denominator" if value is None else "gt_empty" if pair.sums.y == 0 else ""
+        why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
     return found
 
@@ -257,14 +211,6 @@ def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found
-
-
-def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:
-    """Return a measure over all classes with its status, and the reason where it has no value."""
-    value = bound(classes)
-    if value is None:
-        return None, "undefined", classes.empty if bound.measure.kind == "metric" else "zero_denominator"
-    return float(value), "ok", ""
 
 
 def _tables(loaded: Loaded, pairs: Sequence[Pair], tables: Sequence[BoundMeasure]) -> list[TableValue]:
@@ -326,12 +272,6 @@ def measures_of(kind: Kind, asked: str | Iterable[str] | None, *, surface: str |
     """Return the measures of a list or text, with `surface` set where a measure has it and did not name it."""
     bound = parse(kind, asked or ())
     return bound if surface is None else [b.with_default("surface", surface) for b in bound]
-
-
-def check_policy(empty: str) -> str:
-    if empty not in POLICIES:
-        raise UsageError(f"--empty {empty} is not one of {', '.join(POLICIES)}.", code="empty")
-    return empty
 
 
 def score(

@@ -29,6 +29,8 @@ def document(
     *,
     empty: str,
     background: bool,
+    average: str = "macro",
+    batch_dice: bool = False,
     verdicts: Sequence[Verdict] = (),
     started: str,
     seconds: float,
@@ -37,7 +39,7 @@ def document(
     """Return a run of the given cases. Everything volatile stands under `environment`."""
     return {
         "schema": SCHEMA,
-        "spec": spec_of(measures, reading, empty=empty, background=background),
+        "spec": spec_of(measures, reading, empty=empty, background=background, average=average, batch_dice=batch_dice),
         "cases": [case_record(case) for case in cases],
         "missing": [],
         "errors": [],
@@ -47,7 +49,15 @@ def document(
     }
 
 
-def spec_of(measures: Sequence[BoundMeasure], reading: Reading, *, empty: str, background: bool) -> dict[str, Any]:
+def spec_of(
+    measures: Sequence[BoundMeasure],
+    reading: Reading,
+    *,
+    empty: str,
+    background: bool,
+    average: str,
+    batch_dice: bool,
+) -> dict[str, Any]:
     """Return every option that can change a number, with a hash over them."""
     spec: dict[str, Any] = {
         "measures": [b.id for b in measures],
@@ -66,6 +76,8 @@ def spec_of(measures: Sequence[BoundMeasure], reading: Reading, *, empty: str, b
         "colors": reading.colors,
         "soft_gt": reading.soft_gt,
         "background": background,
+        "average": average,
+        "batch_dice": batch_dice,
     }
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}

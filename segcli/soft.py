@@ -139,6 +139,11 @@ class SoftPair:
                 cache[clip] = Logs(p, 1 - p, np.log(p), np.log1p(-p))
         return cache[clip]
 
+    @property
+    def gt_empty(self) -> bool:
+        """Return whether the ground truth has nothing of the label."""
+        return self.sums.y == 0
+
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""
         return float(contributions.mean()) if self.n else None

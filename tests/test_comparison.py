@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import segcli
-from segcli.comparison import kendall_tau
 from segcli.errors import UsageError
+from segcli.ranking import kendall_tau
 from segcli.sweep import sweep
 
 

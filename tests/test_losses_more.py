@@ -670,7 +670,7 @@ def test_aliases() -> None:
     """The names of other libraries and papers lead to the same records."""
     names = {
         "mse": "brier", "l1": "mae", "ohem": "topk", "gdl": "generalized_dice", "brosch": "sens_spec",
-        "lovasz_softmax": "lovasz", "asymmetric_fbeta": "asymmetric", "poly1_ce": "poly1", "exp_log": "explog",
+        "lovasz_loss": "lovasz", "asymmetric_fbeta": "asymmetric", "poly1_ce": "poly1", "exp_log": "explog",
     }  # fmt: skip
     for alias, name in names.items():
         assert find(alias, "loss").name == name

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from shapes import shape
 
 import segcli
+from segcli.classes import SoftClasses
 from segcli.errors import UsageError
-from segcli.evaluate import POLICIES, Scored, Status, classes_value, metric_value
+from segcli.evaluate import Scored
 from segcli.gate import parse_limits
 from segcli.masks.labels import Label
-from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind, find, measures, parse
+from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind, find, measures, parse, plain
 from segcli.pair import Case, Pair
+from segcli.policy import POLICIES, Status, classes_value, metric_value
 from segcli.soft import SoftPair
 
 Array = NDArray[Any]
@@ -98,6 +100,36 @@ def soft_pairs(draw: st.DrawFn, *, soft: bool = False) -> SoftPair:
     truth = doubtful if soft else st.sampled_from([0.0, 1.0])
     p, y = draw(arrays(np.float64, form, elements=doubtful)), draw(arrays(np.float64, form, elements=truth))
     return SoftPair(p, y, spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
+
+
+@st.composite
+def soft_classes(draw: st.DrawFn, *, soft: bool = False) -> SoftClasses:
+    """Draw probabilities of 2 to 5 classes against a label map, a soft one if asked."""
+    form, count = draw(st.sampled_from(SHAPES)), draw(st.integers(2, 5))
+    sides = []
+    for shared in (True, soft):
+        if shared:
+            parts = draw(arrays(np.float64, (count, *form), elements=doubtful))
+            parts[0] += parts.sum(axis=0) == 0
+            sides.append(parts / parts.sum(axis=0))
+        else:
+            label = draw(arrays(np.int64, form, elements=st.integers(0, count - 1)))
+            sides.append((label == np.arange(count).reshape(-1, *[1] * len(form))).astype(np.float64))
+    return SoftClasses(sides[0], sides[1], spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
+
+
+Soft = SoftPair | SoftClasses
+
+
+def of_kind(bound: BoundMeasure | Measure, pair: SoftPair, classes: SoftClasses) -> Soft:
+    """Return what a loss reads: one label, or all classes at once."""
+    measure = bound.measure if isinstance(bound, BoundMeasure) else bound
+    return classes if measure.reads == "all-classes" else pair
+
+
+def two_classes(p: Array, y: Array) -> SoftClasses:
+    """Return the background and one label."""
+    return SoftClasses(np.stack([1 - p, p]), np.stack([1 - y, y]))
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -192,11 +224,13 @@ def test_param_refuses(measure: Measure, param: Param) -> None:
 @each_param
 def test_param_accepts(measure: Measure, param: Param) -> None:
     """The default, every word and the closed ends of the domain are accepted and read back from the name."""
-    ends = [end for end in (param.ge, param.le) if end is not None]
+    ends: list[object] = [end for end in (param.ge, param.le) if end is not None]
+    if param.many:
+        ends = [part for end in ends for part in ((end,), (end, end))]
     assert param.help
     for value in (param.default, *param.words, *ends):
         assert param.parse(measure.name, value) == value
-        bound = bind(f"{measure.id}:{param.name}={value}")
+        bound = bind(f"{measure.id}:{param.name}={plain(value)}")
         assert bound.params[param.name] == value
         again = bind(bound.id)
         assert (again.params, again.name, again.measure) == (bound.params, bound.name, measure)
@@ -232,13 +266,13 @@ def test_metric_range(measure: Measure, drawn: tuple[list[Array], Spacing]) -> N
 
 
 @each_loss
-@given(pair=soft_pairs())
+@given(pair=soft_pairs(), classes=soft_classes())
 @few
-def test_loss_range(measure: Measure, pair: SoftPair) -> None:
+def test_loss_range(measure: Measure, pair: SoftPair, classes: SoftClasses) -> None:
     """A loss's values lie in its range."""
     low, high = measure.range
     for bound in variants(measure):
-        value = bound(pair)
+        value = bound(of_kind(bound, pair, classes))
         assert value is not None
         assert low - 1e-12 <= value <= high + 1e-12
         assert math.isfinite(value)
@@ -265,26 +299,28 @@ def test_best_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> No
 
 
 @each_loss
-@given(pair=soft_pairs(soft=True))
+@given(pair=soft_pairs(soft=True), classes=soft_classes(soft=True))
 @few
-def test_optimum_of_loss(measure: Measure, pair: SoftPair) -> None:
+def test_optimum_of_loss(measure: Measure, pair: SoftPair, classes: SoftClasses) -> None:
     """Where a loss declares an optimum, it has that value at pred = gt, also for a soft gt, and none below."""
     assert measure.better == "lower"
     if measure.optimum is not None:
+        given_to = of_kind(measure, pair, classes)
         for bound in variants(measure):
-            least, value = bound(bound.perfect(pair)), bound(pair)
+            least, value = bound(bound.perfect(given_to)), bound(given_to)
             assert least == pytest.approx(measure.optimum, abs=1e-12)
             assert value is not None
             assert value >= measure.optimum - 1e-12
 
 
 @each_loss
-@given(pair=soft_pairs())
+@given(pair=soft_pairs(), classes=soft_classes())
 @few
-def test_ideal_of_loss(measure: Measure, pair: SoftPair) -> None:
+def test_ideal_of_loss(measure: Measure, pair: SoftPair, classes: SoftClasses) -> None:
     """Against a hard gt no prediction has less than the one that the loss calls perfect."""
+    given_to = of_kind(measure, pair, classes)
     for bound in variants(measure):
-        least, value = bound(bound.perfect(pair)), bound(pair)
+        least, value = bound(bound.perfect(given_to)), bound(given_to)
         assert least is not None
         assert value is not None
         assert value >= least - 1e-12
@@ -295,7 +331,7 @@ def test_no_optimum_is_shown(measure: Measure) -> None:
     """Where a loss declares none, its value at pred = gt is not 0 on some pair."""
     y = np.array([[1.0, 0.25, 0.0, 0.75], [0.0, 1.0, 1.0, 0.0]])
     if measure.optimum is None:
-        assert abs(bind(measure.id)(SoftPair(y, y)) or 0) > 1e-9
+        assert abs(bind(measure.id)(of_kind(measure, SoftPair(y, y), two_classes(y, y))) or 0) > 1e-9
 
 
 # --- symmetry -----------------------------------------------------------------------------------
@@ -314,14 +350,15 @@ def test_symmetric_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) 
 
 
 @each_loss
-@given(pair=soft_pairs(soft=True))
+@given(pair=soft_pairs(soft=True), classes=soft_classes(soft=True))
 @few
-def test_symmetric_loss(measure: Measure, pair: SoftPair) -> None:
+def test_symmetric_loss(measure: Measure, pair: SoftPair, classes: SoftClasses) -> None:
     """A loss that is declared symmetric has the same value with pred and gt exchanged."""
     if measure.symmetric:
-        back = SoftPair(pair.grid(pair.y), pair.grid(pair.p), spacing=pair.spacing)
+        there = of_kind(measure, pair, classes)
+        back = type(there)(there.grid(there.y), there.grid(there.p), spacing=there.spacing)
         for bound in variants(measure):
-            assert bound(pair) == pytest.approx(bound(back), rel=1e-9, abs=1e-12)
+            assert bound(there) == pytest.approx(bound(back), rel=1e-9, abs=1e-12)
 
 
 @each
@@ -338,7 +375,8 @@ def test_asymmetry_is_shown(measure: Measure) -> None:
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
-        values = [(bound(SoftPair(p, y)), bound(SoftPair(y, p))) for y in truths]
+        kind = two_classes if bound.over_classes else SoftPair
+        values = [(b(kind(p, y)), b(kind(y, p))) for y in truths for b in variants(measure)]
     assert measure.symmetric or any(there != pytest.approx(back, rel=1e-6) for there, back in values)
 
 
@@ -405,7 +443,8 @@ def test_policy(measure: Measure, which: str, policy: str) -> None:
 def test_loss_of_empty_masks(measure: Measure, which: str) -> None:
     """A loss is its formula on empty masks too, and finite."""
     assert measure.when_empty == replace(measure.when_empty, both=FORMULA, gt=FORMULA, pred=FORMULA)
-    value = bind(measure.id)(SoftPair(*(shape(name).astype(float) for name in EMPTY[which])))
+    pred, gt = (shape(name).astype(float) for name in EMPTY[which])
+    value = bind(measure.id)(of_kind(measure, SoftPair(pred, gt), two_classes(pred, gt)))
     assert value is not None
     assert math.isfinite(value)
 
@@ -418,11 +457,13 @@ def test_attribution_has_a_map(measure: Measure) -> None:
     """A rule of attribution goes with a voxel map, both and a gradient with losses only."""
     assert (measure.attribution != "") == (measure.voxel_map is not None)
     assert measure.kind == "loss" or (measure.gradient is None and measure.voxel_map is None)
-    pair = SoftPair(np.array([[0.25, 0.75]]), np.array([[0.0, 1.0]]))
+    p, y = np.array([[0.25, 0.75]]), np.array([[0.0, 1.0]])
     if measure.kind == "loss":
         bound = bind(measure.id)
+        pair = of_kind(bound, SoftPair(p, y), two_classes(p, y))
+        assert bound.voxel_map(pair).shape == (2,)
         assert bound.voxel_map(pair).sum() == pytest.approx(bound(pair), rel=1e-12)
-        assert bound.gradient(pair, "p").shape == (2,)
+        assert bound.gradient(pair, "p").shape == ((2, 2) if bound.over_classes else (2,))
 
 
 # --- units --------------------------------------------------------------------------------------

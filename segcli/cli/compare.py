@@ -36,6 +36,8 @@ def compare(
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
+    average: opt.Average = "macro",
+    batch_dice: opt.BatchDice = False,
     strict: opt.Strict = False,
     form: opt.Format = "table",
     output: opt.Output = None,
@@ -83,6 +85,8 @@ def compare(
             surface=surface,
             empty=empty,
             background=background,
+            average=average,
+            batch_dice=batch_dice,
             strict=strict,
             **reading,
         )

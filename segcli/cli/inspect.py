@@ -28,6 +28,7 @@ def inspect(
     gradient: Annotated[Path | None, typer.Option(metavar="FILE", help="Write dL/dp in the same formats.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the worst slice with both outlines.")] = None,
     background: opt.Background = True,
+    average: opt.Average = "macro",
     strict: opt.Strict = False,
     form: Annotated[
         Literal["table", "json", "csv"], typer.Option("-f", "--format", help="Format of stdout.")
@@ -54,7 +55,7 @@ def inspect(
     if png is not None and png.suffix.lower() != ".png":
         raise UsageError(f"--png {png}: a picture has the suffix .png.", code="output.suffix")
     with session.working("inspecting"):
-        found = take_apart(pred, gt, loss, by=by, background=background, strict=strict, **reading)
+        found = take_apart(pred, gt, loss, by=by, background=background, average=average, strict=strict, **reading)
         session.say(found.loaded.notes)
         spacing, affine = found.loaded.case.spacing, found.loaded.gt.affine
         if map_ is not None:

@@ -34,6 +34,17 @@ Background = Annotated[
         "--background/--no-background", help="Whether losses of several channels average over the background too."
     ),
 ]
+Average = Annotated[
+    Literal["macro", "micro", "weighted", "present"],
+    typer.Option(
+        help="How labels become one mean: macro counts each the same, micro pools their voxels first, "
+        "weighted goes by their size in gt, present leaves out those that gt lacks."
+    ),
+]
+BatchDice = Annotated[
+    bool,
+    typer.Option("--batch-dice", help="With --stack: sum losses over all images before their formula is applied."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Make every warning an error (exit 3).")]
 Format = Annotated[
     Literal["table", "json", "csv", "md"],

@@ -24,6 +24,8 @@ def score(
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
+    average: opt.Average = "macro",
+    batch_dice: opt.BatchDice = False,
     min_: Annotated[
         list[str] | None,
         typer.Option("--min", metavar="M=V", help="Fail (exit 1) below V: dice=0.9, tumour/dice=0.8, mean/iou=0.7."),
@@ -61,7 +63,17 @@ def score(
     how = reading_of(**reading)
     with session.working("scoring"):
         cases = evaluate.score_cases(
-            pred, gt, chosen, chosen_losses, how, empty=empty, background=background, strict=strict, sha256=True
+            pred,
+            gt,
+            chosen,
+            chosen_losses,
+            how,
+            empty=empty,
+            background=background,
+            average=average,
+            batch_dice=batch_dice,
+            strict=strict,
+            sha256=True,
         )
         verdicts = gate.judge(limits, cases)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
@@ -82,6 +94,8 @@ def score(
                     how,
                     empty=empty,
                     background=background,
+                    average=average,
+                    batch_dice=batch_dice,
                     verdicts=verdicts,
                     started=started.isoformat(timespec="seconds"),
                     seconds=seconds,
@@ -89,8 +103,8 @@ def score(
                 )
             )
         if wanted == "md":
-            return report.score_markdown(cases, measures, empty, verdicts)
-        return report.score_text(cases, measures, empty, verdicts, color=color)
+            return report.score_markdown(cases, measures, empty, average, verdicts)
+        return report.score_text(cases, measures, empty, average, verdicts, color=color)
 
     deliver(render, form, outputs, session)
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE

@@ -162,5 +162,5 @@ def _find_boxes(labels: Any, boxes: Any) -> None:
                             _enter_row(value, z, y, x, last[value], boxes)
                         x = max(known, x + 1)
                         last[value] = x
-    for value in range(boxes.shape[0]):
-        boxes[value, 2, 1] = max(boxes[value, 2, 1], last[value])
+    for code in range(boxes.shape[0]):
+        boxes[code, 2, 1] = max(boxes[code, 2, 1], last[code])

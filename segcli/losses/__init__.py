@@ -1,4 +1,4 @@
-"""Losses: each is a function of a `SoftPair`. Importing a family files its records, in this order."""
+"""Losses: functions of a `SoftPair`, or of `SoftClasses`. Importing a family files its records, in this order."""
 
 # isort: off
 from segcli.losses import distribution
@@ -12,10 +12,14 @@ from segcli.losses import mixtures
 from segcli.losses import unified
 from segcli.losses import skeleton
 from segcli.losses import structure
+from segcli.losses import categorical
+from segcli.losses import categorical_region
 
 __all__ = [
     "balance",
     "boundary",
+    "categorical",
+    "categorical_region",
     "compound",
     "distribution",
     "mixtures",

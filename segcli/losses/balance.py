@@ -102,7 +102,7 @@ def _true_negatives(pair: SoftPair) -> float:
 @loss(
     family="region",
     formula=r"\frac{G}{1+k(1-G)},\quad G=\text{generalized Dice loss}",
-    reference="Ma et al. 2021, doi:10.1016/j.media.2021.102035",
+    reference="Ma et al. 2021, doi:10.1016/j.media.2021.102035; Yang et al. 2019, openreview:H1lTh8unKN",
     range=(0.0, 1.0),
     optimum=None,
     aliases=("pgdl", "penalty_generalized_dice"),

@@ -103,7 +103,7 @@ def _smoothed(y: Vector, share: float) -> Vector:
 @loss(
     family="distribution",
     formula=r"-\frac{1}{N}\sum_i\left[\beta\,y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
-    reference="Pihur, Datta and Datta 2007, doi:10.1093/bioinformatics/btm158",
+    reference="after Ronneberger, Fischer and Brox 2015, arXiv:1505.04597",
     range=(0.0, _INF),
     optimum=None,
     aliases=("wbce", "weighted_ce"),

@@ -55,14 +55,14 @@ def _marginals(errors: Vector, y: Vector) -> Vector:
     r"J_k=\text{IoU loss if the }k\text{ worst voxels were wrong}",
     reference="Berman, Rannen Triki and Blaschko 2018, arXiv:1705.08790",
     range=(0.0, 1.0),
-    aliases=("lovasz_softmax", "lovasz_loss"),
+    aliases=("lovasz_loss",),
     caution="With an empty gt it is the largest probability: one voxel has all of the gradient.",
 )
 def lovasz(pair: SoftPair) -> float:
     """Lovász extension of the IoU loss, on probabilities: equals it on hard masks, and is convex.
 
-    Choose it to finish a training whose score is IoU; it starts slowly. It is the foreground term of the
-    Lovász-softmax loss. Errors are sorted over the whole case, so a voxel's weight depends on all others;
+    Choose it to finish a training whose score is IoU; it starts slowly. It is the term of
+    one class in lovasz_softmax. Errors are sorted over the whole case, so a voxel's weight depends on all others;
     equal errors, as on a hard mask, share.
     The map needs no quadrature: on the way from the gt the order of the errors stays.
     """
@@ -71,13 +71,15 @@ def lovasz(pair: SoftPair) -> float:
 
 
 @gradient_of("lovasz")
-def _lovasz_gradient(pair: SoftPair, d: Derivatives) -> Vector:
+def lovasz_gradient(pair: SoftPair, d: Derivatives) -> Vector:
+    """Return the derivative of `lovasz`."""
     side = 1.0 * (pair.p > pair.y) - 1.0 * (pair.p < pair.y)
     return d.p * side * _marginals(abs(pair.p - pair.y), pair.y)
 
 
 @voxel_map_of("lovasz", "integrated")
-def _lovasz_map(pair: SoftPair) -> Vector:
+def lovasz_map(pair: SoftPair) -> Vector:
+    """Return what each voxel adds to `lovasz`."""
     errors = abs(pair.p - pair.y)
     return errors * _marginals(errors, pair.y)
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from segcli.averaging import ALL, MEAN_WITHOUT_BACKGROUND, Mean
+from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.evaluate import Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
@@ -43,7 +43,7 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
                 _add_values(table, case, label.name, measures, several=several, remark=_remark(case, label.name))
             for name in mean_labels(case):
                 _add_mean(table, case, name, measures, several=several)
-        if any(b.over_classes for b in measures):
+        if any(v.label == ALL for v in case.values):
             table.emphasis.add(len(table.rows))
             _add_values(table, case, ALL, measures, several=several)
     if all(not row[-1] for row in table.rows):
@@ -119,7 +119,7 @@ def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMea
         table.rows.append([*rests, ""])
 
 
-def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str) -> list[str]:
+def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, average: str) -> list[str]:
     """Return what definition the numbers follow and why some are undefined."""
     notes = []
     surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
@@ -129,6 +129,11 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     notes += _over_classes(cases, measures)
     if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
+    if average != "macro":
+        notes.append(f"--average {average}: {IN_WORDS[average]}")
+        whole = list(dict.fromkeys(m.measure.split(":")[0] for c in cases for m in c.means if m.n == 0 and m.of > 1))
+        if average == "micro" and whole:
+            notes.append(f"{_some(whole, 6)}: no micro average, as pooled voxels have no neighbours and no surface")
     if empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
     return notes + _undefined(cases)
@@ -207,6 +212,7 @@ def score_text(
     cases: Sequence[Scored],
     measures: Sequence[BoundMeasure],
     empty: str,
+    average: str = "macro",
     verdicts: Sequence[Verdict] = (),
     *,
     color: bool = False,
@@ -216,13 +222,17 @@ def score_text(
         lines.append(score_table(cases, measures).text(color=color))
     for title, table in measure_tables(cases):
         lines += [title, table.text(color=color)]
-    return "\n".join([*lines, *footnotes(cases, measures, empty), *verdict_lines(verdicts)])
+    return "\n".join([*lines, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
 
 
 def score_markdown(
-    cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, verdicts: Sequence[Verdict] = ()
+    cases: Sequence[Scored],
+    measures: Sequence[BoundMeasure],
+    empty: str,
+    average: str = "macro",
+    verdicts: Sequence[Verdict] = (),
 ) -> str:
-    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty), *verdict_lines(verdicts)]]
+    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)]]
     parts = [escape_markdown(heading(cases[0]))]
     if any(b.measure.kind != "table" for b in measures):
         parts.append(score_table(cases, measures).markdown())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from segcli.losses.libraries import LEGEND, Implementation, Known, known
 from segcli.measure import BoundMeasure, EmptyValue, Measure, Param
 from segcli.report.table import Table
 
@@ -41,7 +42,20 @@ def card(measure: Measure) -> str:
         f"  {param.name + '=':<12} {param.help} ({param.allowed()}; default {_default(param)})"
         for param in measure.params.values()
     ]
+    of = outside(measure)
+    told = [("elsewhere", [LEGEND] * bool(of.found_in) + elsewhere(of)), ("mistakes", of.mistakes)]
+    lines += [f"  {'' if i else name:<12} {text}" for name, texts in told for i, text in enumerate(texts)]
     return "\n".join(lines)
+
+
+def outside(measure: Measure) -> Known:
+    """Return what is known of a loss outside segcli; nothing of a metric."""
+    return known().get(measure.name, Known()) if measure.kind == "loss" else Known()
+
+
+def elsewhere(of: Known, quote: str = "") -> list[str]:
+    """Return a line for each public implementation, or one that says that there is none."""
+    return [entry.text(quote) for entry in of.found_in] or [of.nowhere] * bool(of.nowhere)
 
 
 def facts(measure: Measure) -> list[tuple[str, str]]:
@@ -80,7 +94,7 @@ def _default(param: Param) -> str:
 
 def record(measure: Measure) -> dict[str, Any]:
     """Return a measure as plain data; an unbounded end of a range is null."""
-    e = measure.when_empty
+    e, of = measure.when_empty, outside(measure)
     return {
         "name": measure.name,
         "kind": measure.kind,
@@ -103,6 +117,26 @@ def record(measure: Measure) -> dict[str, Any]:
         "gradient": measure.gradient is not None,
         "attribution": measure.attribution or None,
         "caution": measure.caution,
+        "libraries": [_implementation(entry) for entry in of.found_in],
+        "nowhere": of.nowhere,
+        "mistakes": list(of.mistakes),
+    }
+
+
+def _implementation(entry: Implementation) -> dict[str, Any]:
+    return {
+        "library": entry.library,
+        "version": entry.version,
+        "checked": entry.checked,
+        "call": entry.call,
+        "same_as": entry.same_as or None,
+        "times": entry.times,
+        "averaging": entry.averaging,
+        "channels": entry.channels,
+        "ndim": entry.ndim or None,
+        "not_when": list(entry.not_when),
+        "parameters": dict(entry.parameters),
+        "differs": entry.differs,
     }
 
 

@@ -8,10 +8,11 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from segcli.averaging import MEAN_WITHOUT_BACKGROUND
-from segcli.comparison import Comparison, Norms, Row
+from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND
+from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
+from segcli.ranking import Norms, Row
 from segcli.report.case import SURFACES
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
 from segcli.run import finite
@@ -113,6 +114,10 @@ def footnotes(comparison: Comparison) -> list[str]:
         )
     if any(r.label == MEAN_WITHOUT_BACKGROUND for r in losses):
         notes.append("mean: over all channels, the background included; --no-background leaves it out")
+    if comparison.average != "macro":
+        notes.append(f"--average {comparison.average}: {IN_WORDS[comparison.average]}")
+    if comparison.batch_dice:
+        notes.append("--batch-dice: losses are of all images of the stack, their sums taken together")
     surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
     notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
     return notes + _cautions(comparison)
@@ -190,6 +195,8 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
         "shape": list(first.case.shape),
         "spacing": list(first.case.spacing),
         "unit": first.case.unit,
+        "average": comparison.average,
+        "batch_dice": comparison.batch_dice,
         "rows": [_record(row) for row in comparison.rows],
         "notes": [{"level": n.level, "text": n.text} for n in comparison.notes],
         "environment": environment,

@@ -1,0 +1,120 @@
+"""The rows of a comparison, the order in which each measure puts the predictions, and how two orders agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segcli.attribution import Shares
+
+if TYPE_CHECKING:
+    from segcli.measure import BoundMeasure
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """L1 and L2 norm of a gradient; `None` where no closed form exists or an entry is infinite."""
+
+    l1: float | None
+    l2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure of one label of one prediction. A metric has a value only."""
+
+    pred: str
+    label: str
+    kind: str
+    measure: str
+    value: float | None
+    unit: str = ""
+    optimum: float | None = None
+    excess: float | None = None
+    share: Shares | None = None
+    by_p: Norms | None = None
+    by_z: Norms | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The predictions from best to worst by one measure; equal values share a place."""
+
+    label: str
+    kind: str
+    measure: str
+    order: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Kendall's tau-b between the rankings of `n` predictions by a loss and by a metric; 1 is the same order."""
+
+    label: str
+    loss: str
+    metric: str
+    tau: float | None
+    n: int
+
+
+def rankings_of(rows: Sequence[Row], measures: Sequence[BoundMeasure]) -> list[Ranking]:
+    found = []
+    labels = list(dict.fromkeys(r.label for r in rows))
+    for bound in measures:
+        direction = bound.measure.better
+        if direction == "none":
+            continue
+        for label in labels:
+            here = [
+                r
+                for r in rows
+                if r.label == label and r.measure == bound.name and r.kind == bound.measure.kind and r.value is not None
+            ]
+            keyed = [(_badness(r, direction), r.pred) for r in here]
+            places = sorted({key for key, _ in keyed})
+            if len(here) > 1:
+                order = [[pred for key, pred in keyed if key == place] for place in places]
+                found.append(Ranking(label, bound.measure.kind, bound.name, order))
+    return found
+
+
+def agreements_of(
+    rows: Sequence[Row], losses: Sequence[BoundMeasure], judges: Sequence[BoundMeasure]
+) -> list[Agreement]:
+    found = []
+    directions = {j.name: j.measure.better for j in judges}
+    for label in dict.fromkeys(r.label for r in rows if r.kind == "metric"):
+        for loss in losses:
+            by_loss = _scores(rows, label, "loss", loss.name, "lower")
+            for metric, direction in directions.items():
+                by_metric = _scores(rows, label, "metric", metric, direction)
+                both = [pred for pred in by_loss if pred in by_metric]
+                if by_loss:
+                    tau = kendall_tau([by_loss[p] for p in both], [by_metric[p] for p in both])
+                    found.append(Agreement(label, loss.name, metric, tau, len(both)))
+    return found
+
+
+def _scores(rows: Sequence[Row], label: str, kind: str, measure: str, direction: str) -> dict[str, float]:
+    """Return how bad each prediction is by a measure."""
+    chosen = [r for r in rows if (r.label, r.kind, r.measure) == (label, kind, measure) and r.value is not None]
+    return {r.pred: _badness(r, direction) for r in chosen}
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return Kendall's tau-b of two lists, `None` where one of them does not rank at all."""
+    from scipy.stats import kendalltau
+
+    if len(a) < 2 or len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(kendalltau(a, b).statistic)
+
+
+def _badness(row: Row, direction: str) -> float:
+    """Return what is smaller for a better prediction: a loss's excess, a metric's distance from its best."""
+    value = row.value or 0.0
+    if row.kind == "loss":
+        return value if row.excess is None else row.excess
+    return {"higher": -value, "lower": value, "zero": abs(value)}[direction]
