@@ -15,6 +15,7 @@ from segcli.evaluate import check_batch, measures_of, unit_of
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
+from segcli.policy import check_policy, metric_value
 from segcli.ranking import Agreement, Norms, Ranking, Row, agreements_of, rankings_of
 from segcli.sweep import sweep
 
