@@ -108,11 +108,6 @@ def scipy_recipe(gt: Mask, pred: Mask, n: int):
     return results
 
 
-def bincount(pred, gt, n: int):
-    """Count pairs of labels as one does with NumPy."""
-    return np.bincount((pred.astype(np.intp) * n + gt).ravel(), minlength=n * n)
-
-
 def cpu_ms(call: Callable[[], object], repeats: int) -> float:
     """Return the least CPU time of some runs, in ms."""
     best = np.inf
@@ -148,15 +143,6 @@ def main() -> None:
         mine = partial(ours, truth, pred, n)
         row(name, mine, "surface-distance", partial(surface_distance_tool, truth, pred, n))
         row("", mine, "SciPy erosion + EDT", partial(scipy_recipe, truth, pred, n))
-    n = LABELS + 1
-    noise = np.random.default_rng(0).integers(0, LABELS, (2, 1, 256, 256)).astype(np.uint8)
-    for name, p, g in [
-        ("30 labels, uint8", cases[2][2], maps),
-        ("30 labels, uint16", cases[2][2].astype(np.uint16), maps.astype(np.uint16)),
-        ("1 label, uint8", cases[0][2], gt),
-        ("noise 256x256", *noise),
-    ]:
-        row(f"contingency, {name}", partial(contingency, p, g, n, n), "np.bincount", partial(bincount, p, g, n), 5)
     inside = np.ascontiguousarray(gt[20:108, 130:390, 160:350] == 1)
     edge = inside & ~ndimage.binary_erosion(inside)
     for name, features in (("inside", inside), ("surface only", edge)):

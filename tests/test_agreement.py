@@ -508,6 +508,19 @@ def test_undefined_over_all_classes_says_why(capsys: pytest.CaptureFixture[str],
     assert "FAIL  all metric.gce undefined (pred empty)" in text
 
 
+def test_compare_has_a_row_of_all_classes(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Compare shows what is over all classes in a row `all`, ranks by it, and refuses a table."""
+    code, text, _ = shown(capsys, "compare", *files, "--losses", "dice", "--metrics", "mean_iou,dice", "-f", "json")
+    assert code == 0
+    rows = [(r["label"], r["measure"]) for r in json.loads(text)["rows"] if r["measure"] != "loss.dice"]
+    assert [r for r in rows if r[1].endswith("mean_iou")] == [("all", rows[-1][1])]
+    code, text, _ = shown(capsys, "compare", *files, files[1], "--losses", "dice", "--rank-by", "mean_iou")
+    assert code == 0
+    assert "gt.npy > pred.npy" in text
+    code, _, said = shown(capsys, "compare", *files, "--metrics", "confusion")
+    assert (code, said) == (2, "error: confusion is a table.\nhint: segcli score prints it\n")
+
+
 def test_a_scored_case_is_asked_by_name() -> None:
     """A value over all classes needs no label; its limits are judged in every case."""
     found = scored(shape("hook_pred"), shape("hook_gt"), "mean_iou", "dice")

@@ -67,7 +67,7 @@ def check_counts(pred, gt, n_pred, n_gt):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 31, 32, 33, 255, 256, 257, 600])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 127, 128, 129, 600])
 def test_contingency_at_every_length_of_block(dtype, width):
     """Rows shorter, as long as and longer than a block, uniform and busy, count alike."""
     rng = np.random.default_rng(width)
@@ -87,7 +87,7 @@ def test_contingency_of_many_labels():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1, 31, 33, 255, 257, 511, 70001])
+@pytest.mark.parametrize("size", [1, 31, 33, 127, 129, 511, 70001])
 def test_contingency_of_flat_stretches(dtype, size):
     """Stretches that run over rows, ends of every length, noise and a table large for its banks count alike."""
     rng = np.random.default_rng(size)

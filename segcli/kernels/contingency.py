@@ -11,7 +11,7 @@ from segcli.kernels._jit import kernel, writable
 
 # A stretch is compared as a whole before it is looked at voxel by voxel: first a long one, then, where that
 # is not uniform, short ones. Most long stretches of a real mask are background or interior.
-_LONG = 256
+_LONG = 128
 _SHORT = 32
 # Consecutive voxels count in different banks: adding to one address again and again waits for the store.
 _BANKS = 4
@@ -39,8 +39,8 @@ def contingency(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) ->
     banks = _BANKS if cells <= max(_BANKED_SIZE, pred.size >> 6) else 1
     counts = np.zeros((banks, cells), dtype=np.int64)
     _count(writable(pred).reshape(-1), writable(gt).reshape(-1), n_gt, counts.reshape(-1), cells if banks > 1 else 0)
-    summed: NDArray[np.int64] = counts.sum(axis=0).reshape(n_pred, n_gt)
-    return summed
+    summed: NDArray[np.int64] = counts.sum(axis=0) if banks > 1 else counts[0]
+    return summed.reshape(n_pred, n_gt)
 
 
 def label_boxes(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
