@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segcli.kernels import _jit
-from segcli.kernels.contingency import contingency
+from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_elements
@@ -73,8 +73,8 @@ def statistics(d_gt, d_pred, w_gt, w_pred):
 
 def ours(gt: Mask, pred: Mask, n: int):
     """Run the whole pipeline as segcli does: boxes, elements of all labels, distances of each label."""
-    _, boxes_pred, boxes_gt = contingency(pred, gt, n + 1, n + 1)
-    box = box_of(*boxes_pred[1:], *boxes_gt[1:])
+    contingency(pred, gt, n + 1, n + 1)
+    box = box_of(*label_boxes(pred, n + 1)[1:], *label_boxes(gt, n + 1)[1:])
     lut = np.arange(n + 1, dtype=np.int32)
     tables = [surface_elements(np.ascontiguousarray(mask[box]), lut, n, SPACING, "surfel") for mask in (gt, pred)]
     results = []
@@ -106,11 +106,6 @@ def scipy_recipe(gt: Mask, pred: Mask, n: int):
         distances = fields[1][borders[0]], fields[0][borders[1]]
         results.append(statistics(*distances, *(np.ones(len(d)) for d in distances)))
     return results
-
-
-def bincount(pred, gt, n: int):
-    """Count pairs of labels as one does with NumPy."""
-    return np.bincount((pred.astype(np.intp) * n + gt).ravel(), minlength=n * n)
 
 
 def cpu_ms(call: Callable[[], object], repeats: int) -> float:
@@ -148,15 +143,6 @@ def main() -> None:
         mine = partial(ours, truth, pred, n)
         row(name, mine, "surface-distance", partial(surface_distance_tool, truth, pred, n))
         row("", mine, "SciPy erosion + EDT", partial(scipy_recipe, truth, pred, n))
-    n = LABELS + 1
-    noise = np.random.default_rng(0).integers(0, LABELS, (2, 1, 256, 256)).astype(np.uint8)
-    for name, p, g in [
-        ("30 labels, uint8", cases[2][2], maps),
-        ("30 labels, uint16", cases[2][2].astype(np.uint16), maps.astype(np.uint16)),
-        ("1 label, uint8", cases[0][2], gt),
-        ("noise 256x256", *noise),
-    ]:
-        row(f"contingency, {name}", partial(contingency, p, g, n, n), "np.bincount", partial(bincount, p, g, n), 5)
     inside = np.ascontiguousarray(gt[20:108, 130:390, 160:350] == 1)
     edge = inside & ~ndimage.binary_erosion(inside)
     for name, features in (("inside", inside), ("surface only", edge)):

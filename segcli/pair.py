@@ -1,6 +1,6 @@
 """Evidence: what one case and one label of it give to the metrics, each piece computed at most once.
 
-A `Case` holds two label maps; it reads them once into a contingency matrix with bounding boxes, and
+A `Case` holds two label maps; it reads them once into a contingency matrix, once into bounding boxes, and
 once for each kind of surface into the surface elements of all labels. A `Pair` is one label's view of
 that. No full-size mask of one label is ever made for a metric.
 """
@@ -103,6 +103,7 @@ class Case:
         self.probabilities: Probabilities | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side], list[Elements]] = {}
+        self._boxes: dict[Side, NDArray[np.int64]] = {}
 
     @cached_property
     def diagonal(self) -> float:
@@ -137,29 +138,29 @@ class Case:
         """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
         pred, gt = self._maps["pred"], self._maps["gt"]
         small = pred.codes.size < SMALL and len(pred.values) * len(gt.values) < SMALL
-        if not small or "numba" in sys.modules:
-            return self._tables[0]
-        # Importing Numba takes longer than counting a small image with NumPy.
-        width = len(gt.values) + 1
-        joint = pred.codes.astype(np.int64).ravel() * width + gt.codes.ravel()
-        counted = np.bincount(joint, minlength=(len(pred.values) + 1) * width)
-        return counted.reshape(-1, width)[:-1, :-1]
-
-    @cached_property
-    def _tables(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the matrix and the bounding boxes of each code of pred and of gt, from one pass."""
+        n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
+        if small and "numba" not in sys.modules:
+            # Importing Numba takes longer than counting a small image with NumPy.
+            joint = pred.codes.astype(np.int64).ravel() * n_gt + gt.codes.ravel()
+            return np.bincount(joint, minlength=n_pred * n_gt).reshape(-1, n_gt)[:-1, :-1]
         from segcli.kernels.contingency import contingency
 
-        pred, gt = self._maps["pred"], self._maps["gt"]
-        n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
         if n_pred * n_gt > MOST_CELLS:
             raise InputError(
                 f"{n_pred - 1} labels against {n_gt - 1}: their table would have more than {MOST_CELLS} cells.",
                 hint="score a part of the image, or merge labels first",
                 code="labels.many",
             )
-        matrix, boxes_pred, boxes_gt = contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)
-        return matrix[:-1, :-1], boxes_pred[:-1], boxes_gt[:-1]
+        return contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)[:-1, :-1]
+
+    def boxes(self, side: Side) -> NDArray[np.int64]:
+        """Return the half-open ranges of the voxels of each code along the axes of memory: (codes, 3, 2)."""
+        if side not in self._boxes:
+            from segcli.kernels.contingency import label_boxes
+
+            table = self._maps[side]
+            self._boxes[side] = label_boxes(as_volume(table.codes), len(table.values) + 1)
+        return self._boxes[side]
 
     def counts(self, index: int) -> Counts:
         matrix = self.matrix
@@ -178,7 +179,7 @@ class Case:
 
     def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
         """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
-        boxes = self._tables[1 if side == "pred" else 2][codes]
+        boxes = self.boxes(side)[codes]
         ndim = len(self.shape)
         if not len(boxes):
             return None
@@ -308,7 +309,9 @@ class _LabelMap:
             array = array.view(np.uint8)
         if array.dtype == np.uint8 and valid is None:
             self.codes: NDArray[Any] = np.ascontiguousarray(array)
-            self.values = np.arange(256, dtype=np.int64)
+            # Looking for the largest label is worth it where a table of 256x256 would take longer to add up.
+            most = 255 if array.size >= SMALL else int(array.max(initial=0))
+            self.values = np.arange(most + 1, dtype=np.int64)
             return
         counted = array if valid is None else array[valid]
         low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
@@ -347,7 +350,10 @@ class _LabelMap:
     def codes_of(self, label: Label) -> NDArray[np.intp]:
         if label.values is None:
             return np.flatnonzero(self.values != 0)
-        return np.flatnonzero(np.isin(self.values, label.values))
+        wanted = np.unique(np.array(label.values, dtype=np.int64))
+        at = np.searchsorted(self.values, wanted)  # ascending
+        at[at == len(self.values)] = 0
+        return np.asarray(at[self.values[at] == wanted])
 
 
 def as_volume(array: NDArray[Any]) -> NDArray[Any]:

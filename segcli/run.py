@@ -108,6 +108,10 @@ def case_record(case: Scored) -> dict[str, Any]:
             | ({"why": v.why} if v.why else {})
             for v in case.values
         ],
+        "tables": [
+            {"label": t.label, "measure": t.measure, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+            for t in case.tables
+        ],
     }
 
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 
 def contingency(pred, gt, n_pred, n_gt):
-    """Count pairs of labels voxel by voxel, and box each label from its coordinates."""
+    """Count pairs of labels voxel by voxel."""
     matrix = np.zeros((n_pred, n_gt), dtype=np.int64)
     for p, g in zip(pred.ravel(), gt.ravel(), strict=True):
         matrix[p, g] += 1
-    return matrix, _boxes(pred, n_pred), _boxes(gt, n_gt)
+    return matrix
 
 
-def _boxes(labels, n):
+def label_boxes(labels, n):
+    """Box each label from its coordinates."""
     boxes = np.zeros((n, labels.ndim, 2), dtype=np.int64)
     for label in range(n):
         where = np.argwhere(labels == label)

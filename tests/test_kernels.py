@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from segcli.kernels import _jit, nearest
-from segcli.kernels.contingency import contingency
+from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_elements
@@ -49,16 +49,25 @@ def blobs(shape, seed, labels=1, dtype=np.uint8):
 
 @given(data=st.data())
 def test_contingency_equals_its_twin(data):
-    """Counts and boxes are those of counting one voxel after another."""
+    """Counts and boxes are those of looking at one voxel after another."""
     pred = data.draw(label_maps(3, 3, 5))
     gt = data.draw(hnp.arrays(pred.dtype, pred.shape, elements=st.integers(0, 3)))
-    for ours, twin in zip(contingency(pred, gt, 5, 4), naive.contingency(pred, gt, 5, 4), strict=True):
-        assert ours.dtype == np.int64
-        np.testing.assert_array_equal(ours, twin)
+    check_counts(pred, gt, 5, 4)
+
+
+def check_counts(pred, gt, n_pred, n_gt):
+    """Compare the counts of two maps and the boxes of each with the twins."""
+    ours = contingency(pred, gt, n_pred, n_gt)
+    assert ours.dtype == np.int64
+    np.testing.assert_array_equal(ours, naive.contingency(pred, gt, n_pred, n_gt))
+    for labels, n in ((pred, n_pred), (gt, n_gt)):
+        boxes = label_boxes(labels, n)
+        assert boxes.dtype == np.int64
+        np.testing.assert_array_equal(boxes, naive.label_boxes(labels, n))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 31, 32, 33, 255, 256, 257, 600])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 127, 128, 129, 600])
 def test_contingency_at_every_length_of_block(dtype, width):
     """Rows shorter, as long as and longer than a block, uniform and busy, count alike."""
     rng = np.random.default_rng(width)
@@ -66,8 +75,7 @@ def test_contingency_at_every_length_of_block(dtype, width):
     gt = np.zeros_like(pred)
     gt[:, :, width // 2 :] = 2
     pred[1, :, : width * 2 // 3] = 1
-    for ours, twin in zip(contingency(pred, gt, 4, 3), naive.contingency(pred, gt, 4, 3), strict=True):
-        np.testing.assert_array_equal(ours, twin)
+    check_counts(pred, gt, 4, 3)
 
 
 def test_contingency_of_many_labels():
@@ -75,7 +83,20 @@ def test_contingency_of_many_labels():
     rng = np.random.default_rng(0)
     pred = rng.integers(0, 500, (1, 40, 50)).astype(np.uint16)
     gt = rng.integers(0, 300, (1, 40, 50)).astype(np.uint16)
-    np.testing.assert_array_equal(contingency(pred, gt, 500, 300)[0], naive.contingency(pred, gt, 500, 300)[0])
+    check_counts(pred, gt, 500, 300)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 31, 33, 127, 129, 511, 70001])
+def test_contingency_of_flat_stretches(dtype, size):
+    """Stretches that run over rows, ends of every length, noise and a table large for its banks count alike."""
+    rng = np.random.default_rng(size)
+    noise = rng.integers(0, 30, (1, 1, size)).astype(dtype)
+    runs = np.repeat(rng.integers(0, 30, size // 40 + 1), 40)[:size].reshape(1, 1, size).astype(dtype)
+    for pred, gt in ((noise, runs), (runs, runs), (runs, np.roll(runs, 3)), (noise, noise[..., ::-1].copy())):
+        for n in (30, 257):
+            expected = np.bincount(pred.ravel().astype(int) * n + gt.ravel(), minlength=n * n).reshape(n, n)
+            np.testing.assert_array_equal(contingency(pred, gt, n, n), expected)
 
 
 def test_contingency_refuses_other_layouts():
@@ -96,10 +117,12 @@ def test_read_only_and_empty_maps():
     """A read-only map is read, and a map without voxels has no counts."""
     cube = np.ones((2, 3, 4), dtype=np.uint8)
     cube.flags.writeable = False
-    assert contingency(cube, cube, 2, 2)[0][1, 1] == 24
+    assert label_boxes(cube, 2)[1].tolist() == [[0, 2], [0, 3], [0, 4]]
+    assert contingency(cube, cube, 2, 2)[1, 1] == 24
     assert surface_elements(cube, np.array([0, 1], np.int32), 1, (1, 1, 1), "border")[0][1] == 24
     nothing = np.zeros((0, 3, 4), dtype=np.uint8)
-    assert contingency(nothing, nothing, 1, 1)[0].sum() == 0
+    assert contingency(nothing, nothing, 1, 1).sum() == 0
+    assert label_boxes(nothing, 1).tolist() == [[[0, 0], [3, 0], [4, 0]]]
     assert len(surface_elements(nothing, np.array([0, 1], np.int32), 1, (1, 1, 1), "surfel")[1]) == 0
 
 
