@@ -17,10 +17,13 @@ HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 #: The floors of the house; a module may import from its own floor and below.
 FLOORS = {
     "errors": 0,
+    "surfaces": 0,
     "kernels": 1,
     "masks": 1,
     "soft": 2,
     "distances": 2,
+    "bands": 2,
+    "label_map": 2,
     "pair": 2,
     "measure": 3,
     "losses": 4,

@@ -156,7 +156,7 @@ def test_surface_elements_without_a_background_value():
 
 def test_surface_elements_outgrow_their_first_buffer(monkeypatch):
     """The buffer of elements doubles without losing any."""
-    monkeypatch.setattr("segcli.kernels.surface._FIRST_CAPACITY", 0)
+    monkeypatch.setattr("segcli.kernels.elements._FIRST_CAPACITY", 0)
     labels = np.indices((12, 13, 14)).sum(axis=0).astype(np.uint8) % 3
     check_elements(labels, np.array([0, 1, 2], np.int32), 2, (1, 1, 1))
 

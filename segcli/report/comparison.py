@@ -12,9 +12,9 @@ from segcli.comparison import Comparison, Norms, Row
 from segcli.evaluate import MEAN_WITHOUT_BACKGROUND
 from segcli.loading import Loaded
 from segcli.measure import find
-from segcli.report.case import SURFACES
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
 from segcli.run import finite
+from segcli.surfaces import MEANING
 
 SCHEMA = "segcli.compare/1"
 
@@ -113,8 +113,8 @@ def footnotes(comparison: Comparison) -> list[str]:
         )
     if any(r.label == MEAN_WITHOUT_BACKGROUND for r in losses):
         notes.append("mean: over all channels, the background included; --no-background leaves it out")
-    surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
-    notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
+    surfaces = {part.partition("=")[2] for r in comparison.rows for part in r.measure.split(":") if "surface=" in part}
+    notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
     return notes + _cautions(comparison)
 
 
