@@ -63,20 +63,20 @@ def chessboard_bands(case: Case, index: int, fraction: float) -> Bands:
     return _count(*bands)
 
 
-def davis_boundaries(case: Case, index: int, bound: float) -> tuple[float, float]:
+def davis_boundaries(case: Case, index: int, bound: float) -> tuple[float, float] | None:
     """Return the precision and recall of DAVIS: shares of boundary pixels at most `bound` from one of the other.
 
     A boundary pixel differs from one of its neighbours to the right, below, and between (of 2x2, or of 2x2x2);
     what is outside the image is no neighbour, and ignored voxels are background. `bound` below 1 is a fraction
     of the image's diagonal, rounded up to pixels; distances are in pixels. Where neither mask has a boundary
-    both shares are 1, where only one has, both are 0.
+    both shares are 1, where only one has, both are 0; `None` where both masks are empty.
     """
     from segcli.kernels.nearest import distances_to
 
     pixels = bound if bound >= 1 else math.ceil(bound * math.sqrt(sum(n * n for n in case.shape)))
     box = _box(case, index)
     if box is None:
-        return 1.0, 1.0
+        return None
     points = []
     for side in SIDES:
         inside, _ = case.inside(side, case.labels[index], case.grown(box))

@@ -332,5 +332,5 @@ class Pair:
     def chessboard_bands(self, fraction: float) -> Bands:
         return chessboard_bands(self.case, self.index, fraction)
 
-    def davis_boundaries(self, bound: float) -> tuple[float, float]:
+    def davis_boundaries(self, bound: float) -> tuple[float, float] | None:
         return davis_boundaries(self.case, self.index, bound)

@@ -158,8 +158,8 @@ def boundary_f_davis(
     To compare with published values. Boundary pixels are those that differ from a neighbour to the right, below
     or diagonally below, and the edge of the image is no boundary, so a mirrored image can give another value.
     """
-    precision, recall = pair.davis_boundaries(bound)
-    return _harmonic(precision, recall)
+    shares = pair.davis_boundaries(bound)
+    return None if shares is None else _harmonic(*shares)
 
 
 def _harmonic(a: float, b: float) -> float:

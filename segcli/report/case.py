@@ -12,7 +12,13 @@ from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text
 from segcli.surfaces import MEANING
 
-WHY = {"both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0"}
+WHY = {
+    "both_empty": "both empty",
+    "pred_empty": "pred empty",
+    "gt_empty": "gt empty",
+    "no_surface": "no surface",
+    "zero_denominator": "0/0",
+}
 
 
 def heading(case: Scored) -> str:
@@ -102,6 +108,7 @@ BECAUSE = {
     "pred_empty": "the prediction has no voxel of this label",
     "gt_empty": "the ground truth has no voxel of this label",
     "both_empty": "neither mask has a voxel of this label",
+    "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
 }
 
