@@ -471,8 +471,9 @@ def test_padding(measure: Measure, drawn: tuple[list[Array], Spacing], sides: li
 @pytest.mark.parametrize("name", sorted(COUNTS_BACKGROUND | OPEN_METRICS | {f"assd:surface={s}" for s in OPEN}))
 def test_padding_matters(name: str) -> None:
     """Background does change the metrics that count it, or to which the edge of the image is none."""
-    pred, gt = shape("hook_pred"), shape("hook_gt")
-    assert bind(name)(pair_of(pred, gt)) != bind(name)(pair_of(np.pad(pred, 2), np.pad(gt, 2)))
+    pairs = [(shape("hook_pred"), shape("hook_gt")), (shape("most"), shape("most")[:, ::-1])]
+    values = [bind(name)(pair_of(pred, gt)) for pred, gt in pairs]
+    assert values != [bind(name)(pair_of(np.pad(pred, 2), np.pad(gt, 2))) for pred, gt in pairs]
 
 
 @each_metric
@@ -573,9 +574,8 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
     directed = sorted(distances.percentile(95, side) for side in ("pred", "gt"))
     close = 1e-12 * value("hd" + shown)
     assert directed[1] == value("hd95" + shown)
-    assert value("hd95_pooled" + shown) <= directed[1] + close
-    if surface == "surfel":
-        assert value("hd95_pooled" + shown) >= directed[0] - close
+    if surface == "surfel":  # interpolated percentiles of few elements need not lie between
+        assert directed[0] - close <= value("hd95_pooled" + shown) <= directed[1] + close
     for name in ("hd95", "hd95_pooled", "assd", "masd"):
         assert value(name + shown) <= value("hd" + shown) + close
     assert value("hd_percentile:p=95:pooling=max" + shown) == value("hd95" + shown)

@@ -78,7 +78,7 @@ def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 def hd95_pooled(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """95th percentile of the distances of both directions taken together.
 
-    It lies between the two directed percentiles, often at half of hd95: never compare the two.
+    It lies between the two directed percentiles but for interpolation, often at half of hd95: never compare the two.
     """
     d = pair.distances(surface)
     return None if d is None else d.percentile(95, "both")
