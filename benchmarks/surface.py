@@ -163,9 +163,11 @@ def itk_images(masks):
 def boxed(gt: Mask, pred: Mask, n: int):
     """Yield the box around each label in either map and both masks in it, with a margin."""
     boxes = [ndimage.find_objects(mask, max_label=n) for mask in (gt, pred)]
-    for label, pair in enumerate(zip(*boxes, strict=True), start=1):
+    for label, (a, b) in enumerate(zip(*boxes, strict=True), start=1):
+        if a is None or b is None:
+            continue
         box = tuple(
-            slice(max(min(a.start, b.start) - 1, 0), max(a.stop, b.stop) + 1) for a, b in zip(*pair, strict=True)
+            slice(max(min(s.start, t.start) - 1, 0), max(s.stop, t.stop) + 1) for s, t in zip(a, b, strict=True)
         )
         yield box, (gt[box] == label).astype(np.uint8), (pred[box] == label).astype(np.uint8)
 

@@ -452,7 +452,7 @@ def test_surface_overlap(pair: tuple[Array, Array, tuple[float, ...]], tol: floa
 def test_cheng_by_erosion(pair: tuple[Array, Array, tuple[float, ...]], fraction: float) -> None:
     """The band of Cheng's code: erosions by 3x3 one after another, in an image padded with background."""
     pred, gt, spacing = pair
-    times = max(int(round(fraction * float(np.sqrt(sum(n * n for n in gt.shape))))), 1)
+    times = max(round(fraction * float(np.sqrt(sum(n * n for n in gt.shape)))), 1)
     bands = []
     for mask in (pred, gt):
         worn = np.pad(mask, 1)
