@@ -38,7 +38,8 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
         if replaced is not None:
             return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
     if value is None:  # where the formula was asked, it is not the emptiness that has no value
-        return None, "undefined", "zero_denominator" if given == FORMULA else why
+        no_value = "no_surface" if "surface" in measure.params else "zero_denominator"
+        return None, "undefined", no_value if given == FORMULA else why
     return value, "ok", ""
 
 

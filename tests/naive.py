@@ -47,18 +47,17 @@ def surfels(inside: NDArray[np.bool_], ignored: NDArray[np.bool_], areas: Sequen
     return cells, [(areas[low[cell]] + areas[high[cell]]) / 2 for cell in cells]
 
 
-def border(inside: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> list[tuple[int, ...]]:
-    """Return the voxels of a label with a face neighbour that is neither of the label nor ignored."""
-    solid = np.pad(inside | ignored, 1)
-    found = []
-    for voxel in np.argwhere(inside):
-        for axis, step in product(range(inside.ndim), (-1, 1)):
-            neighbour = voxel + 1
-            neighbour[axis] += step
-            if not solid[tuple(neighbour)]:
-                found.append(tuple(voxel.tolist()))
-                break
-    return found
+def border(
+    inside: NDArray[np.bool_], ignored: NDArray[np.bool_], reach: int = 1, *, closed: bool = True
+) -> list[tuple[int, ...]]:
+    """Return the voxels of a label with a neighbour that is neither of the label nor ignored.
+
+    Neighbours differ in up to `reach` axes; beyond the array all is outside if `closed`, else nothing is.
+    """
+    solid = np.pad(inside | ignored, 1, constant_values=not closed)
+    steps = [s for s in product((-1, 0, 1), repeat=inside.ndim) if 1 <= np.abs(s).sum() <= reach]
+    voxels = [tuple(voxel) for voxel in np.argwhere(inside).tolist()]
+    return [v for v in voxels if any(not solid[tuple(np.add(v, 1) + step)] for step in steps)]
 
 
 def nearest(a, b, spacing):

@@ -17,6 +17,7 @@ HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 #: The floors of the house; a module may import from its own floor and below.
 FLOORS = {
     "errors": 0,
+    "surfaces": 0,
     "kernels": 1,
     "masks": 1,
     "sums": 2,
@@ -25,6 +26,8 @@ FLOORS = {
     "joint": 2,
     "pooled": 2,
     "distances": 2,
+    "bands": 2,
+    "label_map": 2,
     "pair": 2,
     "param": 1,
     "measure": 3,

@@ -16,10 +16,11 @@ from scipy.spatial import cKDTree
 
 from segcli.kernels import _jit, nearest
 from segcli.kernels.contingency import contingency, label_boxes
+from segcli.kernels.differences import differing_voxels
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_elements
-from segcli.kernels.surfel_areas import surfel_areas
+from segcli.kernels.surfel_areas import face_areas, surfel_areas
 
 KERNELS = Path(_jit.__file__).parent
 DTYPES = (np.uint8, np.uint16)
@@ -135,15 +136,20 @@ def check_elements(labels, lut, n, spacing):
     if labels.ndim == 2:
         areas = [areas[code << 4 | code] for code in range(16)]
     ignored = lut[labels] == -1
-    for surface in ("surfel", "border"):
+    borders = {
+        "border": (1, True), "border_c2": (2, True), "border_c3": (3, True),
+        "border_open": (1, False), "border26": (3, False),
+    }  # fmt: skip
+    for surface in ("surfel", *borders):
         offsets, points, weights = surface_elements(labels, lut, n, spacing, surface)
         assert (offsets[0], offsets[-1]) == (0, len(points))
         assert points.shape == (len(weights), labels.ndim)
         for label in range(1, n + 1):
             mine = slice(offsets[label - 1], offsets[label])
             inside = lut[labels] == label
-            if surface == "border":
-                cells = naive.border(inside, ignored)
+            if surface in borders:
+                reach, closed = borders[surface]
+                cells = naive.border(inside, ignored, reach, closed=closed)
                 expected = np.ones(len(cells))
             else:
                 cells, expected = naive.surfels(inside, ignored, areas)
@@ -179,7 +185,7 @@ def test_surface_elements_without_a_background_value():
 
 def test_surface_elements_outgrow_their_first_buffer(monkeypatch):
     """The buffer of elements doubles without losing any."""
-    monkeypatch.setattr("segcli.kernels.surface._FIRST_CAPACITY", 0)
+    monkeypatch.setattr("segcli.kernels.elements._FIRST_CAPACITY", 0)
     labels = np.indices((12, 13, 14)).sum(axis=0).astype(np.uint8) % 3
     check_elements(labels, np.array([0, 1, 2], np.int32), 2, (1, 1, 1))
 
@@ -211,6 +217,33 @@ def test_surface_elements_refuse_other_arguments():
     ]:
         with pytest.raises(ValueError, match="surface_elements"):
             surface_elements(labels, lut, 1, spacing, surface)
+
+
+@given(data=st.data())
+def test_differing_voxels_equal_their_twin(data):
+    """Each label's voxels that the other map does not give it, in C order; ignored ones are in no list."""
+    a = data.draw(label_maps(2, 3, 5))
+    b = data.draw(hnp.arrays(a.dtype, a.shape, elements=st.integers(0, 4)))
+    luts = [np.array(data.draw(st.lists(st.integers(-1, 3), min_size=5, max_size=5)), np.int32)]
+    luts.append(luts[0] if data.draw(st.booleans()) else np.roll(luts[0], 1))
+    la, lb = luts[0][a], luts[1][b]
+    counted = (la >= 0) & (lb >= 0)
+    for (offsets, points), mine, other in zip(differing_voxels(a, b, *luts, 3), (la, lb), (lb, la), strict=True):
+        assert points.dtype == np.int32
+        for label in (1, 2, 3):
+            found = points[offsets[label - 1] : offsets[label]]
+            np.testing.assert_array_equal(found, np.argwhere(counted & (mine == label) & (other != label)))
+
+
+@given(spacing=st.tuples(spacings, spacings, spacings), ndim=st.sampled_from([2, 3]), code=st.integers(0, 255))
+def test_areas_around_corners(spacing, ndim, code):
+    """The area around a corner is the sum over pairs of face neighbours, one inside and one outside."""
+    steps = spacing[:ndim]
+    bits = np.array([code >> (2**ndim - 1 - k) & 1 for k in range(2**ndim)]).reshape((2,) * ndim)
+    pairs = [np.abs(np.diff(bits, axis=axis)).sum() for axis in range(ndim)]
+    expected = sum(n * np.prod(steps) / steps[axis] / 2 ** (ndim - 1) for axis, n in enumerate(pairs))
+    index = code if ndim == 3 else (code & 15) * 17
+    assert face_areas(steps)[index] == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @given(spacing=st.tuples(spacings, spacings, spacings))

@@ -28,6 +28,7 @@ from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind
 from segcli.pair import Case, Pair
 from segcli.policy import POLICIES, Status, classes_value, metric_value
 from segcli.soft import SoftPair
+from segcli.surfaces import SURFACES, Surface
 
 Array = NDArray[Any]
 Spacing = tuple[float, ...]
@@ -370,8 +371,12 @@ def test_asymmetry_is_shown(measure: Measure) -> None:
         assert measure.symmetric == (value_of(bound, pair_of(pred, gt)) == value_of(bound, pair_of(gt, pred)))
         return
     if measure.kind == "metric":
-        pred, gt = shape("hook_pred"), shape("hook_gt")
-        values = [(value_of(b, pair_of(pred, gt)), value_of(b, pair_of(gt, pred))) for b in variants(measure)]
+        pairs = [(shape("hook_pred"), shape("hook_gt")), (shape("long"), shape("long_start"))]
+        values = [
+            (value_of(b, pair_of(pred, gt)), value_of(b, pair_of(gt, pred)))
+            for pred, gt in pairs
+            for b in variants(measure)
+        ]
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
@@ -526,6 +531,9 @@ COUNTS_BACKGROUND = {
     "mutual_information_label", "nmi_label", "rand_label", "ari_label", "gce_label", "mean_iou", "fw_iou",
     "pixel_accuracy", "mean_accuracy", "generalized_dice_score", "multiclass_mcc", "multiclass_kappa",
 }  # fmt: skip
+#: Surfaces, and a metric, to which the edge of the image is no boundary.
+OPEN = {"border_open", "border26"}
+OPEN_METRICS = {"boundary_f_davis"}
 
 
 @each_metric
@@ -535,18 +543,18 @@ def test_padding(measure: Measure, drawn: tuple[list[Array], Spacing], sides: li
     """Background around both masks changes no overlap, distance or volume that does not count it."""
     (pred, gt), spacing = drawn
     pads = list(zip(sides[:3], sides[3:], strict=True))[: gt.ndim]
-    if measure.name not in COUNTS_BACKGROUND:
-        for bound in with_lengths(measure, 1):
+    if measure.name not in COUNTS_BACKGROUND | OPEN_METRICS:
+        for bound in (b for b in with_lengths(measure, 1) if b.params.get("surface") not in OPEN):
             before = value_of(bound, pair_of(pred, gt, spacing))
             after = value_of(bound, pair_of(np.pad(pred, pads), np.pad(gt, pads), spacing))
             assert after == (before if before is None else pytest.approx(before, rel=1e-12, abs=1e-15))
 
 
-@pytest.mark.parametrize("name", sorted(COUNTS_BACKGROUND))
+@pytest.mark.parametrize("name", sorted(COUNTS_BACKGROUND | OPEN_METRICS | {f"assd:surface={s}" for s in OPEN}))
 def test_padding_matters(name: str) -> None:
-    """Background does change the metrics that count it."""
+    """Background does change the metrics that count it, or to which the edge of the image is none."""
     pred, gt = shape("hook_pred"), shape("hook_gt")
-    pairs = ((pred, gt), (1 - pred, 1 - gt))  # a small object and a large one
+    pairs = ((pred, gt), (1 - pred, 1 - gt), (shape("most"), shape("most")[:, ::-1]))  # a small object and large ones
     values = [[value_of(bind(name), pair_of(*(np.pad(m, n) for m in two))) for n in (0, 2)] for two in pairs]
     assert any(near != far for near, far in values)
 
@@ -560,6 +568,8 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
     random = np.random.default_rng(seed)
     order = random.permutation(gt.ndim)
     flip = tuple(int(a) for a in np.flatnonzero(random.integers(0, 2, gt.ndim)))
+    if measure.name == "boundary_f_davis":  # its boundary lies towards the origin
+        flip = ()
     for bound in with_lengths(measure, 1):
         value = value_of(bound, pair_of(pred, gt, spacing))
         expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
@@ -567,6 +577,13 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
         assert value_of(bound, pair_of(np.asfortranarray(pred), gt, spacing)) == expected
         turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
         assert value_of(bound, pair_of(*turned, tuple(spacing[i] for i in order))) == expected
+
+
+def test_davis_knows_left_from_right() -> None:
+    """The boundary of DAVIS is not that of the mirrored image."""
+    pred, gt = shape("hook_pred"), shape("hook_gt")
+    bound = bind("boundary_f_davis:bound=0")
+    assert bound(pair_of(pred, gt)) != bound(pair_of(pred[::-1, ::-1], gt[::-1, ::-1]))
 
 
 REGIONS = {"one": 1, "two": 2, "three": 3, "low": [1, 2], "high": [2, 3], "any": "any"}
@@ -616,9 +633,9 @@ def test_ignored_voxels(drawn: tuple[list[Array], Spacing]) -> None:
 # --- relations ----------------------------------------------------------------------------------
 
 
-@given(drawn=masks(proper=True), surface=st.sampled_from(["surfel", "border"]))
+@given(drawn=masks(proper=True), surface=st.sampled_from(SURFACES))
 @settings(max_examples=60)
-def test_identities(drawn: tuple[list[Array], Spacing], surface: str) -> None:
+def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> None:
     """Relations that the docstrings state hold."""
     (pred, gt), spacing = drawn
     asked = "all,f_beta:beta=1,nsd:tol=0,nsd:tol=1,nsd:tol=1000"
@@ -635,16 +652,31 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: str) -> None:
     assert value("balanced_accuracy") == pytest.approx((value("sensitivity") + value("specificity")) / 2)
     assert value("rve") == pytest.approx(value("voxels_pred") / value("voxels_gt") - 1)
     assert value("volume_similarity") >= value("dice") - 1e-12
-    distances = pair_of(pred, gt, spacing).distances("border" if surface == "border" else "surfel")
+    distances = pair_of(pred, gt, spacing).distances(surface)
     assert distances is not None
     directed = sorted(distances.percentile(95, side) for side in ("pred", "gt"))
     close = 1e-12 * value("hd" + shown)
     assert directed[1] == value("hd95" + shown)
-    assert value("hd95_pooled" + shown) <= directed[1] + close
-    if surface == "surfel":
-        assert value("hd95_pooled" + shown) >= directed[0] - close
+    if surface == "surfel":  # interpolated percentiles of few elements need not lie between
+        assert directed[0] - close <= value("hd95_pooled" + shown) <= directed[1] + close
     for name in ("hd95", "hd95_pooled", "assd", "masd"):
         assert value(name + shown) <= value("hd" + shown) + close
+    assert value("hd_percentile:p=95:pooling=max" + shown) == value("hd95" + shown)
+    assert value("msd95" + shown) == pytest.approx(sum(directed) / 2)
+    both = value("asd_pred_to_gt" + shown), value("asd_gt_to_pred" + shown)
+    assert value("masd" + shown) == pytest.approx(sum(both) / 2)
+    assert value("modified_hd" + shown) == max(both)
+    assert value("rmsd" + shown) ** 2 == pytest.approx(value("assd" + shown) ** 2 + value("std_sd" + shown) ** 2)
+    assert value("median_sd" + shown) <= value("hd" + shown)
+    shares = value("surface_overlap_pred:tol=2" + shown), value("surface_overlap_gt:tol=2" + shown)
+    assert min(shares) - 1e-12 <= value("nsd:tol=2" + shown) <= max(shares) + 1e-12
+    assert value("boundary_f:tol=2" + shown) <= sum(shares) / 2 + 1e-12
+    if surface == "set":
+        assert value("ahd_set") == value("masd" + shown)
+        assert value("ahd_set_max") == value("modified_hd" + shown)
+    assert value("boundary_iou:width=auto") == pytest.approx(
+        value("boundary_dice:width=auto") / (2 - value("boundary_dice:width=auto"))
+    )
     nested = [value(f"nsd:tol={tol}{shown}") for tol in (0, 1, 2, 1000)]
     assert nested == sorted(nested)
     assert nested[-1] == 1

@@ -1,5 +1,5 @@
 """Metrics by family. A family is imported here by name; importing it files its records, in the catalogue's order."""
 
-from segcli.metrics import overlap, rates, surface, volume, multiclass, information, label_information  # isort: skip
+from segcli.metrics import overlap, rates, surface, boundary, volume, multiclass, information, label_information  # isort: skip
 
-__all__ = ["information", "label_information", "multiclass", "overlap", "rates", "surface", "volume"]
+__all__ = ["boundary", "information", "label_information", "multiclass", "overlap", "rates", "surface", "volume"]

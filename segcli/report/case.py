@@ -11,11 +11,14 @@ from segcli.evaluate import Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
+from segcli.surfaces import MEANING
 
-WHY = {"both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0"}
-SURFACES = {
-    "surfel": "area-weighted elements of the dual grid, as surface-distance",
-    "border": "voxels with a face neighbour outside, each counting 1, as MONAI and MedPy",
+WHY = {
+    "both_empty": "both empty",
+    "pred_empty": "pred empty",
+    "gt_empty": "gt empty",
+    "no_surface": "no surface",
+    "zero_denominator": "0/0",
 }
 
 
@@ -123,9 +126,9 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     """Return what definition the numbers follow and why some are undefined."""
     notes = []
     surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
-    notes += [f"surface={name} ({SURFACES[name]})" for name in sorted(surfaces)]
-    if any(b.name.startswith("boundary_iou") for b in measures):
-        notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
+    notes += [f"surface={name} ({MEANING[name]})" for name in sorted(surfaces)]
+    bands = [b.measure.name for b in measures if "width" in b.params and b.measure.family == "surface"]
+    notes += [f"{name}: Euclidean inner bands (segcli catalog {name})" for name in dict.fromkeys(bands)]
     notes += _over_classes(cases, measures)
     if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
@@ -160,6 +163,7 @@ BECAUSE = {
     "pred_empty": "the prediction has no voxel of this label",
     "gt_empty": "the ground truth has no voxel of this label",
     "both_empty": "neither mask has a voxel of this label",
+    "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
 }
 #: The same for the row of all classes.
