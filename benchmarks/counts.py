@@ -13,10 +13,10 @@ import numpy as np
 import SimpleITK
 from surface import LABELS, Mask, organ, organs, row
 
-from segcli.evaluate import measures_of, score_loaded
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.loading import load, reading_of
+from segcli.scoring import measures_of, score_loaded
 
 
 def bincount(pred: Mask, gt: Mask, n: int):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from segcli.attribution import Shares, excess_map, shares, worst_island
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
 from segcli.errors import UsageError
-from segcli.evaluate import check_batch, measures_of, unit_of
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
 from segcli.policy import check_policy, classes_value, metric_value
 from segcli.ranking import Agreement, Norms, Ranking, Row, agreements_of, rankings_of
+from segcli.scoring import check_batch, measures_of, unit_of
 from segcli.sweep import sweep
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from segcli.averaging import ALL, Mean
 from segcli.errors import UsageError
-from segcli.evaluate import Scored, Value, label_named
 from segcli.measure import BoundMeasure, Kind, bind
+from segcli.scoring import Scored, Value, label_named
 
 
 @dataclass(frozen=True, slots=True)

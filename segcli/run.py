@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segcli.evaluate import Scored
 from segcli.measure import BoundMeasure
+from segcli.scoring import Scored
 
 if TYPE_CHECKING:
     from segcli.gate import Verdict

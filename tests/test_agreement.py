@@ -22,12 +22,12 @@ from shapes import shape
 import segcli
 from segcli.cli.main import run as command_line
 from segcli.errors import UsageError
-from segcli.evaluate import Scored
 from segcli.gate import judge, parse_limits
 from segcli.joint import Joint
 from segcli.masks.labels import Label
 from segcli.measure import bind, measures
 from segcli.pair import SMALL, Case
+from segcli.scoring import Scored
 
 Array = NDArray[Any]
 

@@ -40,7 +40,7 @@ FLOORS = {
     "sweep": 4,
     "averaging": 4,
     "policy": 4,
-    "evaluate": 5,
+    "scoring": 5,
     "samples": 5,
     "ranking": 5,
     "comparison": 6,

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
-from segcli.evaluate import Scored, Value
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
+from segcli.scoring import Scored, Value
 from segcli.surfaces import MEANING
 
 WHY = {
