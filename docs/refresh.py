@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from segcli.losses.libraries import LEGEND
-from segcli.measure import measures
-from segcli.report.catalog import default_name, elsewhere, facts, outside, range_text
+from segcli.measure import Measure, measures
+from segcli.report.catalog import elsewhere, facts, outside
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "score.svg"
@@ -63,16 +63,19 @@ def samples(text: str) -> str:
 
 
 def measure_table(text: str) -> str:
-    """Return a document with the table of measures between its marks."""
-    arrows = {"higher": "up", "lower": "down", "zero": "to 0", "none": ""}
-    lines = ["| kind | family | name | what it is | range | better |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {m.kind} | {m.family} | `{default_name(m)}` | {m.summary.rstrip('.')} "
-        f"| {range_text(m)} {m.unit} | {arrows[m.better]} |"
-        for m in measures()
-    ]
+    """Return a document with the measures of each family between its marks."""
+    plurals = {"metric": "metrics", "table": "tables", "loss": "losses"}
+    lines = ["| | family | measures |", "|---|---|---|"]
+    for kind, family in dict.fromkeys((m.kind, m.family) for m in measures()):
+        names = " ".join(f"[`{m.name}`](docs/measures.md#{anchor(m)})" for m in measures(kind) if m.family == family)
+        lines.append(f"| {plurals[kind]} | {family} | {names} |")
     marks = r"(<!-- measures -->\n).*?(<!-- /measures -->)"
     return re.sub(marks, lambda m: m[1] + "\n".join(lines) + "\n" + m[2], text, flags=re.DOTALL)
+
+
+def anchor(measure: Measure) -> str:
+    """Return what a heading of the page of measures is called in a link."""
+    return measure.id.replace(".", "").lower()
 
 
 def measure_pages() -> str:
