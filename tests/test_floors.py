@@ -24,6 +24,8 @@ FLOORS = {
     "pooled": 2,
     "distances": 2,
     "pair": 2,
+    "objects": 2,
+    "structure": 2,
     "param": 1,
     "measure": 3,
     "losses": 4,

@@ -165,16 +165,18 @@ def _root(parents: Any, at: int) -> int:
 
 
 @kernel()
-def _join_rows(starts: Any, stops: Any, own: int, end: int, other: int, other_end: int, reach: int, parents: Any):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _join_rows(
+    starts: Any, stops: Any, own: int, end: int, other: int, other_end: int, reach: int, parents: Any
+) -> None:
     """Join the runs own..end of one row with those other..other_end of another that they reach."""
     while own < end and other < other_end:
-        if starts[own] < stops[other] + reach and starts[other] < stops[own] + reach:
-            if parents[own] != parents[other]:
-                a, b = _root(parents, own), _root(parents, other)
-                low = min(a, b)
-                parents[max(a, b)] = low
-                parents[own] = low
-                parents[other] = low
+        touches = starts[own] < stops[other] + reach and starts[other] < stops[own] + reach
+        if touches and parents[own] != parents[other]:
+            a, b = _root(parents, own), _root(parents, other)
+            low = min(a, b)
+            parents[max(a, b)] = low
+            parents[own] = low
+            parents[other] = low
         if stops[own] < stops[other]:
             own += 1
         else:
@@ -279,9 +281,7 @@ def _measure(offsets: Any, starts: Any, stops: Any, values: Any, shape: Any, cou
 
 
 @kernel()
-def _paint(
-    offsets: Any, starts: Any, stops: Any, values: Any, height: int, wanted: Any, box: Any, canvas: Any
-) -> None:
+def _paint(offsets: Any, starts: Any, stops: Any, values: Any, height: int, wanted: Any, box: Any, canvas: Any) -> None:
     for z in range(box[0, 0], box[0, 1]):
         for y in range(box[1, 0], box[1, 1]):
             row = z * height + y

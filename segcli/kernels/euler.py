@@ -69,7 +69,7 @@ def _sum_codes(mask: Any, parts: Any) -> int:
             for x in range(width):
                 found |= row[x]
             filled[z + 1, y + 1] = found != 0
-    total = 0
+    total: Any = 0
     for z in range(depth + 1):
         for y in range(height + 1):
             if not (filled[z, y] or filled[z, y + 1] or filled[z + 1, y] or filled[z + 1, y + 1]):
@@ -78,10 +78,10 @@ def _sum_codes(mask: Any, parts: Any) -> int:
             b = mask[z - 1, y] if filled[z, y + 1] else nothing
             c = mask[z, y - 1] if filled[z + 1, y] else nothing
             d = mask[z, y] if filled[z + 1, y + 1] else nothing
-            before = 0
+            before = np.int64(0)
             for x in range(width):
                 now = np.int64(a[x] << 1 | b[x] << 3 | c[x] << 5 | d[x] << 7)
                 total += parts[before >> 1 | now]
                 before = now
             total += parts[before >> 1]
-    return total
+    return total  # type: ignore[no-any-return]

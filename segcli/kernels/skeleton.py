@@ -84,9 +84,9 @@ def _cells() -> NDArray[np.int64]:
     """Return for each face, edge and corner of the centre of a block the other voxels that share it, as bits."""
     cells: list[list[int]] = [[], [], []]
     for ends in product((-1, 0, 1), repeat=3):
-        around = [v for v in product((-1, 0, 1), repeat=3) if any(v) and all(x in (0, e) for x, e in zip(v, ends))]
+        touched = product(*({0, end} for end in ends))
         if any(ends):
-            cells[sum(map(abs, ends)) - 1].append(sum(1 << 9 * z + 3 * y + x + 13 for z, y, x in around))
+            cells[sum(map(abs, ends)) - 1].append(sum(1 << 9 * z + 3 * y + x + 13 for z, y, x in touched) & ~_CENTRE)
     return np.array([bits for group in cells for bits in group], dtype=np.int64)
 
 
@@ -121,14 +121,14 @@ def _thin_plane(image: Any, removable: Any) -> None:
 @kernel()
 def _pattern(image: Any, at: int, plane: int, row: int) -> int:
     """Return the 27 voxels around a place of the flat image as bits: bit 9z+3y+x, the place itself left out."""
-    pattern = 0
+    pattern: Any = 0
     bit = 0
     for z in range(-1, 2):
         for y in range(-1, 2):
             first = at + z * plane + y * row - 1
             pattern |= (image[first] | image[first + 1] << 1 | image[first + 2] << 2) << bit
             bit += 3
-    return pattern & ~_CENTRE
+    return pattern & ~_CENTRE  # type: ignore[no-any-return]
 
 
 @kernel()
@@ -177,9 +177,18 @@ def _thin_volume(volume: Any, faces: Any, cells: Any) -> None:
     border = np.empty(1024, dtype=np.int64)
     count = 0
     for at in range(plane, image.size - plane):
-        if image[at] != 0 and (
-            image[at - plane] & image[at - row] & image[at - 1] & image[at + 1] & image[at + row] & image[at + plane]
-        ) == 0:
+        if (
+            image[at] != 0
+            and (
+                image[at - plane]
+                & image[at - row]
+                & image[at - 1]
+                & image[at + 1]
+                & image[at + row]
+                & image[at + plane]
+            )
+            == 0
+        ):
             if count == border.size:
                 border = np.concatenate((border, np.empty_like(border)))
             border[count] = at
@@ -190,7 +199,7 @@ def _thin_volume(volume: Any, faces: Any, cells: Any) -> None:
     while unchanged < faces.shape[0]:
         unchanged = 0
         for face in range(faces.shape[0]):
-            behind = faces[face, 0] * plane + faces[face, 1] * row + faces[face, 2]
+            behind: Any = faces[face, 0] * plane + faces[face, 1] * row + faces[face, 2]
             candidates = np.empty(border.size, dtype=np.int64)
             count = 0
             for at in border:

@@ -1,5 +1,5 @@
 """Metrics by family. A family is imported here by name; importing it files its records."""
 
-from segcli.metrics import overlap, surface, volume
+from segcli.metrics import overlap, surface, topology, volume
 
-__all__ = ["overlap", "surface", "volume"]
+__all__ = ["overlap", "surface", "topology", "volume"]
