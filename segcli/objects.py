@@ -1,0 +1,137 @@
+"""Objects of two maps and how they belong together: overlaps from one pass over runs, then matching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcli.kernels.components import Extents, Runs, overlaps
+
+Ints = NDArray[np.int32]
+Vector = NDArray[np.float64]
+Matching = Literal["optimal", "greedy"]
+
+
+class Objects(NamedTuple):
+    """The objects of one map: runs whose value is the number of an object (from 0), and the id of each."""
+
+    runs: Runs
+    ids: list[int]
+    extents: Extents
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        return self.extents.sizes
+
+
+class Match(NamedTuple):
+    """Objects that were matched one to one: their numbers, their overlap, and how many objects there are."""
+
+    pred: Ints
+    gt: Ints
+    iou: Vector
+    dice: Vector
+    n_pred: int
+    n_gt: int
+
+    @property
+    def tp(self) -> int:
+        return len(self.pred)
+
+    @property
+    def fp(self) -> int:
+        return self.n_pred - self.tp
+
+    @property
+    def fn(self) -> int:
+        return self.n_gt - self.tp
+
+
+@dataclass(frozen=True)
+class ObjectPairs:
+    """Objects of both maps and every pair of them that shares voxels: numbers, and voxels in both."""
+
+    objects_pred: Objects
+    objects_gt: Objects
+    pred: Ints
+    gt: Ints
+    shared: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pred: Objects, gt: Objects) -> ObjectPairs:
+        return cls(pred, gt, *overlaps(pred.runs, gt.runs))
+
+    @cached_property
+    def iou(self) -> Vector:
+        return np.asarray(self.shared / self.united)
+
+    @cached_property
+    def united(self) -> NDArray[np.int64]:
+        """Return the voxels in either object of each pair."""
+        return np.asarray(self.objects_pred.sizes[self.pred] + self.objects_gt.sizes[self.gt] - self.shared)
+
+    def match(self, threshold: float, matching: Matching = "optimal", *, inclusive: bool = False) -> Match:
+        """Return the pairs whose IoU is above `threshold` (or equal to it), each object in one pair at most.
+
+        Above 1/2 no object can be in two pairs, and there is nothing to choose. Else `optimal` takes the most
+        pairs, and of as many those with the greatest sum of IoU; `greedy` takes the pair with the greatest IoU
+        first and never gives it back.
+        """
+        possible = np.flatnonzero((self.iou >= threshold) if inclusive else (self.iou > threshold))
+        chosen = possible
+        if len(np.unique(self.pred[possible])) < len(possible) or len(np.unique(self.gt[possible])) < len(possible):
+            chosen = self._greedy(possible) if matching == "greedy" else self._optimal(possible)
+        pred, gt = self.pred[chosen], self.gt[chosen]
+        dice = 2 * self.shared[chosen] / (self.objects_pred.sizes[pred] + self.objects_gt.sizes[gt])
+        return Match(pred, gt, self.iou[chosen], dice, len(self.objects_pred.ids), len(self.objects_gt.ids))
+
+    def _greedy(self, possible: NDArray[np.intp]) -> NDArray[np.intp]:
+        # Of equal IoU the larger pair first: that depends on no numbering.
+        order = np.lexsort((-self.shared[possible], -self.iou[possible]))
+        taken: tuple[set[int], set[int]] = (set(), set())
+        chosen = []
+        for k in possible[order].tolist():
+            pred, gt = int(self.pred[k]), int(self.gt[k])
+            if pred not in taken[0] and gt not in taken[1]:
+                taken[0].add(pred)
+                taken[1].add(gt)
+                chosen.append(k)
+        return np.array(sorted(chosen), dtype=np.intp)
+
+    def _optimal(self, possible: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the best assignment, worked out in each group of objects that hang together."""
+        from scipy.optimize import linear_sum_assignment
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        n_pred, n_gt = len(self.objects_pred.ids), len(self.objects_gt.ids)
+        rows, columns = self.pred[possible], self.gt[possible] + n_pred
+        graph = coo_array((np.ones(len(possible)), (rows, columns)), shape=(n_pred + n_gt,) * 2)
+        _, group_of = connected_components(graph, directed=False)
+        order = np.argsort(group_of[rows], kind="stable")
+        starts = np.flatnonzero(np.diff(group_of[rows][order], prepend=-1))
+        chosen = []
+        for members in np.split(possible[order], starts[1:]):
+            preds, row = np.unique(self.pred[members], return_inverse=True)
+            gts, column = np.unique(self.gt[members], return_inverse=True)
+            # The sum of the second part stays below 1: one pair more outweighs any overlap.
+            gain = np.zeros((len(preds), len(gts)))
+            gain[row, column] = 1 + self.iou[members] / (2 * len(members))
+            pair_at = np.full(gain.shape, -1, dtype=np.intp)
+            pair_at[row, column] = members
+            found = pair_at[linear_sum_assignment(gain, maximize=True)]
+            chosen.append(found[found >= 0])
+        return np.sort(np.concatenate(chosen))
+
+    def best_of_gt(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return for each gt object the pair with the greatest IoU, and which objects have one."""
+        order = np.lexsort((self.shared, self.iou))
+        best = np.zeros(len(self.objects_gt.ids), dtype=np.intp)
+        found = np.zeros(len(best), dtype=np.bool_)
+        best[self.gt[order]] = order  # the last one written stays
+        found[self.gt] = True
+        return best, found
