@@ -51,6 +51,15 @@ class Match(NamedTuple):
         return self.n_gt - self.tp
 
 
+class Detected(NamedTuple):
+    """How many true objects were found and how many predicted ones are true, of how many."""
+
+    found: int
+    true: int
+    n_gt: int
+    n_pred: int
+
+
 @dataclass(frozen=True)
 class ObjectPairs:
     """Objects of both maps and every pair of them that shares voxels: numbers, and voxels in both."""
@@ -89,6 +98,18 @@ class ObjectPairs:
         dice = 2 * self.shared[chosen] / (self.objects_pred.sizes[pred] + self.objects_gt.sizes[gt])
         return Match(pred, gt, self.iou[chosen], dice, len(self.objects_pred.ids), len(self.objects_gt.ids))
 
+    def detected(self, threshold: float, matching: Literal["optimal", "greedy", "overlap"]) -> Detected:
+        """Return how many objects were found: by a match, or with `overlap` by any shared voxel."""
+        n_pred, n_gt = len(self.objects_pred.ids), len(self.objects_gt.ids)
+        if matching == "overlap":
+            return Detected(len(np.unique(self.gt)), len(np.unique(self.pred)), n_gt, n_pred)
+        tp = self.match(threshold, matching).tp
+        return Detected(tp, tp, n_gt, n_pred)
+
+    def best_pairs(self) -> NDArray[np.intp]:
+        """Return pairs that share voxels, each object in one at most, with the greatest sum of IoU."""
+        return self._optimal(np.arange(len(self.iou)), most=False)
+
     def _greedy(self, possible: NDArray[np.intp]) -> NDArray[np.intp]:
         # Of equal IoU the larger pair first: that depends on no numbering.
         order = np.lexsort((-self.shared[possible], -self.iou[possible]))
@@ -102,8 +123,13 @@ class ObjectPairs:
                 chosen.append(k)
         return np.array(sorted(chosen), dtype=np.intp)
 
-    def _optimal(self, possible: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the best assignment, worked out in each group of objects that hang together."""
+    def _optimal(self, possible: NDArray[np.intp], *, most: bool = True) -> NDArray[np.intp]:
+        """Return the best assignment, worked out in each group of objects that hang together.
+
+        The greatest sum of IoU; with `most` among the assignments of as many pairs as can be.
+        """
+        if not len(possible):
+            return possible
         from scipy.optimize import linear_sum_assignment
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -118,9 +144,9 @@ class ObjectPairs:
         for members in np.split(possible[order], starts[1:]):
             preds, row = np.unique(self.pred[members], return_inverse=True)
             gts, column = np.unique(self.gt[members], return_inverse=True)
-            # The sum of the second part stays below 1: one pair more outweighs any overlap.
+            # Divided so, all IoU together stay below 1: one pair more outweighs any overlap.
             gain = np.zeros((len(preds), len(gts)))
-            gain[row, column] = 1 + self.iou[members] / (2 * len(members))
+            gain[row, column] = 1 + self.iou[members] / (2 * len(members)) if most else self.iou[members]
             pair_at = np.full(gain.shape, -1, dtype=np.intp)
             pair_at[row, column] = members
             found = pair_at[linear_sum_assignment(gain, maximize=True)]

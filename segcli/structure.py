@@ -182,7 +182,7 @@ class Structure:
         return [float(x) for x in (centre[::-1] if self.case.reverse else centre)]
 
     def hd95(
-        self, pred: Objects, chosen: NDArray[Any], gt: Objects, wanted: NDArray[Any], surface: Surface, grown: int = 0
+        self, pred: Objects, chosen: list[int], gt: Objects, wanted: list[int], surface: Surface, grown: int = 0
     ) -> float:
         """Return the 95th percentile of the surface distances between some objects of either side."""
         from segcli.distances import Distances
@@ -197,7 +197,7 @@ class Structure:
         return max(d.percentile(95, "pred"), d.percentile(95, "gt"))
 
     def _elements(
-        self, objects: Objects, chosen: NDArray[Any], box: NDArray[np.int64], surface: Surface, grown: int
+        self, objects: Objects, chosen: list[int], box: NDArray[np.int64], surface: Surface, grown: int
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         from segcli.kernels.components import painted
         from segcli.kernels.surface import surface_elements
@@ -250,10 +250,9 @@ class Structure:
         counted = np.flatnonzero(gt.sizes * float(np.prod(self.case.spacing)) > min_volume)
         met_by, met = met_by[np.argsort(met, kind="stable")], np.sort(met)
         distances: list[float | None] = []
-        for lesion in counted if surface is not None else []:
-            chosen = met_by[slice(*np.searchsorted(met, (lesion, lesion + 1)))]
-            distances.append(
-                self.hd95(pred, chosen, gt, np.array([lesion]), surface or "surfel", dilation) if len(chosen) else None
-            )
+        if surface is not None:
+            for lesion in counted.tolist():
+                near_by = met_by[slice(*np.searchsorted(met, (lesion, lesion + 1)))].tolist()
+                distances.append(self.hd95(pred, near_by, gt, [lesion], surface, dilation) if near_by else None)
         dice = 2 * common[counted] / (near[counted] + gt.sizes[counted])
         return Lesions([float(d) for d in dice], distances, len(pred.ids) - len(np.unique(met_by)))

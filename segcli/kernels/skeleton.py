@@ -119,7 +119,7 @@ def _thin_plane(image: Any, removable: Any) -> None:
 
 
 @kernel()
-def _pattern(image: Any, at: int, plane: int, row: int) -> int:
+def _pattern(image: Any, at: Any, plane: int, row: int) -> int:
     """Return the 27 voxels around a place of the flat image as bits: bit 9z+3y+x, the place itself left out."""
     pattern: Any = 0
     bit = 0
@@ -176,24 +176,16 @@ def _thin_volume(volume: Any, faces: Any, cells: Any) -> None:
     listed = np.zeros(image.size, dtype=np.bool_)
     border = np.empty(1024, dtype=np.int64)
     count = 0
-    for at in range(plane, image.size - plane):
-        if (
-            image[at] != 0
-            and (
-                image[at - plane]
-                & image[at - row]
-                & image[at - 1]
-                & image[at + 1]
-                & image[at + row]
-                & image[at + plane]
-            )
-            == 0
-        ):
+    for place in range(plane, image.size - plane):
+        inner = image[place]
+        for step in steps:
+            inner &= image[place + step]
+        if inner != image[place]:
             if count == border.size:
                 border = np.concatenate((border, np.empty_like(border)))
-            border[count] = at
+            border[count] = place
             count += 1
-            listed[at] = True
+            listed[place] = True
     border = border[:count].copy()
     unchanged = 0
     while unchanged < faces.shape[0]:
