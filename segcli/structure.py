@@ -143,7 +143,7 @@ class Structure:
             # A slice of a volume is thinned as a volume: only an image of one slice is flat.
             thick = int(self.ndim == 3 and mask.shape[0] == 1 < self.case.shape[0])
             padded = np.pad(mask, ((0, thick), *[(0, 0)] * (self.ndim - 1)))
-            self._kept[key] = skeleton(padded)[: len(mask)]
+            self._kept[key] = skeleton(padded, keep_pieces=True)[: len(mask)]
         found: Mask = self._kept[key]
         return found
 

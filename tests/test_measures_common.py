@@ -50,10 +50,14 @@ def pair_of(pred: Array, gt: Array, spacing: Spacing | None = None) -> Pair:
     return Case(pred, gt, ANY, spacing=spacing).pair(0)
 
 
+#: Words that mean nothing in a volume (connectivity=8): tests/test_topology.py has them.
+PLANE_ONLY = {"8", "4"}
+
+
 def variants(measure: Measure) -> list[BoundMeasure]:
     """Return the measure with its defaults and with each word of each parameter."""
     texts = [measure.name]
-    texts += [f"{measure.name}:{p.name}={word}" for p in measure.params.values() for word in p.words]
+    texts += [f"{measure.name}:{p.name}={w}" for p in measure.params.values() for w in p.words if w not in PLANE_ONLY]
     return parse(measure.kind, texts)
 
 
@@ -103,7 +107,7 @@ def test_words(measure: Measure) -> None:
     assert measure.caution == measure.caution.strip()
     assert measure.family
     assert measure.unit in ("", "mm", "mm^3")
-    assert measure.reads in ("labels", "probability")
+    assert measure.reads in ("labels", "probability", "all-classes")
     assert measure.id == f"{measure.kind}.{measure.name}"
 
 
@@ -132,6 +136,8 @@ def test_names_are_found(measure: Measure) -> None:
 @each
 def test_family_is_a_preset(measure: Measure) -> None:
     """The family and `all` unfold to lists with the measure in it, defaults to known measures."""
+    if measure.kind == "table":  # it is asked for by name, among the metrics
+        return
     for preset in (f"{measure.family}_based", "all"):
         assert measure.name in [b.measure.name for b in parse(measure.kind, preset)]
     assert len(parse(measure.kind, "default")) == len(DEFAULTS[measure.kind].split(","))
@@ -307,9 +313,13 @@ def test_symmetric_loss(measure: Measure, pair: SoftPair) -> None:
 def test_asymmetry_is_shown(measure: Measure) -> None:
     """A measure that is declared not to be symmetric is not, on some pair."""
     bound = bind(measure.id)
+    if measure.kind == "table":
+        return
     if measure.kind == "metric":
-        pred, gt = shape("hook_pred"), shape("hook_gt")
-        values = [(bound(pair_of(pred, gt)), bound(pair_of(gt, pred)))]
+        pairs = [[shape(f"{name}_{side}") for side in ("pred", "gt")] for name in ("hook", "knot", "split")]
+        values = [
+            (either(pair_of(pred, gt)), either(pair_of(gt, pred))) for pred, gt in pairs for either in variants(measure)
+        ]
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
@@ -397,7 +407,7 @@ def test_attribution_has_a_map(measure: Measure) -> None:
 # --- units --------------------------------------------------------------------------------------
 
 #: Parameters that are lengths: they scale with the spacing.
-LENGTHS = {"tol": 1.5, "width": 1.5}
+LENGTHS = {"tol": 1.5, "width": 1.5, "penalty": 40.0}
 
 
 def with_lengths(measure: Measure, factor: float) -> list[BoundMeasure]:
@@ -471,6 +481,10 @@ def test_padding_matters(name: str) -> None:
     assert bind(name)(pair_of(pred, gt)) != bind(name)(pair_of(np.pad(pred, 2), np.pad(gt, 2)))
 
 
+#: They thin masks, voxel after voxel: which of two equal voxels stays depends on the order of the axes.
+THINNED = {"cldice", "skeleton_recall", "skeleton_precision"}
+
+
 @each_metric
 @given(drawn=masks(proper=True), seed=st.integers(0, 99))
 @few
@@ -485,6 +499,8 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
         expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
         assert bound(pair_of(np.asfortranarray(pred), np.asfortranarray(gt), spacing)) == expected
         assert bound(pair_of(np.asfortranarray(pred), gt, spacing)) == expected
+        if measure.name in THINNED:
+            continue
         turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
         assert bound(pair_of(*turned, tuple(spacing[i] for i in order))) == expected
 

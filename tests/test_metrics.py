@@ -62,7 +62,7 @@ def test_hand_worked(name: str, case: dict[str, Any]) -> None:
     """Each metric has the value, or the reason to have none, that was derived by hand."""
     text = ":".join([name, *(f"{key}={value}" for key, value in case.get("params", {}).items())])
     pred, gt = array_of(case["pred"]), array_of(case["gt"])
-    found = segcli.score(pred, gt, metrics=[text], spacing=case.get("spacing")).values[0]
+    found = segcli.score(pred, gt, metrics=[text], spacing=case.get("spacing"), labels=case.get("labels")).values[0]
     if "undefined" in case:
         assert (found.value, found.status, found.why) == (None, "undefined", case["undefined"])
     else:

@@ -32,8 +32,12 @@ _NOT_FIRST_Y, _NOT_LAST_Y = 0o770770770, 0o077077077
 _CENTRE = 1 << 13
 
 
-def skeleton(mask: Mask) -> Mask:
-    """Return the skeleton of a boolean mask, 2-D or 3-D; raise ValueError for another array."""
+def skeleton(mask: Mask, *, keep_pieces: bool = False) -> Mask:
+    """Return the skeleton of a boolean mask, 2-D or 3-D; raise ValueError for another array.
+
+    In 3-D the thinning of scikit-image wears some compact pieces away for good (a cube of 2x2x2); with
+    `keep_pieces` their last voxel stays.
+    """
     if mask.dtype != np.bool_ or mask.ndim not in (2, 3):
         raise ValueError(f"skeleton: need a 2-D or 3-D bool array, not {mask.ndim}-D {mask.dtype}")
     found = np.zeros_like(mask)
@@ -44,7 +48,8 @@ def skeleton(mask: Mask) -> Mask:
     if mask.ndim == 2:
         _thin_plane(padded, _removable())
     else:
-        _thin_volume(padded, np.array(_FACES, dtype=np.int64)[: 4 if mask.shape[0] == 1 else 6], _cells())
+        faces = np.array(_FACES, dtype=np.int64)[: 4 if mask.shape[0] == 1 else 6]
+        _thin_volume(padded, faces, _cells(), keep_pieces)
     found[box] = padded[(slice(1, -1),) * mask.ndim] == 1
     return found
 
@@ -162,7 +167,7 @@ def _keeps_euler(pattern: int, cells: Any) -> bool:
 
 
 @kernel()
-def _thin_volume(volume: Any, faces: Any, cells: Any) -> None:
+def _thin_volume(volume: Any, faces: Any, cells: Any, keep_pieces: bool) -> None:
     """Thin a padded volume in place.
 
     Only voxels with an open face can go. They are kept in a list in the order of the grid: what has gone leaves
@@ -205,7 +210,8 @@ def _thin_volume(volume: Any, faces: Any, cells: Any) -> None:
             gone = 0
             new = 0
             for at in candidates[:count]:
-                if _is_simple(_pattern(image, at, plane, row)):
+                pattern = _pattern(image, at, plane, row)
+                if _is_simple(pattern) and (pattern != 0 or not keep_pieces):
                     image[at] = 0
                     gone += 1
                     for step in steps:
