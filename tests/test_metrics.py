@@ -119,11 +119,14 @@ OURS = {
     "530": None, "536": None, "539": None, "542": None, "557": None, "569": None, "572": None, "578": None, "563": None,
     # Nothing predicted: 0 or nan in that tool, undefined here.
     "552": None, "564": None,
+    # No centre line in common, or none predicted: nan in that tool, 0 here.
+    "171": 0.0, "546": 0.0,
 }  # fmt: skip
 #: MetricsReloaded takes the voxels less than `tau` voxels from a border voxel, on both sides, whatever the
 #: spacing. With tau 1 these are the border voxels: ours with a width of one voxel. This case has tau 2.
 BANDS_DIFFER = {"118"}
-NOT_OURS = {"cldice", "centre_distance", "rvae", "plr", "youden", "normalised_expected_cost", "pq", "sq", "rq", "froc"}
+OBJECTS = {"cldice": "cldice", "pq": "pq", "sq": "sq", "rq": "rq"}
+NOT_OURS = {"centre_distance", "rvae", "plr", "youden", "normalised_expected_cost", "froc"}
 
 
 @cache
@@ -171,9 +174,12 @@ def test_recorded_tools(case: dict[str, Any]) -> None:
     spacing = tuple(case["spacing"])
     surface, names = TOOLS[case["convention"]]
     empty = not (pred.any() and gt.any())
-    directed = params.get("directed") or metric not in {**OVERLAP, **names, "boundary_iou": ""}
+    directed = params.get("directed") or metric not in {**OVERLAP, **OBJECTS, **names, "boundary_iou": ""}
     if metric in OVERLAP:
         found = value_of(OVERLAP[metric], pred, gt, spacing if len(spacing) == gt.ndim else None)
+    elif metric in OBJECTS:
+        how = f":instances=values:iou={params['iou_threshold']}" if "iou_threshold" in params else ""
+        found = value_of(OBJECTS[metric] + how, pred, gt, spacing)
     elif metric == "boundary_iou":
         found = value_of("boundary_iou:width=1", pred, gt, (1.0,) * gt.ndim)
     elif directed and empty:

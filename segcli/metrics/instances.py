@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("average_precision_objects",),
     formula=r"\frac{|TP|}{|TP| + |FP| + |FN|}",
     reference="Schmidt 2018, arXiv:1806.03535",
@@ -44,7 +44,7 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("map50_95",),
     formula=r"\tfrac{1}{10}\sum_{k=0}^{9} AP_{0.5 + 0.05 k}",
     reference="Schmidt 2018, arXiv:1806.03535; thresholds as Lin 2014, arXiv:1405.0312",
@@ -63,7 +63,7 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("aggregated_jaccard_index",),
     formula=r"\frac{\sum_g |g \cap p^*(g)|}{\sum_g |g \cup p^*(g)| + \sum_{p \text{ unused}} |p|},\; "
     r"p^*(g) = \arg\max_p \mathrm{IoU}(g, p)",
@@ -87,7 +87,7 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"\frac{\sum_{(p,g) \in M} |g \cap p|}{\sum_{(p,g) \in M} |g \cup p| + \sum_{p \notin M} |p| + "
     r"\sum_{g \notin M} |g|},\; M \text{ one to one}",
     reference="Graham 2019, doi:10.1016/j.media.2019.101563",

@@ -24,7 +24,7 @@ BRATS = "Moawad 2023, arXiv:2306.00838"
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("lesion_wise_dice",),
     formula=r"\frac{\sum_{l} \mathrm{Dice}(l, P_l)}{|L| + |FP|},\; "
     r"P_l = \text{predicted pieces that meet the dilated } l",
@@ -44,7 +44,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("lesion_wise_hd95",),
     formula=r"\frac{\sum_{l} \mathrm{HD}_{95}(l, P_l) + c\,|FP|}{|L| + |FP|},\; \mathrm{HD}_{95}(l, \emptyset) = c",
     reference=BRATS,
@@ -71,7 +71,7 @@ def lesion_hd95(
 
 
 @table(
-    family="objects",
+    family="instances",
     formula=r"\text{one row for each object}",
     reference="Kirillov 2019, arXiv:1801.00868",
 )

@@ -45,7 +45,7 @@ NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("panoptic_quality",),
     formula=r"\frac{\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)}{|TP| + \frac12|FP| + \frac12|FN|}",
     reference=PANOPTIC,
@@ -74,7 +74,7 @@ def pq(
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("segmentation_quality", "matched_iou"),
     formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)",
     reference=PANOPTIC,
@@ -101,7 +101,7 @@ def sq(
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("recognition_quality",),
     formula=r"\frac{|TP|}{|TP| + \frac12|FP| + \frac12|FN|}",
     reference=PANOPTIC,
@@ -128,7 +128,7 @@ def rq(
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("sq_dice",),
     formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{Dice}(p, g)",
     reference=PANOPTIC,
@@ -158,7 +158,7 @@ def matched_dice(
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"\frac{2 S P}{S + P},\; S = \text{object_sensitivity},\; P = \text{object_precision}",
     reference=PANOPTIC,
     range=(0, 1),
@@ -186,7 +186,7 @@ def object_f1(
 
 
 @metric(
-    family="objects",
+    family="instances",
     aliases=("object_recall", "lesion_sensitivity"),
     formula=r"\frac{|TP|}{|TP| + |FN|}",
     reference=PANOPTIC,
@@ -212,7 +212,7 @@ def object_sensitivity(
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"\frac{|TP|}{|TP| + |FP|}",
     reference=PANOPTIC,
     range=(0, 1),
@@ -234,7 +234,7 @@ def object_precision(
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"|TP|",
     reference="a count",
     range=(0, INF),
@@ -256,7 +256,7 @@ def true_positives(
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"|FP|",
     reference="a count",
     range=(0, INF),
@@ -280,7 +280,7 @@ def false_positives(
 
 
 @metric(
-    family="objects",
+    family="instances",
     formula=r"|FN|",
     reference="a count",
     range=(0, INF),
