@@ -102,25 +102,32 @@ def warm() -> None:
 
 
 @kernel()
-def _thin_plane(image: Any, removable: Any) -> None:
-    """Thin a padded image in place."""
-    height, width = image.shape
-    thinned = image.copy()
+def _thin_plane(plane: Any, removable: Any) -> None:
+    """Thin a padded image in place: in each pass all pixels that may go do so at once."""
+    width = plane.shape[1]
+    image = plane.reshape(-1)
+    left = np.flatnonzero(image)
+    going = np.empty_like(left)
     changed = True
     while changed:
         changed = False
         for pass_bit in (1, 2):
-            for y in range(1, height - 1):
-                for x in range(1, width - 1):
-                    if image[y, x] == 0:
-                        continue
-                    code = image[y - 1, x - 1] | image[y - 1, x] << 1 | image[y - 1, x + 1] << 2
-                    code |= image[y, x + 1] << 3 | image[y + 1, x + 1] << 4 | image[y + 1, x] << 5
-                    code |= image[y + 1, x - 1] << 6 | image[y, x - 1] << 7
-                    if removable[code] & pass_bit:
-                        thinned[y, x] = 0
-                        changed = True
-            image[:, :] = thinned
+            gone = 0
+            for at in left:
+                up, down = at - width, at + width
+                code = image[up - 1] | image[up] << 1 | image[up + 1] << 2 | image[at + 1] << 3
+                code |= image[down + 1] << 4 | image[down] << 5 | image[down - 1] << 6 | image[at - 1] << 7
+                going[gone] = at
+                gone += removable[code] >> (pass_bit - 1) & 1
+            for at in going[:gone]:
+                image[at] = 0
+            if gone > 0:
+                changed = True
+                kept = 0
+                for at in left:
+                    left[kept] = at
+                    kept += image[at]
+                left = left[:kept]
 
 
 @kernel()

@@ -66,7 +66,7 @@ def pq(
     """Panoptic quality: how well objects are found and how well the found ones fit, in one number.
 
     The product of rq and sq. Touching objects are one connected piece: score an instance map with
-    instances=values.
+    instances=values. panoptica also matches where the IoU equals the threshold.
     """
     found = pair.structure.objects(instances, connectivity).match(iou, matching)
     total = found.n_pred + found.n_gt

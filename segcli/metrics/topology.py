@@ -270,7 +270,8 @@ def cldice(pair: Pair) -> float | None:
     """Centre-line Dice: harmonic mean of how much of each skeleton lies in the other mask.
 
     For vessels, airways and roads: a gap in a thin branch costs what one in a thick one does. Skeletons
-    are those of scikit-image, but no piece vanishes; they depend slightly on the order of the axes. The loss has a soft skeleton, and other numbers.
+    are those of scikit-image, except that no piece vanishes; they depend slightly on the order of the axes.
+    The loss has a soft skeleton, and other numbers.
     """
     precision, recall = _share(pair, "pred"), _share(pair, "gt")
     if precision is None or recall is None:

@@ -28,6 +28,7 @@ def heading(case: Scored) -> str:
 
 def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Table:
     """Return one row for each label (and case, when there are several) and a mean row."""
+    measures = [b for b in measures if b.measure.kind != "table"]
     common = common_surface(measures)
     several = len(cases) > 1
     first = cases[0]
