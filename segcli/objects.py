@@ -124,34 +124,26 @@ class ObjectPairs:
         return np.array(sorted(chosen), dtype=np.intp)
 
     def _optimal(self, possible: NDArray[np.intp], *, most: bool = True) -> NDArray[np.intp]:
-        """Return the best assignment, worked out in each group of objects that hang together.
+        """Return the best assignment: the greatest sum of IoU, with `most` among those of the most pairs."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-        The greatest sum of IoU; with `most` among the assignments of as many pairs as can be.
-        """
         if not len(possible):
             return possible
-        from scipy.optimize import linear_sum_assignment
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        n_pred, n_gt = len(self.objects_pred.ids), len(self.objects_gt.ids)
-        rows, columns = self.pred[possible], self.gt[possible] + n_pred
-        graph = coo_array((np.ones(len(possible)), (rows, columns)), shape=(n_pred + n_gt,) * 2)
-        _, group_of = connected_components(graph, directed=False)
-        order = np.argsort(group_of[rows], kind="stable")
-        starts = np.flatnonzero(np.diff(group_of[rows][order], prepend=-1))
-        chosen = []
-        for members in np.split(possible[order], starts[1:]):
-            preds, row = np.unique(self.pred[members], return_inverse=True)
-            gts, column = np.unique(self.gt[members], return_inverse=True)
-            # Divided so, all IoU together stay below 1: one pair more outweighs any overlap.
-            gain = np.zeros((len(preds), len(gts)))
-            gain[row, column] = 1 + self.iou[members] / (2 * len(members)) if most else self.iou[members]
-            pair_at = np.full(gain.shape, -1, dtype=np.intp)
-            pair_at[row, column] = members
-            found = pair_at[linear_sum_assignment(gain, maximize=True)]
-            chosen.append(found[found >= 0])
-        return np.sort(np.concatenate(chosen))
+        preds, row = np.unique(self.pred[possible], return_inverse=True)
+        gts, column = np.unique(self.gt[possible], return_inverse=True)
+        # Divided so, all IoU together stay below 1: one pair more outweighs any overlap.
+        gain = 1 + self.iou[possible] / (2 * len(possible)) if most else self.iou[possible]
+        # Each pred may also stay alone, in a column of its own: then there is always a full matching. Each gains 1
+        # more than it is worth, since the solver takes a weight of 0 for no edge.
+        alone = np.arange(len(preds))
+        weights = np.concatenate([gain + 1, np.ones(len(preds))])
+        places = np.concatenate([row, alone]), np.concatenate([column, len(gts) + alone])
+        graph = coo_array((weights, places), shape=(len(preds), len(gts) + len(preds))).tocsr()
+        rows, columns = min_weight_full_bipartite_matching(graph, maximize=True)
+        real = columns < len(gts)
+        chosen = rows[real] * len(gts) + columns[real]
+        return np.asarray(possible[np.isin(row.astype(np.int64) * len(gts) + column, chosen)])
 
     def best_of_gt(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return for each gt object the pair with the greatest IoU, and which objects have one."""
