@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Dilation = Annotated[
     int,
-    Param("pieces of the gt within twice as many 18-neighbour steps (8 in 2-D) are one lesion", ge=0, le=100),
+    Param(
+        "pieces of the gt that meet once each has grown by so many 18-neighbour steps (8 in 2-D) are one", ge=0, le=100
+    ),
 ]
 MinVolume = Annotated[
     float, Param("lesions of at most this volume, in the cube of the spacing's unit, do not count", ge=0)
@@ -63,7 +65,7 @@ def lesion_hd95(
 ) -> float:
     """Mean hd95 over lesions, each missed and each false one as 374 mm, as BraTS 2023.
 
-    374 mm is the diagonal of the BraTS grid: set penalty= for another. Lesions are those of lesion_dice.
+    374 mm is the diagonal of the BraTS grid, rounded up: set penalty= for another. Lesions are those of lesion_dice.
     """
     found = pair.structure.lesions(dilation, min_volume, surface)
     distances = [penalty if d is None else d for d in found.hd95] + [penalty] * found.false
