@@ -26,6 +26,7 @@ from segcli.surfaces import BY_AREA, Surface
 if TYPE_CHECKING:
     from segcli.classes import Classes, SoftClasses
     from segcli.soft import SoftPair
+    from segcli.structure import Structure
 
 Vector = NDArray[np.float64]
 
@@ -131,6 +132,10 @@ class Case:
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""
         return self._maps[side].codes_of(label)
+
+    def codes(self, side: Side) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return a map as codes in memory order, and their values; ignored voxels have the code after the last."""
+        return self._maps[side].codes, self._maps[side].values
 
     @cached_property
     def matrix(self) -> NDArray[np.int64]:
@@ -329,7 +334,7 @@ def as_volume(array: NDArray[Any]) -> NDArray[Any]:
 
 
 class Pair:
-    """One label of a case: counts, surface distances, bands. Metrics reduce it."""
+    """One label of a case: counts, surface distances, bands, structure. Metrics reduce it."""
 
     def __init__(self, case: Case, index: int) -> None:
         self.case = case
@@ -350,6 +355,13 @@ class Pair:
     def voxel_volume(self) -> float:
         """Return the volume of a voxel (its area in 2-D) in the unit of the spacing."""
         return float(np.prod(self.case.spacing))
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Return the pieces, skeletons and objects of both masks."""
+        from segcli.structure import Structure
+
+        return Structure(self.case, self.index)
 
     def distances(self, surface: Surface) -> Distances | None:
         return self.case.distances(self.index, surface)

@@ -53,6 +53,10 @@ FULL = np.ones((3, 4), np.uint8)
 MOST = boxes((3, 4), ((0, 3), (0, 3)))
 NONE = np.zeros((3, 4), np.uint8)
 
+#: gt: two bars of 3 pixels in a row; pred: one bar of 7 over both.
+SPLIT_GT = boxes((3, 9), ((1, 2), (1, 4)), ((1, 2), (5, 8)))
+SPLIT_PRED = boxes((3, 9), ((1, 2), (1, 8)))
+
 # --- 3-D ----------------------------------------------------------------------------------------
 
 #: A bar of 3 voxels (pred) along the last axis that begins at the voxel of the gt: 1, 2, 0, 42.
@@ -66,6 +70,13 @@ POINT_MOVED = boxes((3, 3, 5), ((1, 2), (1, 2), (3, 4)))
 #: A cube of 27 voxels, 26 of them border; without its centre (still 26 border voxels): 26, 0, 1, 98.
 CUBE = boxes((5, 5, 5), ((1, 4), (1, 4), (1, 4)))
 HOLLOW = CUBE - boxes((5, 5, 5), ((2, 3), (2, 3), (2, 3)))
+
+#: gt: a ring of 8 voxels, and a 3x3x3 box around a cavity. pred: a bar, the box without its cavity, and a dot that
+#: touches nothing. Pieces, tunnels, cavities: 2, 1, 1 and 3, 0, 0.
+KNOT_GT = boxes((7, 9, 5), ((1, 2), (1, 4), (1, 4)), ((3, 6), (5, 8), (1, 4))) - boxes(
+    (7, 9, 5), ((1, 2), (2, 3), (2, 3)), ((4, 5), (6, 7), (2, 3))
+)
+KNOT_PRED = boxes((7, 9, 5), ((1, 2), (1, 2), (1, 4)), ((3, 6), (5, 8), (1, 4)), ((5, 6), (1, 2), (2, 3)))
 
 VOID = np.zeros((3, 3, 5), np.uint8)
 

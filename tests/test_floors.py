@@ -29,6 +29,8 @@ FLOORS = {
     "bands": 2,
     "label_map": 2,
     "pair": 2,
+    "objects": 2,
+    "structure": 2,
     "param": 1,
     "measure": 3,
     "losses": 4,

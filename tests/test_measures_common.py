@@ -67,10 +67,14 @@ def judged(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, 
     return classes_value(bound, pair.case.classes) if bound.over_classes else metric_value(bound, pair, policy)
 
 
+#: Words that mean nothing in a volume (connectivity=8): tests/test_topology.py has them.
+PLANE_ONLY = {"8", "4"}
+
+
 def variants(measure: Measure) -> list[BoundMeasure]:
     """Return the measure with its defaults and with each word of each parameter."""
     texts = [measure.name]
-    texts += [f"{measure.name}:{p.name}={word}" for p in measure.params.values() for word in p.words]
+    texts += [f"{measure.name}:{p.name}={w}" for p in measure.params.values() for w in p.words if w not in PLANE_ONLY]
     return parse(measure.kind, texts)
 
 
@@ -179,6 +183,8 @@ def test_names_are_found(measure: Measure) -> None:
 @each
 def test_family_is_a_preset(measure: Measure) -> None:
     """The family and `all` unfold to lists with the measure in it, defaults to known measures."""
+    if measure.kind == "table":  # it is asked for by name, among the metrics
+        return
     for preset in (f"{measure.family}_based", "all"):
         assert measure.name in [b.measure.name for b in parse(measure.kind, preset)]
     for kind, names in DEFAULTS.items():
@@ -368,14 +374,16 @@ def test_asymmetry_is_shown(measure: Measure) -> None:
     bound = bind(measure.id)
     if measure.kind == "table":
         pred, gt = shape("hook_pred"), shape("hook_gt")
-        assert measure.symmetric == (value_of(bound, pair_of(pred, gt)) == value_of(bound, pair_of(gt, pred)))
+        if measure.name != "objects":  # its rows say of which side an object is
+            assert measure.symmetric == (value_of(bound, pair_of(pred, gt)) == value_of(bound, pair_of(gt, pred)))
         return
     if measure.kind == "metric":
-        pairs = [(shape("hook_pred"), shape("hook_gt")), (shape("long"), shape("long_start"))]
+        pairs = [[shape(f"{name}_{side}") for side in ("pred", "gt")] for name in ("hook", "knot", "split")]
+        pairs.append([shape("long"), shape("long_start")])
         values = [
-            (value_of(b, pair_of(pred, gt)), value_of(b, pair_of(gt, pred)))
+            (value_of(either, pair_of(pred, gt)), value_of(either, pair_of(gt, pred)))
             for pred, gt in pairs
-            for b in variants(measure)
+            for either in variants(measure)
         ]
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
@@ -474,7 +482,7 @@ def test_attribution_has_a_map(measure: Measure) -> None:
 # --- units --------------------------------------------------------------------------------------
 
 #: Parameters that are lengths: they scale with the spacing.
-LENGTHS = {"tol": 1.5, "width": 1.5}
+LENGTHS = {"tol": 1.5, "width": 1.5, "penalty": 40.0}
 
 
 def with_lengths(measure: Measure, factor: float) -> list[BoundMeasure]:
@@ -559,6 +567,10 @@ def test_padding_matters(name: str) -> None:
     assert any(near != far for near, far in values)
 
 
+#: They thin masks, voxel after voxel: which of two equal voxels stays depends on the order of the axes.
+THINNED = {"cldice", "skeleton_recall", "skeleton_precision"}
+
+
 @each_metric
 @given(drawn=masks(proper=True), seed=st.integers(0, 99))
 @few
@@ -575,6 +587,8 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
         expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
         assert value_of(bound, pair_of(np.asfortranarray(pred), np.asfortranarray(gt), spacing)) == expected
         assert value_of(bound, pair_of(np.asfortranarray(pred), gt, spacing)) == expected
+        if measure.name in THINNED:
+            continue
         turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
         assert value_of(bound, pair_of(*turned, tuple(spacing[i] for i in order))) == expected
 

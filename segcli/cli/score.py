@@ -21,6 +21,9 @@ def score(
     gt: Annotated[str, typer.Argument(metavar="GT", help="Ground truth on the same grid.")],
     metrics: opt.Metrics = "default",
     losses: opt.Losses = "",
+    per_component: Annotated[
+        bool, typer.Option("--per-component", help="List every object with its size and fit: short for -m ...,objects.")
+    ] = False,
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
@@ -51,7 +54,8 @@ def score(
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
     check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
-    chosen = scoring.measures_of("metric", metrics, surface=surface)
+    asked = f"{metrics},objects" if per_component else metrics
+    chosen = scoring.measures_of("metric", asked, surface=surface)
     chosen_losses = scoring.measures_of("loss", losses)
     limits = [*gate.parse_limits("min", min_ or [], surface), *gate.parse_limits("max", max_ or [], surface)]
     for limit in limits:

@@ -1,0 +1,303 @@
+"""Objects: which were found, which were missed or made up, and how well the found ones fit.
+
+An object is a connected piece of the label, or with `instances=values` each value of an instance map
+(`--labels cells=any`). All overlaps come from one pass; every measure here only reduces them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from segcli.measure import Param, WhenEmpty, metric
+from segcli.metrics.topology import Connectivity
+
+if TYPE_CHECKING:
+    from segcli.pair import Pair
+
+Instances = Annotated[
+    Literal["components", "values"],
+    Param(
+        "components: connected pieces of the label are objects; values: each value of the label is one",
+        words=("components", "values"),
+    ),
+]
+Iou = Annotated[float, Param("a pair of objects can match where its IoU is above this", ge=0, lt=1)]
+Matching = Annotated[
+    Literal["optimal", "greedy"],
+    Param(
+        "where several matches are possible (never above iou=0.5): the most and best together, or the best first",
+        words=("optimal", "greedy"),
+    ),
+]
+Detection = Annotated[
+    Literal["optimal", "greedy", "overlap"],
+    Param(
+        "optimal: the most and best matches together; greedy: the best first; overlap: an object counts as found "
+        "where any voxel of it is shared, whatever its IoU",
+        words=("optimal", "greedy", "overlap"),
+    ),
+]
+INF = float("inf")
+PANOPTIC = "Kirillov 2019, arXiv:1801.00868"
+NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
+
+# --- panoptic quality ---------------------------------------------------------------------------
+
+
+@metric(
+    family="instances",
+    aliases=("panoptic_quality",),
+    formula=r"\frac{\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)}{|TP| + \frac12|FP| + \frac12|FN|}",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=NO_OBJECT,
+    caution="an object just below the threshold counts twice: as missed and as false",
+)
+def pq(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Matching = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Panoptic quality: how well objects are found and how well the found ones fit, in one number.
+
+    The product of rq and sq. Touching objects are one connected piece: score an instance map with
+    instances=values. panoptica also matches where the IoU equals the threshold.
+    """
+    found = pair.structure.objects(instances, connectivity).match(iou, matching)
+    total = found.n_pred + found.n_gt
+    return 2 * float(found.iou.sum()) / total if total else None
+
+
+@metric(
+    family="instances",
+    aliases=("segmentation_quality", "matched_iou"),
+    formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=WhenEmpty(None, None, None),
+    caution="silent on what was missed or made up",
+)
+def sq(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Matching = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Segmentation quality: mean IoU of the matched objects.
+
+    Undefined where nothing was matched. Never below the threshold, so read it with rq.
+    """
+    found = pair.structure.objects(instances, connectivity).match(iou, matching)
+    return float(found.iou.mean()) if found.tp else None
+
+
+@metric(
+    family="instances",
+    aliases=("recognition_quality",),
+    formula=r"\frac{|TP|}{|TP| + \frac12|FP| + \frac12|FN|}",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=NO_OBJECT,
+)
+def rq(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Matching = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Recognition quality: F1 of the objects, whatever the fit of the found ones.
+
+    The same number as object_f1, named as the factor of pq.
+    """
+    found = pair.structure.objects(instances, connectivity).match(iou, matching)
+    total = found.n_pred + found.n_gt
+    return 2 * found.tp / total if total else None
+
+
+@metric(
+    family="instances",
+    aliases=("sq_dice",),
+    formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{Dice}(p, g)",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=WhenEmpty(None, None, None),
+    caution="silent on what was missed or made up",
+)
+def matched_dice(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Matching = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Mean Dice of the matched objects: sq with Dice in place of IoU.
+
+    Undefined where nothing was matched.
+    """
+    found = pair.structure.objects(instances, connectivity).match(iou, matching)
+    return float(found.dice.mean()) if found.tp else None
+
+
+# --- detection ----------------------------------------------------------------------------------
+
+
+@metric(
+    family="instances",
+    formula=r"\frac{2 S P}{S + P},\; S = \text{object_sensitivity},\; P = \text{object_precision}",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    symmetric=True,
+    when_empty=NO_OBJECT,
+)
+def object_f1(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """F1 of the objects: harmonic mean of how many were found and how many predicted ones are true.
+
+    With matching=overlap one large piece can find many objects.
+    """
+    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
+    if not d.n_pred or not d.n_gt:
+        return 0.0 if d.n_pred or d.n_gt else None
+    sensitivity, precision = d.found / d.n_gt, d.true / d.n_pred
+    return 2 * sensitivity * precision / (sensitivity + precision) if d.found else 0.0
+
+
+@metric(
+    family="instances",
+    aliases=("object_recall", "lesion_sensitivity"),
+    formula=r"\frac{|TP|}{|TP| + |FN|}",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
+    caution="false objects cost nothing",
+)
+def object_sensitivity(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Share of the true objects that were found.
+
+    What counts as found is matching and iou: a lesion that screening has to flag may need overlap only.
+    """
+    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
+    return d.found / d.n_gt if d.n_gt else None
+
+
+@metric(
+    family="instances",
+    formula=r"\frac{|TP|}{|TP| + |FP|}",
+    reference=PANOPTIC,
+    range=(0, 1),
+    better="higher",
+    when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
+    caution="missed objects cost nothing",
+)
+def object_precision(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> float | None:
+    """Share of the predicted objects that are true."""
+    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
+    return d.true / d.n_pred if d.n_pred else None
+
+
+@metric(
+    family="instances",
+    formula=r"|TP|",
+    reference="a count",
+    range=(0, INF),
+    better="none",
+)
+def true_positives(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> int:
+    """How many true objects were found.
+
+    Objects, not voxels. More is better only for a given ground truth: object_sensitivity is the share.
+    """
+    return pair.structure.objects(instances, connectivity).detected(iou, matching).found
+
+
+@metric(
+    family="instances",
+    formula=r"|FP|",
+    reference="a count",
+    range=(0, INF),
+    better="lower",
+    caution="0 for an empty prediction",
+)
+def false_positives(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> int:
+    """How many predicted objects match no true one.
+
+    Objects, not voxels. With matching=overlap these are the ones that touch nothing true.
+    """
+    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
+    return d.n_pred - d.true
+
+
+@metric(
+    family="instances",
+    formula=r"|FN|",
+    reference="a count",
+    range=(0, INF),
+    better="lower",
+    caution="0 for an empty ground truth",
+)
+def false_negatives(
+    pair: Pair,
+    *,
+    iou: Iou = 0.5,
+    matching: Detection = "optimal",
+    connectivity: Connectivity = "26",
+    instances: Instances = "components",
+) -> int:
+    """How many true objects were missed.
+
+    Objects, not voxels. With matching=overlap these are the ones of which no voxel was found.
+    """
+    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
+    return d.n_gt - d.found

@@ -1,0 +1,155 @@
+"""Objects of two maps and how they belong together: overlaps from one pass over runs, then matching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcli.kernels.components import Extents, Runs, overlaps
+
+Ints = NDArray[np.int32]
+Vector = NDArray[np.float64]
+Matching = Literal["optimal", "greedy"]
+
+
+class Objects(NamedTuple):
+    """The objects of one map: runs whose value is the number of an object (from 0), and the id of each."""
+
+    runs: Runs
+    ids: list[int]
+    extents: Extents
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        return self.extents.sizes
+
+
+class Match(NamedTuple):
+    """Objects that were matched one to one: their numbers, their overlap, and how many objects there are."""
+
+    pred: Ints
+    gt: Ints
+    iou: Vector
+    dice: Vector
+    n_pred: int
+    n_gt: int
+
+    @property
+    def tp(self) -> int:
+        return len(self.pred)
+
+    @property
+    def fp(self) -> int:
+        return self.n_pred - self.tp
+
+    @property
+    def fn(self) -> int:
+        return self.n_gt - self.tp
+
+
+class Detected(NamedTuple):
+    """How many true objects were found and how many predicted ones are true, of how many."""
+
+    found: int
+    true: int
+    n_gt: int
+    n_pred: int
+
+
+@dataclass(frozen=True)
+class ObjectPairs:
+    """Objects of both maps and every pair of them that shares voxels: numbers, and voxels in both."""
+
+    objects_pred: Objects
+    objects_gt: Objects
+    pred: Ints
+    gt: Ints
+    shared: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pred: Objects, gt: Objects) -> ObjectPairs:
+        return cls(pred, gt, *overlaps(pred.runs, gt.runs))
+
+    @cached_property
+    def iou(self) -> Vector:
+        return np.asarray(self.shared / self.united)
+
+    @cached_property
+    def united(self) -> NDArray[np.int64]:
+        """Return the voxels in either object of each pair."""
+        return np.asarray(self.objects_pred.sizes[self.pred] + self.objects_gt.sizes[self.gt] - self.shared)
+
+    def match(self, threshold: float, matching: Matching = "optimal", *, inclusive: bool = False) -> Match:
+        """Return the pairs whose IoU is above `threshold` (or equal to it), each object in one pair at most.
+
+        Above 1/2 no object can be in two pairs, and there is nothing to choose. Else `optimal` takes the most
+        pairs, and of as many those with the greatest sum of IoU; `greedy` takes the pair with the greatest IoU
+        first and never gives it back.
+        """
+        possible = np.flatnonzero((self.iou >= threshold) if inclusive else (self.iou > threshold))
+        chosen = possible
+        if len(np.unique(self.pred[possible])) < len(possible) or len(np.unique(self.gt[possible])) < len(possible):
+            chosen = self._greedy(possible) if matching == "greedy" else self._optimal(possible)
+        pred, gt = self.pred[chosen], self.gt[chosen]
+        dice = 2 * self.shared[chosen] / (self.objects_pred.sizes[pred] + self.objects_gt.sizes[gt])
+        return Match(pred, gt, self.iou[chosen], dice, len(self.objects_pred.ids), len(self.objects_gt.ids))
+
+    def detected(self, threshold: float, matching: Literal["optimal", "greedy", "overlap"]) -> Detected:
+        """Return how many objects were found: by a match, or with `overlap` by any shared voxel."""
+        n_pred, n_gt = len(self.objects_pred.ids), len(self.objects_gt.ids)
+        if matching == "overlap":
+            return Detected(len(np.unique(self.gt)), len(np.unique(self.pred)), n_gt, n_pred)
+        tp = self.match(threshold, matching).tp
+        return Detected(tp, tp, n_gt, n_pred)
+
+    def best_pairs(self) -> NDArray[np.intp]:
+        """Return pairs that share voxels, each object in one at most, with the greatest sum of IoU."""
+        return self._optimal(np.arange(len(self.iou)), most=False)
+
+    def _greedy(self, possible: NDArray[np.intp]) -> NDArray[np.intp]:
+        # Of equal IoU the larger pair first: that depends on no numbering.
+        order = np.lexsort((-self.shared[possible], -self.iou[possible]))
+        taken: tuple[set[int], set[int]] = (set(), set())
+        chosen = []
+        for k in possible[order].tolist():
+            pred, gt = int(self.pred[k]), int(self.gt[k])
+            if pred not in taken[0] and gt not in taken[1]:
+                taken[0].add(pred)
+                taken[1].add(gt)
+                chosen.append(k)
+        return np.array(sorted(chosen), dtype=np.intp)
+
+    def _optimal(self, possible: NDArray[np.intp], *, most: bool = True) -> NDArray[np.intp]:
+        """Return the best assignment: the greatest sum of IoU, with `most` among those of the most pairs."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+        if not len(possible):
+            return possible
+        preds, row = np.unique(self.pred[possible], return_inverse=True)
+        gts, column = np.unique(self.gt[possible], return_inverse=True)
+        # Divided so, all IoU together stay below 1: one pair more outweighs any overlap.
+        gain = 1 + self.iou[possible] / (2 * len(possible)) if most else self.iou[possible]
+        # Each pred may also stay alone, in a column of its own: then there is always a full matching. Each gains 1
+        # more than it is worth, since the solver takes a weight of 0 for no edge.
+        alone = np.arange(len(preds))
+        weights = np.concatenate([gain + 1, np.ones(len(preds))])
+        places = np.concatenate([row, alone]), np.concatenate([column, len(gts) + alone])
+        graph = coo_array((weights, places), shape=(len(preds), len(gts) + len(preds))).tocsr()
+        rows, columns = min_weight_full_bipartite_matching(graph, maximize=True)
+        real = columns < len(gts)
+        chosen = rows[real] * len(gts) + columns[real]
+        return np.asarray(possible[np.isin(row.astype(np.int64) * len(gts) + column, chosen)])
+
+    def best_of_gt(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return for each gt object the pair with the greatest IoU, and which objects have one."""
+        order = np.lexsort((self.shared, self.iou))
+        best = np.zeros(len(self.objects_gt.ids), dtype=np.intp)
+        found = np.zeros(len(best), dtype=np.bool_)
+        best[self.gt[order]] = order  # the last one written stays
+        found[self.gt] = True
+        return best, found

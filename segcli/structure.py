@@ -1,0 +1,260 @@
+"""Structure of one label in two maps: pieces, tunnels, cavities, skeletons and objects, each found once.
+
+Everything is worked out in the box that holds the label in both maps. An ignored voxel is in no set.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcli.errors import UsageError
+from segcli.objects import ObjectPairs, Objects
+
+if TYPE_CHECKING:
+    from segcli.bands import Side
+    from segcli.kernels.components import Runs
+    from segcli.pair import Case
+    from segcli.surfaces import Surface
+
+Mask = NDArray[np.bool_]
+Instances = Literal["components", "values"]
+
+
+class Betti(NamedTuple):
+    """Pieces, tunnels and cavities of a set; in 2-D tunnels are its holes."""
+
+    pieces: int
+    tunnels: int
+    cavities: int
+
+    @property
+    def euler(self) -> int:
+        return self.pieces - self.tunnels + self.cavities
+
+
+class Lesions(NamedTuple):
+    """Lesions of the gt that count: the predicted pieces that each meets, and how many pieces meet none."""
+
+    dice: list[float]
+    hd95: list[float | None]
+    false: int
+
+
+class Structure:
+    """What the metrics of topology and of objects read of one label of a case."""
+
+    def __init__(self, case: Case, index: int) -> None:
+        self.case = case
+        self.label = case.labels[index]
+        self.ndim = len(case.shape)
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    def neighbours(self, connectivity: str) -> int:
+        """Return 26, 18 or 6 for a word; in 2-D 8 and 4 are what 26 and 6 are within a plane."""
+        if self.ndim == 3 and connectivity in ("8", "4"):
+            raise UsageError(
+                f"connectivity={connectivity} is of images with 2 axes; these masks have 3.",
+                hint="connectivity=26, 18 or 6",
+                code="measure.parameter",
+            )
+        return {"8": 26, "4": 6}.get(connectivity) or int(connectivity)
+
+    @cached_property
+    def box(self) -> NDArray[np.int64]:
+        """Return the box (3, 2) of the label in both maps, in memory order; a plane is one slice."""
+        sides: tuple[Side, Side] = ("pred", "gt")
+        found = [b for b in (self.case.box(s, self.case.rows(s, self.label)) for s in sides) if b is not None]
+        box = [[min(b[d].start for b in found), max(b[d].stop for b in found)] for d in range(self.ndim) if found]
+        return np.array([[0, 1]] * (3 - len(box)) + box, dtype=np.int64)
+
+    def _codes(self, side: Side, box: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        codes, values = self.case.codes(side)
+        volume = codes.reshape((1,) * (3 - codes.ndim) + codes.shape)
+        return np.ascontiguousarray(volume[tuple(slice(*ends) for ends in box)]), values
+
+    def _runs(self, side: Side, instances: Instances = "components", grown: int = 0) -> tuple[Runs, list[int]]:
+        """Return the label's runs, of one value or numbered by the label's values, and these values."""
+        from segcli.kernels.components import runs_of
+
+        key = ("runs", side, instances, grown)
+        if key not in self._kept:
+            codes, values = self._codes(side, self.grown(grown))
+            numbers = np.full(len(values) + 1, -1, dtype=np.int32)
+            rows = self.case.rows(side, self.label)
+            if instances == "values":
+                rows = rows[np.isin(values[rows], self.case.label_values(side))]
+            numbers[rows] = np.arange(len(rows)) if instances == "values" else 0
+            self._kept[key] = runs_of(codes, numbers), [int(v) for v in values[rows]]
+        found: tuple[Runs, list[int]] = self._kept[key]
+        return found
+
+    def grown(self, steps: int) -> NDArray[np.int64]:
+        """Return the box grown by some voxels within the image; a plane grows in the plane."""
+        shape = np.array((1,) * (3 - self.ndim) + self.case.codes("gt")[0].shape)
+        low, high = np.maximum(self.box[:, 0] - steps, 0), np.minimum(self.box[:, 1] + steps, shape)
+        return np.stack([low, high], axis=1)
+
+    # --- topology -----------------------------------------------------------------------------
+
+    def betti(self, side: Side, connectivity: str) -> Betti:
+        """Return the Betti numbers: pieces and cavities are counted, the Euler number gives the tunnels."""
+        from segcli.kernels.components import background, joined
+        from segcli.kernels.euler import euler_number
+
+        c = self.neighbours(connectivity)
+        key = ("betti", side, c)
+        if key not in self._kept:
+            runs, _ = self._runs(side)
+            pieces = joined(runs, c)[1]
+            # What is not the set is connected the other way; all of it outside is one piece. A plane has no inside.
+            cavities = joined(background(runs), 26 if c == 6 else 6)[1] - 1 if self.ndim == 3 else 0
+            euler = euler_number(self._mask(side), c)
+            self._kept[key] = Betti(pieces, pieces + cavities - euler, cavities)
+        found: Betti = self._kept[key]
+        return found
+
+    def holes(self, side: Side, connectivity: str) -> int:
+        """Return how many parts of the background the label closes in."""
+        found = self.betti(side, connectivity)
+        return found.tunnels if self.ndim == 2 else found.cavities
+
+    def _mask(self, side: Side) -> NDArray[np.uint8]:
+        from segcli.kernels.components import painted
+
+        runs, _ = self._runs(side)
+        whole = np.array([[0, n] for n in runs.shape], dtype=np.int64)
+        return painted(runs, np.ones(1, dtype=np.bool_), whole)
+
+    def mask(self, side: Side) -> Mask:
+        """Return the label in its box, in the order of the image's axes."""
+        mask = self._mask(side).view(np.bool_)
+        mask = mask[0] if self.ndim == 2 else mask
+        return mask.T if self.case.reverse else mask
+
+    def skeleton(self, side: Side) -> Mask:
+        """Return the skeleton in the same box. Thinning visits voxels in the order of the image's axes."""
+        from segcli.kernels.skeleton import skeleton
+
+        key = ("skeleton", side)
+        if key not in self._kept:
+            mask = np.ascontiguousarray(self.mask(side))
+            # A slice of a volume is thinned as a volume: only an image of one slice is flat.
+            thick = int(self.ndim == 3 and mask.shape[0] == 1 < self.case.shape[0])
+            padded = np.pad(mask, ((0, thick), *[(0, 0)] * (self.ndim - 1)))
+            self._kept[key] = skeleton(padded, keep_pieces=True)[: len(mask)]
+        found: Mask = self._kept[key]
+        return found
+
+    # --- objects ------------------------------------------------------------------------------
+
+    def objects(self, instances: Instances, connectivity: str) -> ObjectPairs:
+        """Return the objects of both maps with their overlaps; those that are values ignore `connectivity`."""
+        c = self.neighbours(connectivity)
+        key = ("objects", instances, c if instances == "components" else 0)
+        if key not in self._kept:
+            self._kept[key] = ObjectPairs.of(*(self._objects(side, instances, c) for side in ("pred", "gt")))
+        found: ObjectPairs = self._kept[key]
+        return found
+
+    def _objects(self, side: Literal["pred", "gt"], instances: Instances, connectivity: int, grown: int = 0) -> Objects:
+        from segcli.kernels.components import Extents, extents, joined
+
+        runs, ids = self._runs(side, instances, grown)
+        if instances == "values":
+            return Objects(runs, ids, extents(runs, len(ids)))
+        runs, count = joined(runs, connectivity)
+        found = extents(runs, count)
+        # The largest is the first; of equal ones the first along the image's axes.
+        axes = [2, 1, 0] if not self.case.reverse else [0, 1, 2]
+        order = np.lexsort((*(found.centres[:, axis] for axis in axes), -found.sizes))
+        rank = np.empty(count, dtype=np.int32)
+        rank[order] = np.arange(count)
+        runs = runs._replace(values=rank[runs.values])
+        return Objects(
+            runs, list(range(1, count + 1)), Extents(found.sizes[order], found.boxes[order], found.centres[order])
+        )
+
+    def centre(self, objects: Objects, number: int) -> list[float]:
+        """Return an object's centre of gravity as indices along the image's axes."""
+        centre = (objects.extents.centres[number] + self.box[:, 0])[3 - self.ndim :]
+        return [float(x) for x in (centre[::-1] if self.case.reverse else centre)]
+
+    def hd95(
+        self, pred: Objects, chosen: list[int], gt: Objects, wanted: list[int], surface: Surface, grown: int = 0
+    ) -> float:
+        """Return the 95th percentile of the surface distances between some objects of either side."""
+        from segcli.distances import Distances
+        from segcli.kernels.nearest import nearest_distances
+
+        boxes = np.concatenate([pred.extents.boxes[chosen], gt.extents.boxes[wanted]])
+        box = np.stack([boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)], axis=1)
+        points_pred, weights_pred = self._elements(pred, chosen, box, surface, grown)
+        points_gt, weights_gt = self._elements(gt, wanted, box, surface, grown)
+        to_gt, to_pred = nearest_distances(points_pred, points_gt, self.case.memory_spacing)
+        d = Distances(to_gt, to_pred, weights_pred, weights_gt, weighted=surface == "surfel")
+        return max(d.percentile(95, "pred"), d.percentile(95, "gt"))
+
+    def _elements(
+        self, objects: Objects, chosen: list[int], box: NDArray[np.int64], surface: Surface, grown: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        from segcli.kernels.components import painted
+        from segcli.kernels.surface import surface_elements
+
+        wanted = np.zeros(len(objects.ids), dtype=np.bool_)
+        wanted[chosen] = True
+        origin = self.grown(grown)[:, 0]
+        codes, values = self.case.codes("gt")
+        # One voxel more on every side: an ignored neighbour has a say in what is surface.
+        shape = np.array((1,) * (3 - self.ndim) + codes.shape)
+        wide = np.stack([np.maximum(box[:, 0] - 1, -origin), np.minimum(box[:, 1] + 1, shape - origin)], axis=1)
+        canvas = np.zeros(tuple(wide[:, 1] - wide[:, 0]), dtype=np.uint8)
+        inner = tuple(slice(*ends) for ends in box - wide[:, :1])
+        canvas[inner] = painted(objects.runs, wanted, box)
+        if self.case.valid is not None:
+            canvas[self._codes("gt", wide + origin[:, None])[0] == len(values)] = 2
+        plane = np.ascontiguousarray(canvas[0] if self.ndim == 2 else canvas)
+        lut = np.array([0, 1, -1], dtype=np.int32)
+        _, points, weights = surface_elements(plane, lut, 1, self.case.memory_spacing, surface)
+        return points, weights
+
+    # --- lesions ------------------------------------------------------------------------------
+
+    def lesions(self, dilation: int, min_volume: float, surface: Surface | None) -> Lesions:
+        """Return the lesions of the gt as BraTS 2023 counts them; without a surface no distances.
+
+        Pieces of the gt are one lesion where they meet once dilated. A predicted piece belongs to every
+        lesion whose dilated form it meets, with all its voxels. Lesions of at most `min_volume` do not count,
+        but what belongs to them is not false.
+        """
+        from scipy.ndimage import binary_dilation, generate_binary_structure
+
+        from segcli.kernels.components import extents, joined, overlaps, painted, runs_of
+
+        pred, pieces = (self._objects(side, "components", 26, dilation) for side in ("pred", "gt"))
+        whole = np.array([[0, n] for n in pieces.runs.shape], dtype=np.int64)
+        dilated = painted(pieces.runs, np.ones(len(pieces.ids), dtype=np.bool_), whole).view(np.bool_)
+        if dilation:
+            dilated = binary_dilation(dilated, generate_binary_structure(3, 2), iterations=dilation)
+        zones, count = joined(runs_of(dilated.view(np.uint8), np.array([-1, 0], dtype=np.int32)), 26)
+        piece, zone, _ = overlaps(pieces.runs, zones)
+        zone_of = np.zeros(len(pieces.ids), dtype=np.int32)
+        zone_of[piece] = zone
+        runs = pieces.runs._replace(values=zone_of[pieces.runs.values])
+        gt = Objects(runs, list(range(count)), extents(runs, count))
+        met_by, met, _ = overlaps(pred.runs, zones)
+        _, own, shared = overlaps(pred.runs, gt.runs)
+        common = np.bincount(own, weights=shared, minlength=count)
+        near = np.bincount(met, weights=pred.sizes[met_by], minlength=count)
+        counted = np.flatnonzero(gt.sizes * float(np.prod(self.case.spacing)) > min_volume)
+        met_by, met = met_by[np.argsort(met, kind="stable")], np.sort(met)
+        distances: list[float | None] = []
+        if surface is not None:
+            for lesion in counted.tolist():
+                near_by = met_by[slice(*np.searchsorted(met, (lesion, lesion + 1)))].tolist()
+                distances.append(self.hd95(pred, near_by, gt, [lesion], surface, dilation) if near_by else None)
+        dice = 2 * common[counted] / (near[counted] + gt.sizes[counted])
+        return Lesions([float(d) for d in dice], distances, len(pred.ids) - len(np.unique(met_by)))
