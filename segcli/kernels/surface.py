@@ -69,6 +69,29 @@ def surface_elements(
     return offsets, points, weights
 
 
+def surface_cells(
+    labels: NDArray[Any], lut: NDArray[np.int32], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
+    """Find the cells of the dual grid that the surfaces of labels 1..n pass, with their neighbour codes.
+
+    Arguments, offsets and points are those of `surface_elements` for surfels; the third array says which of
+    a cell's voxels are inside (a plane's four bits stand twice). Cells with a voxel that does not count are
+    left out: what passes them is not known.
+    """
+    labels, lut, blank = _with_blank(labels, lut)
+    volume = writable(labels.reshape((1,) * (3 - labels.ndim) + labels.shape))
+    places, kinds = _collect_all(volume, lut, blank, labels.ndim == 2, False)
+    if (lut < 0).any():
+        known = kinds >> 8 & 255 == kinds & 255
+        places, kinds = places[known], kinds[known]
+    offsets = np.zeros(n + 1, dtype=np.int64)
+    points = np.empty((places.size, labels.ndim), dtype=np.int32)
+    codes = np.empty(places.size, dtype=np.float64)
+    # A code instead of an area: the mean of the code with itself is the code.
+    _sort_by_label(places, kinds, volume.shape[1] + 1, np.arange(256.0), offsets, points, codes)
+    return offsets, points, codes.astype(np.uint8)
+
+
 def warm() -> None:
     """Compile the kernels for both dtypes."""
     lut = np.array([0, 1], dtype=np.int32)
