@@ -22,7 +22,7 @@ from segcli.masks.labels import Label
 
 Vector = NDArray[np.float64]
 Side = Literal["pred", "gt"]
-Surface = Literal["surfel", "border"]
+Surface = Literal["surfel", "border", "mesh"]
 
 #: Below this many voxels counting with NumPy beats importing Numba.
 SMALL = 1 << 20
@@ -52,10 +52,13 @@ class Counts(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """Surface elements of one label in one map: lattice points (M, ndim) and their weights (M,)."""
+    """Surface elements of one label in one map: lattice points (M, ndim) and their weights (M,).
+
+    Of a mesh these are the cells that it passes and their neighbour codes (uint8).
+    """
 
     points: NDArray[np.int32]
-    weights: Vector
+    weights: NDArray[Any]
 
 
 class Case:
@@ -168,11 +171,16 @@ class Case:
         """Return the surface distances of `labels[index]`; `None` where either mask is empty."""
         key = (surface, index)
         if key not in self._distances:
-            from segcli.kernels.nearest import nearest_distances
-
             pred, gt = self.elements("pred", surface)[index], self.elements("gt", surface)[index]
             found = None
-            if len(pred.points) and len(gt.points):
+            if len(pred.points) and len(gt.points) and surface == "mesh":
+                from segcli.kernels.mesh import mesh_distances
+
+                measured = mesh_distances(pred, gt, self.memory_spacing, reverse=self.reverse)
+                found = Distances(*measured, weighted=True)
+            elif len(pred.points) and len(gt.points):
+                from segcli.kernels.nearest import nearest_distances
+
                 to_gt, to_pred = nearest_distances(pred.points, gt.points, self.memory_spacing)
                 found = Distances(to_gt, to_pred, pred.weights, gt.weights, weighted=surface == "surfel")
             self._distances[key] = found
@@ -210,7 +218,7 @@ class Case:
         return [members for members, _ in layers]
 
     def _layer_elements(self, side: Side, surface: Surface, layer: list[int]) -> list[Elements]:
-        from segcli.kernels.surface import surface_elements
+        from segcli.kernels.surface import surface_cells, surface_elements
 
         table = self._maps[side]
         lut = np.zeros(len(table.values) + 1, dtype=np.int32)
@@ -225,7 +233,11 @@ class Case:
         # One voxel more on every side: an ignored neighbour just outside the box has a say.
         box = [slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, table.codes.shape, strict=True)]
         crop = np.ascontiguousarray(table.codes[tuple(box)])
-        offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
+        weights: NDArray[Any]
+        if surface == "mesh":
+            offsets, points, weights = surface_cells(crop, lut, len(layer))
+        else:
+            offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
         points += np.array([s.start for s in box], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
 

@@ -28,7 +28,7 @@ from segcli.pair import Case
 Array = NDArray[Any]
 
 HERE = Path(__file__).resolve().parent
-SURFACES = ("surfel", "border")
+SURFACES = ("surfel", "border", "mesh")
 
 
 def value_of(text: str, pred: Array, gt: Array, spacing: tuple[float, ...] | None = None) -> float | None:
@@ -105,6 +105,7 @@ TOOLS = {
     "metricsreloaded": ("border", DISTANCES),
     "medpy": ("border", DISTANCES | {"hd95": "hd95_pooled"}),
     "panoptica": ("border", DISTANCES | {"hd95": "hd95_pooled"}),
+    "mesh": ("mesh", DISTANCES),
 }
 EVIDENCE: dict[str, Callable[[Distances, dict[str, Any]], float]] = {
     "asd_pred_to_gt": lambda d, _: d.mean("pred"),
@@ -146,6 +147,8 @@ def why_not(case: dict[str, Any]) -> str | None:
         return "taxicab and chessboard distances are not offered"
     if len(case["spacing"]) == 1 and metric not in OVERLAP:
         return "a 1-D surface: segcli reads a row as an image"
+    if case["convention"] == "mesh" and metric == "boundary_iou":
+        return "bands along a mesh are not offered"
     if case["id"][:3] in BANDS_DIFFER:
         return "another definition of the band"
     return None

@@ -21,7 +21,7 @@ Losses = Annotated[
     str, typer.Option("-l", "--losses", metavar="LIST", help="Losses, for example dice,tversky:fp=0.1:fn=0.9.")
 ]
 Surface = Annotated[
-    Literal["surfel", "border"] | None,
+    Literal["surfel", "border", "mesh"] | None,
     typer.Option(help="Surface definition of every measure that has one and did not name it.", show_default="surfel"),
 ]
 Empty = Annotated[

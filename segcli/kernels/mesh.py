@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
 from segcli.kernels.mesh_cases import mesh_cases
+from segcli.kernels.mesh_tree import NO_TREE, mesh_tree
 
-# Cells around a centroid that are tried one by one; the table of distances takes 16 MiB at this number.
-_NEAR = 128
+# Cells around a centroid that are tried one by one; the table of distances takes 32 MiB at this number.
+_NEAR = 256
 # A box of more cells than this gets no grid of codes (a byte a cell); then all is left to the tree.
 _LARGEST_GRID = 1 << 28
 # A distance below this share of a voxel is rounding: the surfaces touch.
 _TOUCHING = 1e-12
+# What is nearer by less than this is not looked for: the difference would be rounding, and surfaces that are
+# parallel over many triangles are full of ties.
+_LESS = 1 - 1e-12
 # Stands for a squared distance of zero in a table where zero means not yet known.
 _ZERO = 1e-300
 
@@ -90,46 +94,23 @@ def _one_way(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     cases = mesh_cases(spacing, reverse)
     near = _near(spacing, reverse)
-    shapes = _shapes(spacing, reverse)
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     grid = _grid(targets, low, high, near)
     count = int((cases.starts[1:] - cases.starts[:-1])[sources[1]].sum())
     squares = np.empty(count)
     sizes = np.empty(count)
-    mesh = _NO_TREE
+    tree = NO_TREE
     done = (0, 0)
     while True:
-        done = _measure(sources[0], sources[1], cases, shapes, near, steps, grid, mesh, done, squares, sizes)
+        done = _measure(sources[0], sources[1], cases, near, steps, grid, tree, done, squares, sizes)
         if done[0] == len(sources[0]):
             break
-        mesh = _tree(targets, steps, shapes)
+        tree = mesh_tree(*targets, steps, cases.extents)
     squares[squares < (_TOUCHING * steps[-len(spacing) :].min()) ** 2] = 0
     return np.sqrt(squares, out=squares), sizes
 
 
 # --- tables of one spacing --------------------------------------------------------------------
-
-
-class _Shapes(NamedTuple):
-    triangles: NDArray[np.float64]  # (T, 12): corner, edges to the two others, unit normal (0 for a segment)
-    extents: NDArray[np.float64]  # (256, 12): box around the triangles of a code, then around their centroids
-
-
-@lru_cache(maxsize=64)
-def _shapes(spacing: tuple[float, ...], reverse: bool) -> _Shapes:
-    cases = mesh_cases(spacing, reverse)
-    first, second, third = cases.corners[:, 0], cases.corners[:, 1], cases.corners[:, 2]
-    normals = np.cross(second - first, third - first)
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
-    extents = np.zeros((256, 12))
-    for code in range(256):
-        mine = slice(cases.starts[code], cases.starts[code + 1])
-        if mine.start < mine.stop:
-            corners = cases.corners[mine].reshape(-1, 3)
-            centroids = cases.centroids[mine]
-            extents[code] = np.concatenate([f(p, axis=0) for p in (corners, centroids) for f in (np.min, np.max)])
-    return _Shapes(np.hstack([first, second - first, third - first, normals]), extents)
 
 
 @lru_cache(maxsize=4)
@@ -197,35 +178,6 @@ def _grid(
     return _Grid(codes, origin, strides, jumps)
 
 
-class _Tree(NamedTuple):
-    """The cells of a mesh in nested cubes: nodes level by level, those of cells first, the root last."""
-
-    cells: NDArray[np.int32]
-    codes: NDArray[np.uint8]
-    cell_bounds: NDArray[np.float64]  # (M, 6): boxes around their triangles
-    bounds: NDArray[np.float64]  # (nodes, 6)
-    children: NDArray[np.int64]  # (nodes, 3): first, last + 1, and whether they are cells
-
-
-_NO_TREE = _Tree(
-    np.empty((0, 3), dtype=np.int32), np.empty(0, dtype=np.uint8), np.empty((0, 6)), np.empty((0, 6)),
-    np.empty((0, 3), dtype=np.int64),
-)  # fmt: skip
-
-
-def _tree(targets: tuple[NDArray[np.int32], NDArray[np.uint8]], steps: NDArray[np.float64], shapes: _Shapes) -> _Tree:
-    cells, codes = targets
-    extent = (np.ptp(cells, axis=0) * steps).max()
-    keys = _cube_keys(cells, cells.min(axis=0), steps / max(steps.min(), extent / (1 << 20)))
-    order = np.argsort(keys, kind="stable")
-    cells, codes, keys = cells[order], codes[order], keys[order]
-    cell_bounds = np.tile(cells * steps, 2) + shapes.extents[codes, :6]
-    bounds = np.empty((2 * len(cells) + 64, 6))
-    children = np.empty((len(bounds), 3), dtype=np.int64)
-    nodes = _build(keys, cell_bounds, bounds, children)
-    return _Tree(cells, codes, cell_bounds, bounds[:nodes], children[:nodes])
-
-
 @kernel()
 def _place(cells: Any, codes: Any, origin: Any, strides: Any, grid: Any) -> None:
     for i in range(cells.shape[0]):
@@ -235,82 +187,34 @@ def _place(cells: Any, codes: Any, origin: Any, strides: Any, grid: Any) -> None
         grid[place] = codes[i]
 
 
-@kernel()
-def _cube_keys(cells: Any, origin: Any, scale: Any) -> Any:
-    """Interleave the bits of the cells' coordinates, in units that are equal along all axes."""
-    keys = np.empty(cells.shape[0], dtype=np.int64)
-    for i in range(keys.size):
-        key = np.int64(0)
-        for axis in range(3):
-            bits = np.int64((cells[i, axis] - origin[axis]) * scale[axis])
-            bits = (bits | bits << 32) & 0x1F00000000FFFF
-            bits = (bits | bits << 16) & 0x1F0000FF0000FF
-            bits = (bits | bits << 8) & 0x100F00F00F00F00F
-            bits = (bits | bits << 4) & 0x10C30C30C30C30C3
-            bits = (bits | bits << 2) & 0x1249249249249249
-            key |= bits << (2 - axis)
-        keys[i] = key
-    return keys
-
-
-@kernel()
-def _build(keys: Any, cell_bounds: Any, bounds: Any, children: Any) -> int:
-    """Write the nodes of cells in the order of their keys; return how many there are."""
-    nodes = 0
-    first = 0
-    last = keys.size
-    leaf = True
-    below = keys
-    while leaf or last - first > 1:
-        begin = nodes
-        boxes = cell_bounds if leaf else bounds
-        above = np.empty(last - first, dtype=np.int64)
-        for i in range(first, last):
-            key = below[i - first] >> 3
-            if nodes == begin or above[nodes - 1 - begin] != key:
-                above[nodes - begin] = key
-                children[nodes, 0] = i
-                children[nodes, 2] = leaf
-                for axis in range(6):
-                    bounds[nodes, axis] = boxes[i, axis]
-                nodes += 1
-            children[nodes - 1, 1] = i + 1
-            for axis in range(3):
-                bounds[nodes - 1, axis] = min(bounds[nodes - 1, axis], boxes[i, axis])
-                bounds[nodes - 1, axis + 3] = max(bounds[nodes - 1, axis + 3], boxes[i, axis + 3])
-        below = above
-        first = begin
-        last = nodes
-        leaf = False
-    return nodes
-
-
 # --- distances --------------------------------------------------------------------------------
 
 
 @kernel()
-def _to_triangle(z: float, y: float, x: float, t: Any, best: float) -> float:
+def _to_triangle(z: float, y: float, x: float, triangles: Any, t: int, best: Any) -> Any:
     """Return the squared distance from a point to a triangle, or to a segment whose end stands twice.
 
-    When its plane is farther than `best`, squared, so is the triangle: then the plane's distance is returned.
+    Where its plane is not nearer than `best`, squared, neither is the triangle: then `best` is returned.
     """
-    z -= t[0]
-    y -= t[1]
-    x -= t[2]
-    height = t[9] * z + t[10] * y + t[11] * x
+    z -= triangles[t, 0]
+    y -= triangles[t, 1]
+    x -= triangles[t, 2]
+    height = triangles[t, 9] * z + triangles[t, 10] * y + triangles[t, 11] * x
     height *= height
-    if height >= best:
-        return height
-    along = t[3] * z + t[4] * y + t[5] * x
-    across = t[6] * z + t[7] * y + t[8] * x
-    if along <= 0 and across <= 0:
-        return z * z + y * y + x * x
-    aa = t[3] * t[3] + t[4] * t[4] + t[5] * t[5]
-    ab = t[3] * t[6] + t[4] * t[7] + t[5] * t[8]
-    bb = t[6] * t[6] + t[7] * t[7] + t[8] * t[8]
+    if height >= best * _LESS:
+        return best
+    z1, y1, x1 = triangles[t, 3], triangles[t, 4], triangles[t, 5]
+    z2, y2, x2 = triangles[t, 6], triangles[t, 7], triangles[t, 8]
+    along = z1 * z + y1 * y + x1 * x
+    across = z2 * z + y2 * y + x2 * x
+    aa = z1 * z1 + y1 * y1 + x1 * x1
+    ab = z1 * z2 + y1 * y2 + x1 * x2
+    bb = z2 * z2 + y2 * y2 + x2 * x2
     u = 0.0
     v = 0.0
-    if along >= aa and across - ab <= along - aa:
+    if along <= 0 and across <= 0:
+        pass
+    elif along >= aa and across - ab <= along - aa:
         u = 1.0
     elif across >= bb and along - ab <= across - bb:
         v = 1.0
@@ -321,105 +225,107 @@ def _to_triangle(z: float, y: float, x: float, t: Any, best: float) -> float:
     else:
         rising = (across - ab) - (along - aa)
         falling = (along - ab) - (across - bb)
-        if (along - aa) * (across - bb) - (along - ab) * (across - ab) <= 0 and rising >= 0 and falling >= 0:
-            v = rising / (rising + falling)
-            u = 1 - v
-        else:
+        if (along - aa) * (across - bb) - (along - ab) * (across - ab) > 0 or rising < 0 or falling < 0:
             return height
-    z -= u * t[3] + v * t[6]
-    y -= u * t[4] + v * t[7]
-    x -= u * t[5] + v * t[8]
+        v = rising / (rising + falling)
+        u = 1 - v
+    z -= u * z1 + v * z2
+    y -= u * y1 + v * y2
+    x -= u * x1 + v * x2
     return z * z + y * y + x * x
 
 
 @kernel()
-def _to_cell(
-    i: int, centroid: Any, j: int, cases: Any, shapes: Any, steps: Any, cells: Any, mesh: Any, best: float
-) -> float:
-    """Return the squared distance from a centroid of cell i to target cell j, or `best` if that is less."""
-    z = (cells[i, 0] - mesh.cells[j, 0]) * steps[0] + centroid[0]
-    y = (cells[i, 1] - mesh.cells[j, 1]) * steps[1] + centroid[1]
-    x = (cells[i, 2] - mesh.cells[j, 2]) * steps[2] + centroid[2]
-    code = mesh.codes[j]
-    for t in range(cases.starts[code], cases.starts[code + 1]):
-        best = min(best, _to_triangle(z, y, x, shapes.triangles[t], best))
-    return best
-
-
-@kernel()
 def _descend(
-    i: int,
-    code: int,
-    cases: Any,
-    shapes: Any,
-    steps: Any,
-    cells: Any,
-    mesh: Any,
-    stack: Any,
-    squares: Any,
-    best: Any,
+    i: int, cells: Any, codes: Any, cases: Any, steps: Any, tree: Any, stack: Any, squares: Any, best: Any,
     hint: int,
-) -> int:
-    """Lower `best`, the squared distances of the centroids of cell i, to the true ones; return the cell found last."""
-    first = cases.starts[code]
-    number = cases.starts[code + 1] - first
-    worst = 0.0
-    for j in range(number):
-        best[j] = _to_cell(i, cases.centroids[first + j], hint, cases, shapes, steps, cells, mesh, best[j])
-        worst = max(worst, best[j])
-    box = shapes.extents[code]
-    z0 = cells[i, 0] * steps[0] + box[6]
-    y0 = cells[i, 1] * steps[1] + box[7]
-    x0 = cells[i, 2] * steps[2] + box[8]
-    z1 = cells[i, 0] * steps[0] + box[9]
-    y1 = cells[i, 1] * steps[1] + box[10]
-    x1 = cells[i, 2] * steps[2] + box[11]
-    stack[0] = mesh.children.shape[0] - 1
+) -> int:  # fmt: skip
+    """Lower `best`, the squared distances of the centroids of cell i, to the true ones.
+
+    `hint` is a cell of the tree that may be near; returns one that is.
+    """
+    starts, centroids, triangles, extents = cases.starts, cases.centroids, cases.triangles, cases.extents
+    targets, target_codes, cell_bounds = tree.cells, tree.codes, tree.cell_bounds
+    bounds, children = tree.bounds, tree.children
+    code = codes[i]
+    first = starts[code]
+    number = starts[code + 1] - first
+    z0 = cells[i, 0] * steps[0]
+    y0 = cells[i, 1] * steps[1]
+    x0 = cells[i, 2] * steps[2]
+    z1 = z0 + extents[code, 9]
+    y1 = y0 + extents[code, 10]
+    x1 = x0 + extents[code, 11]
+    z0 += extents[code, 6]
+    y0 += extents[code, 7]
+    x0 += extents[code, 8]
+    worst = np.inf
+    # First the hint, then the root.
+    stack[0] = children.shape[0] - 1
     squares[0] = 0.0
     depth = 1
-    while depth > 0:
-        depth -= 1
-        if squares[depth] >= worst:
-            continue
-        node = stack[depth]
-        leaf = mesh.children[node, 2] == 1
+    begin = hint
+    end = hint + 1
+    leaf = True
+    boxes = cell_bounds
+    while True:
         base = depth
-        for child in range(mesh.children[node, 0], mesh.children[node, 1]):
-            bounds = mesh.cell_bounds[child] if leaf else mesh.bounds[child]
-            z = max(bounds[0] - z1, z0 - bounds[3], 0.0)
-            y = max(bounds[1] - y1, y0 - bounds[4], 0.0)
-            x = max(bounds[2] - x1, x0 - bounds[5], 0.0)
+        for child in range(begin, end):
+            z = max(boxes[child, 0] - z1, z0 - boxes[child, 3], 0.0)
+            y = max(boxes[child, 1] - y1, y0 - boxes[child, 4], 0.0)
+            x = max(boxes[child, 2] - x1, x0 - boxes[child, 5], 0.0)
             square = z * z + y * y + x * x
             if square >= worst:
                 continue
-            if leaf:
-                before = best[0]
-                worst = 0.0
-                for j in range(number):
-                    best[j] = _to_cell(i, cases.centroids[first + j], child, cases, shapes, steps, cells, mesh, best[j])
-                    worst = max(worst, best[j])
-                if best[0] < before:
-                    hint = child
+            if not leaf:
+                stack[depth] = child
+                squares[depth] = square
+                depth += 1
                 continue
-            stack[depth] = child
-            squares[depth] = square
-            depth += 1
+            z = (cells[i, 0] - targets[child, 0]) * steps[0]
+            y = (cells[i, 1] - targets[child, 1]) * steps[1]
+            x = (cells[i, 2] - targets[child, 2]) * steps[2]
+            other = target_codes[child]
+            worst = 0.0
+            for j in range(number):
+                zj = z + centroids[first + j, 0]
+                yj = y + centroids[first + j, 1]
+                xj = x + centroids[first + j, 2]
+                for t in range(starts[other], starts[other + 1]):
+                    square = _to_triangle(zj, yj, xj, triangles, t, best[j])
+                    if square < best[j]:
+                        best[j] = square
+                        hint = child
+                worst = max(worst, best[j])
+            worst *= _LESS
         # The nearest child is looked at first.
         for k in range(base, depth - 1):
             if squares[k] < squares[depth - 1]:
                 stack[k], stack[depth - 1] = stack[depth - 1], stack[k]
                 squares[k], squares[depth - 1] = squares[depth - 1], squares[k]
-    return hint
+        while depth > 0 and squares[depth - 1] >= worst:
+            depth -= 1
+        if depth == 0:
+            return hint
+        depth -= 1
+        node = stack[depth]
+        begin = children[node, 0]
+        end = children[node, 1]
+        leaf = children[node, 2] == 1
+        boxes = cell_bounds if leaf else bounds
 
 
 @kernel()
 def _measure(
-    cells: Any, codes: Any, cases: Any, shapes: Any, near: Any, steps: Any, grid: Any, mesh: Any, done: Any, squares: Any, sizes: Any
+    cells: Any, codes: Any, cases: Any, near: Any, steps: Any, grid: Any, tree: Any, done: Any, squares: Any,
+    sizes: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Write squared distances and sizes of the triangles from cell done[0], triangle done[1] on.
 
-    Returns how far it came: with no tree in `mesh` it stops at the first cell that needs one.
+    Returns how far it came: with no tree it stops at the first cell that needs one.
     """
+    starts, kinds, centroids, triangles = cases.starts, cases.kinds, cases.centroids, cases.triangles
+    jumps, order, known, offsets, bounds = grid.jumps, near.order, near.known, near.offsets, near.squares
     best = np.empty(8)
     stack = np.empty(1024, dtype=np.int64)
     stack_squares = np.empty(1024)
@@ -431,11 +337,8 @@ def _measure(
     reach = np.sqrt(near.reach.max())
     for i in range(done[0], cells.shape[0]):
         code = codes[i]
-        first = cases.starts[code]
-        number = cases.starts[code + 1] - first
-        for j in range(number):
-            sizes[count + j] = cases.sizes[first + j]
-            best[j] = np.inf
+        first = starts[code]
+        number = starts[code + 1] - first
         if far:
             away = 0.0
             for axis in range(3):
@@ -443,45 +346,45 @@ def _measure(
                 away += step * step
             # No nearer than the cell before less the way from there: then the cells around are not tried.
             far = low - np.sqrt(away) - diagonal > reach
-        if not far and grid.codes.size:
-            place = 0
-            for axis in range(3):
-                place += (cells[i, axis] - grid.origin[axis]) * grid.strides[axis]
+        if grid.codes.size == 0:
+            far = True
+        for j in range(number):
+            sizes[count + j] = cases.sizes[first + j]
+            best[j] = np.inf
+        if not far:
+            place = (cells[i, 0] - grid.origin[0]) * grid.strides[0] + (cells[i, 1] - grid.origin[1]) * grid.strides[1]
+            place += cells[i, 2] - grid.origin[2]
             if grid.codes[place] == code:
                 for j in range(number):
                     squares[count + j] = 0.0
                 count += number
                 continue
             for j in range(number):
-                kind = cases.kinds[first + j]
-                bounds = near.squares[kind]
-                jumps = grid.jumps[kind]
+                kind = kinds[first + j]
                 nearest = np.inf
                 k = 0
-                while bounds[k] < nearest:
-                    other = grid.codes[place + jumps[k]]
+                while bounds[kind, k] < nearest:
+                    other = grid.codes[place + jumps[kind, k]]
                     if other != 0:
-                        slot = near.order[kind, k]
-                        square = near.known[kind, other, slot]
+                        slot = order[kind, k]
+                        square = known[kind, other, slot]
                         if square == 0.0:
                             square = np.inf
-                            z = cases.centroids[first + j, 0] - near.offsets[slot, 0] * steps[0]
-                            y = cases.centroids[first + j, 1] - near.offsets[slot, 1] * steps[1]
-                            x = cases.centroids[first + j, 2] - near.offsets[slot, 2] * steps[2]
-                            for t in range(cases.starts[other], cases.starts[other + 1]):
-                                square = min(square, _to_triangle(z, y, x, shapes.triangles[t], square))
+                            z = centroids[first + j, 0] - offsets[slot, 0] * steps[0]
+                            y = centroids[first + j, 1] - offsets[slot, 1] * steps[1]
+                            x = centroids[first + j, 2] - offsets[slot, 2] * steps[2]
+                            for t in range(starts[other], starts[other + 1]):
+                                square = min(square, _to_triangle(z, y, x, triangles, t, square))
                             square = max(square, _ZERO)
-                            near.known[kind, other, slot] = square
+                            known[kind, other, slot] = square
                         nearest = min(nearest, square)
                     k += 1
                 best[j] = nearest
                 far |= nearest > near.reach[kind]
-        else:
-            far = True
         if far:
-            if mesh.bounds.shape[0] == 0:
+            if tree.cells.shape[0] == 0:
                 return i, count
-            hint = _descend(i, code, cases, shapes, steps, cells, mesh, stack, stack_squares, best, hint)
+            hint = _descend(i, cells, codes, cases, steps, tree, stack, stack_squares, best, hint)
             low = np.sqrt(best[:number].min())
         for j in range(number):
             squares[count + j] = best[j]

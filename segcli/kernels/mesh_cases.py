@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Triangle = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
+Point = tuple[int, int, int]
+Triangle = tuple[Point, Point, Point]
 
 #: Middles of the edges of a cell, in half voxels, in C order: the digits 0 to b of `_TRIANGLES`.
-_MIDDLES = tuple(p for p in product((0, 1, 2), repeat=3) if p.count(1) == 1)
+_MIDDLES = [(z, y, x) for z, y, x in product((0, 1, 2), repeat=3) if (z, y, x).count(1) == 1]
 #: Codes 1 to 254, three digits a triangle; a test draws every one of them with VTK.
-_TRIANGLES = (
+_TRIANGLES = (  # noqa: SIM905  (a list would be 254 lines)
     "7ab 69b 67979a 58a 57b58b 58a69b 567569589 489 4897ab 46868b 46747878a 45a49a 45747b49b 45656a6ab 456567 "
     "237 23a3ab 23769b 23929a369 23758a 23535838b 23758a69b 235358368689 237489 23a3ab489 23746868b "
     "23626828a468 23745a49a 23535939b459 23745656b5ab 235356456 136 1367ab 13b19b 13717a19a 13658a 13657b58b "
@@ -56,14 +57,16 @@ class MeshCases(NamedTuple):
 
     starts: NDArray[np.int64]
     """First triangle of each code; 257 entries."""
-    corners: NDArray[np.float64]
-    """Corners of each triangle (T, 3, 3); of a segment the second stands twice."""
+    triangles: NDArray[np.float64]
+    """A corner, the ways to the two others and the unit normal of each (T, 12); a segment ends twice, normal 0."""
     centroids: NDArray[np.float64]
     """Where each triangle is measured from (T, 3)."""
     kinds: NDArray[np.int64]
     """Number of each triangle's centroid among the different ones (T,)."""
     sizes: NDArray[np.float64]
     """Area (length of a segment) of each triangle (T,)."""
+    extents: NDArray[np.float64]
+    """Least and largest coordinates of a code's triangles, then of their centroids (256, 12)."""
 
 
 @lru_cache(maxsize=64)
@@ -79,26 +82,37 @@ def mesh_cases(spacing: tuple[float, ...], reverse: bool) -> MeshCases:
     halves = np.array([triangle for shape in shapes for triangle in shape], dtype=np.float64)
     corners = halves / 2 * steps
     first, second, third = corners[:, 0], corners[:, 1], corners[:, 2]
+    normals = np.cross(second - first, third - first)
+    lengths = np.linalg.norm(normals, axis=1)
     if len(spacing) == 2:
         sixths = 3 * (halves[:, 0] + halves[:, 1])
         sizes = np.linalg.norm(second - first, axis=1)
     else:
         sixths = 2 * halves.sum(axis=1)
-        sizes = np.linalg.norm(np.cross(second - first, third - first), axis=1) / 2
+        sizes = lengths / 2
+        normals /= lengths[:, None]
+    centroids = sixths / 12 * steps
     _, kinds = np.unique(sixths, axis=0, return_inverse=True)
-    return MeshCases(starts, corners, sixths / 12 * steps, kinds.ravel().astype(np.int64), sizes)
+    extents = np.zeros((256, 12))
+    for code in range(256):
+        mine = slice(starts[code], starts[code + 1])
+        if mine.start < mine.stop:
+            around = (corners[mine].reshape(-1, 3), centroids[mine])
+            extents[code] = np.concatenate([f(points, axis=0) for points in around for f in (np.min, np.max)])
+    triangles = np.hstack([first, second - first, third - first, normals])
+    return MeshCases(starts, triangles, centroids, kinds.ravel().astype(np.int64), sizes, extents)
 
 
 def _of_code(code: int, ndim: int, reverse: bool) -> list[Triangle]:
     if ndim == 2:
         # Either order of two axes gives the same contour.
         return _segments(code & 15) if code & 15 == code >> 4 else []
-    if reverse:
-        return [tuple(corner[::-1] for corner in triangle) for triangle in _of_code(_reversed(code), 3, False)]  # type: ignore[misc]
     if code in (0, 255):
         return []
-    digits = [_MIDDLES[int(digit, 16)] for digit in _TRIANGLES[code - 1]]
-    return list(zip(digits[::3], digits[1::3], digits[2::3], strict=True))
+    corners = [_MIDDLES[int(digit, 16)] for digit in _TRIANGLES[(_reversed(code) if reverse else code) - 1]]
+    if reverse:
+        corners = [(x, y, z) for z, y, x in corners]
+    return list(zip(corners[::3], corners[1::3], corners[2::3], strict=True))
 
 
 def _reversed(code: int) -> int:

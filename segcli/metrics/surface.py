@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from segcli.pair import Pair
 
 Surface = Annotated[
-    Literal["surfel", "border"],
+    Literal["surfel", "border", "mesh"],
     Param(
         "surfel: elements of the dual grid weighted by area (surface-distance); "
-        "border: voxels with a face neighbour outside, each counting 1 (MONAI, MedPy)",
-        words=("surfel", "border"),
+        "border: voxels with a face neighbour outside, each counting 1 (MONAI, MedPy); "
+        "mesh: from the centroids of triangles, weighted by area, to any point of the other mesh (MeshMetrics)",
+        words=("surfel", "border", "mesh"),
         shown=True,
     ),
 ]

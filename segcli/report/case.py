@@ -15,6 +15,7 @@ WHY = {"both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt e
 SURFACES = {
     "surfel": "area-weighted elements of the dual grid, as surface-distance",
     "border": "voxels with a face neighbour outside, each counting 1, as MONAI and MedPy",
+    "mesh": "area-weighted triangles, exact distances to the other mesh, as MeshMetrics",
 }
 
 
