@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 
 import numpy as np
@@ -20,7 +19,7 @@ from segcli.kernels.mesh_cases import mesh_cases
 from segcli.kernels.surface import surface_cells
 
 INSIDE = np.array([0, 1], np.int32)
-ASKED = ["hd", "hd95", "assd", "masd", "nsd:tol=1"]
+ASKED = ["hd", "hd95", "assd", "masd", "nsd:tol=0.9"]
 
 
 def cells_of(mask):
@@ -200,24 +199,25 @@ def hashed(shape, seed):
     return ((i * i * 31 + i * 7919 + i // 5 * 257) % 97 < 30).astype(np.uint8)
 
 
-# What pymeshmetrics 1.4.1 returned, with VTK 9.7.2: hd, hd95, assd, masd, nsd within 1.
+# What pymeshmetrics 1.4.1 returned, with VTK 9.7.2: hd, hd95, assd, masd, nsd:tol=0.9. (At a tolerance that
+# distances equal, its single precision decides.)
 RECORDED = [
     (waves, (14, 17), (1.0, 1.0),
-     [2.0, 1.7677669529663689, 0.4275337006772765, 0.4237579510539651, 0.9550678254742353]),
+     [2.0, 1.7677669529663689, 0.4275337006772765, 0.4237579510539651, 0.8729126187974976]),
     (waves, (14, 17), (2.5, 0.8),
      [5.0, 3.1313934597875113, 0.6253137521697417, 0.6183837970299145, 0.8563476964851143]),
     (waves, (9, 11, 13), (1.0, 1.0, 1.0),
-     [1.3070322617798433, 0.9428090415820635, 0.2172235242551079, 0.21720822411327195, 0.9789239132458145]),
+     [1.3070322617798433, 0.9428090415820635, 0.2172235242551079, 0.21720822411327195, 0.9449432206094508]),
     (waves, (9, 11, 13), (2.5, 0.8, 1.3),
-     [2.5, 1.2698988629324324, 0.27121935918701257, 0.2711522267321195, 0.9268367948567585]),
+     [2.5, 1.2698988629324324, 0.27121935918701257, 0.2711522267321195, 0.9132684311544053]),
     (hashed, (14, 17), (1.0, 1.0),
-     [2.1505813167606567, 1.118033988749895, 0.4342119263493735, 0.433835031106258, 0.9010049793580167]),
+     [2.1505813167606567, 1.118033988749895, 0.4342119263493735, 0.433835031106258, 0.8893727491725086]),
     (hashed, (14, 17), (2.5, 0.8),
-     [2.6667876439289118, 1.5331748106461964, 0.5345880510760802, 0.5342814369828238, 0.8624408019880297]),
+     [2.6667876439289118, 1.5331748106461964, 0.5345880510760802, 0.5342814369828238, 0.8560602085161143]),
     (hashed, (9, 11, 13), (1.0, 1.0, 1.0),
-     [1.6832508230603465, 0.9622504486493763, 0.4002290425097417, 0.40025356822754066, 0.9646238818507166]),
+     [1.6832508230603465, 0.9622504486493763, 0.4002290425097417, 0.40025356822754066, 0.945530192545105]),
     (hashed, (9, 11, 13), (2.5, 0.8, 1.3),
-     [2.210392122075478, 1.1429089766391896, 0.5009727324493437, 0.5009896653420277, 0.9116920052697045]),
+     [2.210392122075478, 1.1429089766391896, 0.5009727324493437, 0.5009896653420277, 0.8697960412794583]),
 ]  # fmt: skip
 
 
@@ -230,8 +230,31 @@ def test_recorded_meshmetrics(make, shape, spacing, expected):
     assert turned == pytest.approx(expected, rel=1e-6)
 
 
-# The same tool on real masks: files, label (0 is any), values.
-REAL = json.loads("""[]""")
+# The same of real masks: files, label, values.
+REAL = [
+    ("meshmetrics/example_2d_pred_mask.nii.gz", "meshmetrics/example_2d_ref_mask.nii.gz", "any",
+     [15.028140131396826, 15.000000223517418, 14.91991532823616, 14.919280072425481, 0.0]),
+    ("isles_lesion/pred.nii.gz", "isles_lesion/gt.nii.gz", "any",
+     [86.62947920117416, 84.45643189768846, 15.341525393973834, 19.574993377236694, 0.08582774292008791]),
+    ("picai_lesion/case-5_detection_map.nii.gz", "picai_lesion/case-5_label.nii.gz", "any",
+     [5.656854249492381, 4.8074017006186525, 1.643446824951916, 1.4428425296059721, 0.38383038312142803]),
+    ("spine_panoptica/semantic_pred.nii.gz", "spine_panoptica/semantic_ref.nii.gz", 26,
+     [3.299999952316286, 0.9136217596217243, 0.25980707668075875, 0.2597072007760698, 0.9566783875750899]),
+    ("synthseg_1/pred.nii.gz", "synthseg_1/gt.nii.gz", 2,
+     [35.57386681259152, 20.431457227629277, 4.959247908135826, 3.664624293427644, 0.31420043582423407]),
+    ("totalseg_ct/aorta_pred_T264.nii.gz", "totalseg_ct/aorta_gt.nii.gz", "any",
+     [10.659502802663921, 1.4142135623730976, 0.3158615786961195, 0.31585205129677085, 0.8899374098666026]),
+]  # fmt: skip
+
+
+@needs_shared("data", "index.json")
+@pytest.mark.parametrize(("pred", "gt", "label", "expected"), REAL, ids=[r[0].split("/")[0] for r in REAL])
+def test_recorded_real_masks(pred, gt, label, expected):
+    """Files in Fortran order, with their spacings in single precision, have the recorded values."""
+    found = segcli.score(
+        SHARED / "data" / pred, SHARED / "data" / gt, metrics=ASKED, surface="mesh", labels={"it": label}
+    )
+    assert all_of(found) == pytest.approx(expected, rel=1e-6)
 
 
 # --- what is true of any pair -------------------------------------------------------------------------
@@ -249,7 +272,9 @@ def test_symmetry_scaling_and_shift(spacing):
     for k in range(2):
         np.testing.assert_allclose(longer[k], 4 * ours[k], rtol=1e-12)
         np.testing.assert_allclose(longer[k + 2], 4 ** (len(spacing) - 1) * ours[k + 2], rtol=1e-12)
-    moved = measured(np.roll(pred, (1,) * pred.ndim, range(pred.ndim)), np.roll(gt, (1,) * gt.ndim, range(gt.ndim)), spacing)
+    moved = measured(
+        np.roll(pred, (1,) * pred.ndim, range(pred.ndim)), np.roll(gt, (1,) * gt.ndim, range(gt.ndim)), spacing
+    )
     for mine, other in zip(ours, moved, strict=True):
         np.testing.assert_array_equal(mine, other)
 
@@ -281,22 +306,28 @@ def test_finer_voxels_of_the_same_shape():
 
 @pytest.mark.parametrize("gap", [1, 3, 8, 40])
 def test_flat_walls_are_exactly_apart(gap):
-    """Of two parallel walls every inner triangle lies at exactly their distance, near or far."""
+    """Of two parallel slabs all but the rims of the facing sides lie at exactly their distance, near or far."""
     pred, gt = np.zeros((2, 9, 60, 9), np.uint8)
-    pred[:, :10], gt[:, : 10 + gap] = 1, 1
-    distances = measured(pred, gt, (1.5, 0.7, 1.0))[0]
-    assert np.isclose(distances, 0.7 * gap, rtol=1e-12).sum() >= 2 * 8 * 8
+    pred[:, 5:8], gt[:, 8 + gap : 10 + gap] = 1, 1
+    for distances in measured(pred, gt, (1.5, 0.7, 1.0))[:2]:
+        assert np.isclose(distances, 0.7 * gap, rtol=1e-12).sum() >= 2 * 8 * 8
+        assert distances.min() > 0.7 * gap * (1 - 1e-12)
 
 
 @pytest.mark.parametrize(("spacing", "error"), [((1, 1, 1), 0.06), ((2.5, 1, 1), 0.10), ((5, 0.8, 0.8), 0.24)])
 def test_concentric_balls(spacing, error):
-    """Balls of 20 and 23 mm lie 3 mm apart: masd comes nearer to it than with surfels or border voxels."""
+    """Balls of 20 and 23 mm lie 3 mm apart: the means come nearer to it than with surfels, hd95 than with border."""
     shape = tuple(int(54 / s) for s in spacing)
-    far = np.sqrt(sum((i * s - 27.3) ** 2 for i, s in zip(np.indices(shape), spacing, strict=True)))
-    pred, gt = ((far <= radius).astype(np.uint8) for radius in (23, 20))
-    off = {kind: abs(scores(pred, gt, spacing, kind)[3] / 3 - 1) for kind in ("mesh", "surfel", "border")}
-    assert off["mesh"] < error
-    assert off["mesh"] < min(off["surfel"], off["border"])
+    off = {"mesh": np.zeros(2), "surfel": np.zeros(2), "border": np.zeros(2)}
+    for centre in (26.5, 26.9, 27.3):
+        far = np.sqrt(sum((i * s - centre) ** 2 for i, s in zip(np.indices(shape), spacing, strict=True)))
+        pred, gt = ((far <= radius).astype(np.uint8) for radius in (23, 20))
+        for kind in off:
+            values = scores(pred, gt, spacing, kind)
+            off[kind] += np.array([values[1], values[3]]) / 9 - 1 / 3
+    assert abs(off["mesh"][1]) < error
+    assert abs(off["mesh"][1]) < abs(off["surfel"][1])
+    assert abs(off["mesh"][0]) < abs(off["border"][0])
 
 
 # --- ignored voxels, labels, layouts ------------------------------------------------------------------
@@ -323,9 +354,8 @@ def test_ignored_columns_cut_the_contour():
     """Two bars whose right ends are ignored: what is left of their contours lies one row apart."""
     pred, gt = np.zeros((2, 8, 12), np.uint8)
     pred[2:5, :8], gt[3:6, :8] = 1, 1
-    valid = np.ones((8, 12), np.uint8)
-    valid[:, 6:] = 0
-    found = segcli.score(pred, gt, metrics="hd,masd", surface="mesh", labels="fg=any", valid=valid)
+    gt[:, 6:] = 255
+    found = segcli.score(pred, gt, metrics="hd,masd", surface="mesh", labels="fg=1", ignore_label=255)
     assert found.value("hd") == pytest.approx(1)
 
 
@@ -333,7 +363,9 @@ def test_labels_together_as_one_by_one():
     """Labels that touch have the distances they have alone; a region is the union of its labels."""
     rng = np.random.default_rng(3)
     pred, gt = (ndimage.zoom(rng.integers(0, 4, (3, 4, 4)), 4, order=0).astype(np.uint8) for _ in range(2))
-    together = segcli.score(pred, gt, metrics=["hd", "assd"], surface="mesh", spacing=(2, 1, 1), labels="1,2,3,both=1+2")
+    together = segcli.score(
+        pred, gt, metrics=["hd", "assd"], surface="mesh", spacing=(2, 1, 1), labels="1,2,3,both=1+2"
+    )
     for value in together.values:
         members = {"both": (1, 2)}.get(value.label, (int(value.label) if value.label.isdigit() else 0,))
         alone = [np.isin(m, members).astype(np.uint8) for m in (pred, gt)]

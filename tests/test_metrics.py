@@ -118,6 +118,7 @@ EVIDENCE: dict[str, Callable[[Distances, dict[str, Any]], float]] = {
 OURS = {
     # Both masks empty: a number in that tool, undefined here.
     "530": None, "536": None, "539": None, "542": None, "557": None, "569": None, "572": None, "578": None, "563": None,
+    "494": None, "497": None, "500": None, "503": None, "506": None,
     # Nothing predicted: 0 or nan in that tool, undefined here.
     "552": None, "564": None,
 }  # fmt: skip
