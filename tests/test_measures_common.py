@@ -475,7 +475,10 @@ def test_padding_matters(name: str) -> None:
 @given(drawn=masks(proper=True), seed=st.integers(0, 99))
 @few
 def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -> None:
-    """Turning and flipping the grid, or its order in memory, changes nothing."""
+    """Turning and flipping the grid, or its order in memory, changes nothing.
+
+    But a mesh in space, whose saddles are cut along the axes as VTK cuts them.
+    """
     (pred, gt), spacing = drawn
     random = np.random.default_rng(seed)
     order = random.permutation(gt.ndim)
@@ -485,6 +488,8 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
         expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
         assert bound(pair_of(np.asfortranarray(pred), np.asfortranarray(gt), spacing)) == expected
         assert bound(pair_of(np.asfortranarray(pred), gt, spacing)) == expected
+        if gt.ndim == 3 and bound.params.get("surface") == "mesh":
+            continue
         turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
         assert bound(pair_of(*turned, tuple(spacing[i] for i in order))) == expected
 

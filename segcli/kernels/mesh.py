@@ -5,6 +5,10 @@ centroid to the triangles of a cell some steps away depends on three small numbe
 the code and the offset, and is computed once for all cells alike. Cells are tried by the least distance they
 could have, until none can be nearer. What is farther than the nearest hundred cells is found in a tree of
 boxes, whose cost hardly depends on the distance.
+
+Surface and distances are those of MeshMetrics (Podobnik & Vrtovec 2025, arXiv 2509.05670; pymeshmetrics 1.4.1):
+the masks are padded with background, the triangles are those of VTK's discrete marching cubes, the segments of
+a plane those of its discrete flying edges, and nothing is smoothed.
 """
 
 from __future__ import annotations
