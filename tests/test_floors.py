@@ -21,6 +21,7 @@ FLOORS = {
     "kernels": 1,
     "masks": 1,
     "sums": 2,
+    "ranks": 2,
     "soft": 2,
     "classes": 2,
     "joint": 2,
