@@ -37,6 +37,7 @@ FLOORS = {
     "evaluate": 5,
     "samples": 5,
     "ranking": 5,
+    "cohort": 6,
     "comparison": 6,
     "inspection": 6,
     "gate": 6,
