@@ -95,6 +95,7 @@ def case_record(case: Scored) -> dict[str, Any]:
         "status": "ok",
         "notes": [{"level": n.level, "text": n.text} for n in case.notes],
         "labels": {label.name: label.spec() for label in case.labels},
+        "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
         "values": [
             {

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segcli.cohort.work import Plan, Record
 from segcli.measure import BoundMeasure
+from segcli.run import finite
 
 #: What a record holds for this module alone.
 _OWN = ("occur", "literal", "voxels", "error")
 
 
-def assemble(plan: Plan, records: Iterable[Record], groups: Mapping[str, Mapping[str, str]]) -> tuple[list[Record], list[Record]]:
+def assemble(
+    plan: Plan, records: Iterable[Record], groups: Mapping[str, Mapping[str, str]]
+) -> tuple[list[Record], list[Record]]:
     """Return the cases and the errors of a run, each sorted by case.
 
     Without named labels the label set is the union over all cases: where every prediction has the same one
@@ -49,7 +53,7 @@ def _by_value(record: Record) -> Record:
     if list(record["labels"].values()) != ["any"]:
         return record
     if "literal" in record:
-        return record | record["literal"]
+        return {**record, **record["literal"]}
     values = sorted({*record["occur"]["pred"], *record["occur"]["gt"]})
     if not values:
         return record | {"labels": {}, "counts": {}, "values": []}
@@ -65,7 +69,9 @@ def _with_all_labels(plan: Plan, records: Sequence[Record]) -> list[Record]:
     """Return the records with every label of any of them; where a case lacks one, both its masks are empty."""
     known: dict[str, list[int]] = {label: v for r in records for label, v in r["labels"].items()}
     names = sorted(known, key=lambda name: known[name])
-    measures = [b for b in (*plan.measures()[0], *plan.measures()[1]) if b.measure.kind != "table" and not b.over_classes]
+    measures = [
+        b for b in (*plan.measures()[0], *plan.measures()[1]) if b.measure.kind != "table" and not b.over_classes
+    ]
     found = []
     for record in records:
         own = {name: [v for v in record["values"] if v["label"] == name] for name in names}
@@ -87,17 +93,37 @@ def _with_all_labels(plan: Plan, records: Sequence[Record]) -> list[Record]:
 
 def _absent(bound: BoundMeasure, label: str, record: Record, empty: str) -> Record:
     """Return what a measure says of a label that neither map of a case has."""
-    from segcli.evaluate import metric_value, unit_of
-    from segcli.pair import Counts
-    from segcli.pooled import NoGridError, PooledCounts
+    from segcli.evaluate import Status, metric_value, unit_of
+    from segcli.pooled import NoGridError
 
     kind = bound.measure.kind
-    value, status, why = None, "undefined", "both_empty"
-    if kind == "metric":
+    value: float | None = None
+    status: Status = "undefined"
+    why = "both_empty"
+    if kind == "metric" and bound.measure.reads == "labels":
         try:
-            value, status, why = metric_value(bound, _nothing(record, PooledCounts, Counts), empty)
-        except NoGridError:
+            value, status, why = metric_value(bound, _nothing(record), empty)
+        except NoGridError:  # a surface of nothing
             value, status, why = None, "undefined", "both_empty"
-    unit = unit_of(bound, record["unit"], len(record["shape"]))
-    found: dict[str, Any] = {"label": label, "kind": kind, "measure": bound.name, "value": value, "unit": unit}
-    return found | {"status": status} | ({"why": why} if why else {})
+    found: Record = {
+        "label": label,
+        "kind": kind,
+        "measure": bound.name,
+        "value": finite(value),
+        "unit": unit_of(bound, record["unit"], len(record["shape"])),
+        "status": status,
+    }
+    return found | ({"why": why} if why else {})
+
+
+def _nothing(record: Record) -> Any:
+    """Return the evidence of a label that neither map has, on a case's grid."""
+    from types import SimpleNamespace
+
+    from segcli.pair import Counts
+    from segcli.pooled import PooledCounts
+
+    evidence = PooledCounts([Counts(0, 0, 0, record["voxels"])], math.prod(record["spacing"]))
+    sides = [n * s for n, s in zip(record["shape"], record["spacing"], strict=True)]
+    evidence.__dict__["case"] = SimpleNamespace(diagonal=math.hypot(*sides))
+    return evidence

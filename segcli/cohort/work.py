@@ -36,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The two files of one case; `content` is a hash over both, where it is known already."""
+    """The two files of one case."""
 
     case: str
     pred: str
@@ -90,9 +90,7 @@ def _scored(plan: Plan, loaded: Loaded) -> Scored:
     from segcli.evaluate import score_loaded
 
     metrics, losses = plan.measures()
-    return score_loaded(
-        loaded, metrics, losses, empty=plan.empty, background=plan.background, average=plan.average
-    )
+    return score_loaded(loaded, metrics, losses, empty=plan.empty, background=plan.background, average=plan.average)
 
 
 def _voxels(loaded: Loaded) -> int:
