@@ -57,6 +57,7 @@ def spec_of(
     background: bool,
     average: str,
     batch_dice: bool,
+    missing: str = "fail",
 ) -> dict[str, Any]:
     """Return every option that can change a number, with a hash over them."""
     spec: dict[str, Any] = {
@@ -78,6 +79,7 @@ def spec_of(
         "background": background,
         "average": average,
         "batch_dice": batch_dice,
+        "missing": missing,
     }
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segcli.cohort.work import Plan, Record
+from segcli.cohort.work import Record
 from segcli.measure import BoundMeasure
 from segcli.run import finite
 
@@ -15,9 +15,9 @@ _OWN = ("occur", "literal", "voxels", "error")
 
 
 def assemble(
-    plan: Plan, records: Iterable[Record], groups: Mapping[str, Mapping[str, str]]
+    spec: Mapping[str, Any], records: Iterable[Record], groups: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[Record], list[Record]]:
-    """Return the cases and the errors of a run, each sorted by case.
+    """Return the cases and the errors of a run, each sorted by case; `spec` is that of the run.
 
     Without named labels the label set is the union over all cases: where every prediction has the same one
     value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
@@ -26,9 +26,8 @@ def assemble(
     ordered = sorted(records, key=lambda r: str(r["case"]))
     errors = [{"case": r["case"], **r["error"]} for r in ordered if "error" in r]
     scored = [r for r in ordered if "error" not in r]
-    if plan.reading.labels is None and not _binary(scored):
-        scored = [_by_value(r) for r in scored]
-        scored = _with_all_labels(plan, scored)
+    if spec["labels"] is None and not _binary(scored):
+        scored = _with_all_labels(spec, [_by_value(r) for r in scored])
     cases = [
         {key: value for key, value in r.items() if key not in _OWN} | {"group": dict(groups.get(_file_case(r), {}))}
         for r in scored
@@ -65,19 +64,18 @@ def _by_value(record: Record) -> Record:
     }
 
 
-def _with_all_labels(plan: Plan, records: Sequence[Record]) -> list[Record]:
+def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
     """Return the records with every label of any of them; where a case lacks one, both its masks are empty."""
     known: dict[str, list[int]] = {label: v for r in records for label, v in r["labels"].items()}
     names = sorted(known, key=lambda name: known[name])
-    measures = [
-        b for b in (*plan.measures()[0], *plan.measures()[1]) if b.measure.kind != "table" and not b.over_classes
-    ]
+    measures = [bind(text) for text in spec["measures"]]
+    measures = [b for b in measures if b.measure.kind != "table" and not b.over_classes]
     found = []
     for record in records:
         own = {name: [v for v in record["values"] if v["label"] == name] for name in names}
         lacking = [name for name in names if name not in record["labels"]]
         for name in lacking:
-            own[name] = [_absent(bound, name, record, plan.empty) for bound in measures]
+            own[name] = [_absent(bound, name, record, spec["empty"]) for bound in measures]
         rest = [v for v in record["values"] if v["label"] not in own]
         nothing = {"tp": 0, "fp": 0, "fn": 0, "tn": record["voxels"]}
         found.append(

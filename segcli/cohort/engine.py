@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def run_pool(plan: Plan, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
             yield task, _alone(plan, task)
 
 
-def _until_broken(plan: Plan, waiting: deque[Task], jobs: int) -> Iterator[Done]:
+def _until_broken(plan: Plan, waiting: deque[Task], jobs: int) -> Generator[Done, None, list[Task]]:
     """Yield results until all is done or the pool breaks; return the cases that were under way then."""
     under_way: dict[Future[list[Record]], Task] = {}
     with _pool(jobs) as pool:

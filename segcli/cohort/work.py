@@ -13,6 +13,7 @@ from segcli.measure import BoundMeasure, parse
 if TYPE_CHECKING:
     from segcli.evaluate import Scored
     from segcli.loading import Loaded
+    from segcli.masks.mask import Mask
 
 Record = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The two files of one case."""
+    """The two files of one case; an empty `pred` is a prediction that is not there: nothing is predicted."""
 
     case: str
     pred: str
@@ -67,11 +68,24 @@ def _error(task: Task, code: str, message: str) -> Record:
 
 
 def _score(plan: Plan, task: Task) -> list[Record]:
-    from segcli.loading import load
+    from segcli.loading import load, read_side
 
+    if not task.pred:
+        return [_of_nothing(plan, read_side(task.gt, "gt", plan.reading, sha256=True), task.case)]
     found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict)
     several = plan.reading.stack
     return [_record(plan, loaded, f"{task.case}[{i}]" if several else task.case) for i, loaded in enumerate(found)]
+
+
+def _of_nothing(plan: Plan, gt: Mask, case: str) -> Record:
+    """Return the record of a case without a prediction: an empty mask, and the worst value of every distance."""
+    import numpy as np
+
+    from segcli.loading import load
+
+    nothing = replace(gt, array=np.zeros(gt.shape, dtype=np.uint8), name="", sha256="", kind="labels", notes=())
+    worst = replace(plan, empty="worst")
+    return _record(worst, load(nothing, gt, plan.reading)[0], case) | {"status": "missing"}
 
 
 def _record(plan: Plan, loaded: Loaded, case: str) -> Record:
