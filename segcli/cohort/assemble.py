@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segcli.cohort.work import Record
-from segcli.measure import BoundMeasure
+from segcli.measure import BoundMeasure, bind
 from segcli.run import finite
 
 #: What a record holds for this module alone.
