@@ -180,7 +180,16 @@ def _write_shard(asked: Asked, collected: Collected, folder: Path, env: dict[str
         write_whole(path, text)
         if not asked.session.quiet:
             print(f"wrote {path}     next: segcli evaluate --merge SHARD... -o RUN.json", file=sys.stderr)
+    _close_journal(asked)
     return ExitCode.OK
+
+
+def _close_journal(asked: Asked) -> None:
+    from segcli.cohort.journal import finish, journal_path
+
+    for path in asked.outputs:
+        if path.suffix.lower() == ".json" and journal_path(path).exists():
+            finish(journal_path(path))
 
 
 def _report(asked: Asked, collected: Collected, folder: Path, env: dict[str, Any]) -> ExitCode:
@@ -209,6 +218,7 @@ def _report(asked: Asked, collected: Collected, folder: Path, env: dict[str, Any
         )
 
     deliver(render, asked.form, asked.outputs, asked.session)
+    _close_journal(asked)
     lacking = [m for m in run["missing"] if m["side"] == "pred"]
     failed = bool(run["errors"]) or (asked.missing == "fail" and bool(lacking))
     return ExitCode.PARTIAL if failed else ExitCode.OK
