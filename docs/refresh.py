@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from segcli.losses.libraries import LEGEND
 from segcli.measure import measures
-from segcli.report.catalog import default_name, facts, range_text
+from segcli.report.catalog import default_name, elsewhere, facts, outside, range_text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "score.svg"
@@ -81,9 +82,11 @@ def measure_pages() -> str:
         "",
         "Generated from the records by `python docs/refresh.py`; `segcli catalog NAME` prints the same.",
         "*gt empty* and *pred empty* mean that only the one mask is empty.",
+        f"In the calls of other libraries, {LEGEND}.",
     ]
+    headings = {"metric": "Metrics", "table": "Tables", "loss": "Losses"}
     for kind, family in dict.fromkeys((m.kind, m.family) for m in measures()):
-        lines += ["", f"## {'Metrics' if kind == 'metric' else 'Losses'}: {family}"]
+        lines += ["", f"## {headings[kind]}: {family}"]
         for m in (m for m in measures(kind) if m.family == family):
             lines += [
                 "",
@@ -98,6 +101,9 @@ def measure_pages() -> str:
             lines += [
                 f"- parameter `{p.name}` ({p.allowed()}; default {p.default}): {p.help}" for p in m.params.values()
             ]
+            of = outside(m)
+            lines += [f"- elsewhere: {text}" for text in elsewhere(of, "`")]
+            lines += [f"- often wrong: {text}" for text in of.mistakes]
     return "\n".join(lines) + "\n"
 
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     Evidence = SoftPair | SoftClasses
 
-#: Nodes of the quadrature: exact for polynomials up to degree 31.
-NODES = 16
-
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -33,35 +30,6 @@ def excess_map(bound: BoundMeasure, pair: Evidence) -> Vector | None:
     """Return one number for each voxel; they add up to the excess. `None` where the loss has no map."""
     here = bound.voxel_map(pair)
     return None if here is None else here - bound.voxel_map(bound.perfect(pair))
-
-
-def integrated(bound: BoundMeasure, pair: SoftPair) -> Vector:
-    """Return one number for each voxel by integrated gradients; they add up to L(p) - L(y).
-
-    The gradient is integrated along the straight way from the ground truth to the prediction, by
-    Gauss-Legendre quadrature. What that leaves over (where the loss has an edge at an end of the way:
-    an empty prediction) is divided in proportion to |p-y|, so that nothing is missing. A voxel that is
-    right gets 0. Only for losses that read nothing but p, y and the order of the voxels.
-    """
-    import numpy as np
-
-    from segcli.soft import SoftPair
-
-    def at(p: Vector) -> SoftPair:
-        grids = pair.grid(p), pair.grid(pair.y)
-        return SoftPair(*grids, spacing=pair.spacing, valid=pair.valid, threshold=pair.threshold)
-
-    step = pair.p - pair.y
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    slope = sum(
-        w / 2 * bound.gradient(at(pair.y + (t + 1) / 2 * step), "p") for t, w in zip(nodes, weights, strict=True)
-    )
-    found: Vector = step * slope
-    there, start = bound(pair), bound(at(pair.y))
-    moved = np.abs(step)
-    if there is not None and start is not None and moved.any():
-        found += moved / moved.sum() * (there - start - found.sum())
-    return found
 
 
 def shares(excess: Vector, pair: Evidence) -> Shares | None:

@@ -1,20 +1,21 @@
 """Why a loss has its value: the voxel map of one loss, divided by kind, label, component, band and slice.
 
-Every division is a partition of the voxels that count, so its parts add up to the loss. Where a loss has
-no exact map, what the map leaves over is stated as the residual.
+Every division is a partition of the voxels that count, so its parts add up to the loss. What a map does
+not explain is stated as the residual.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segcli.averaging import ALL, check_average, weights
-from segcli.classes import SoftClasses
+from segcli.disagreement import Disagreement, disagreement
+from segcli.divisions import WAYS, divide
 from segcli.errors import UsageError
 from segcli.loading import Loaded, load, reading_of
 from segcli.measure import BoundMeasure, bind
@@ -22,48 +23,77 @@ from segcli.measure import BoundMeasure, bind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segcli.classes import SoftClasses
     from segcli.masks.labels import Label
     from segcli.soft import SoftPair, Vector
 
     Evidence = SoftPair | SoftClasses
 
-WAYS = ("kind", "label", "component", "band", "slice")
-#: Upper ends of the distance bands, in the unit of the spacing.
-BANDS = (1.0, 3.0, 10.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one part of the voxels contributes: `value` of the loss, on so many voxels."""
+    """What one part of the voxels contributes: `value` of the loss and `excess` of it, on so many voxels.
+
+    A `rest` is not an object: all that lies outside the components.
+    """
 
     by: str
     label: str
     name: str
     value: float
+    excess: float
     voxels: int
     note: str = ""
+    rest: bool = False
 
 
 @dataclass(frozen=True)
 class Inspection:
     """A loss taken apart. `map` has one number for each voxel; with `residual` they add up to `value`.
 
-    `gradient` is dL/dp on the grid, (C, *shape) for several channels, `None` where the loss has none.
+    `excess_map` is `map` less that of the best prediction: it adds up to the excess over `optimum`, which is
+    what a better prediction could gain. `gradient` is dL/dp on the grid, (C, *shape) for several channels,
+    `None` where the loss has none.
     """
 
     loss: str
     value: float
-    optimum: float | None
+    optimum: float
     residual: float
     parts: list[Part]
     map: NDArray[np.float64]
+    excess_map: NDArray[np.float64]
     gradient: NDArray[np.float64] | None
     loaded: Loaded = field(repr=False)
+    bound: BoundMeasure = field(repr=False)
+    channels: Sequence[Label] = field(repr=False)
     average: str = "macro"
 
+    @property
+    def excess(self) -> float:
+        return self.value - self.optimum
+
+    @cached_property
+    def _divisible(self) -> float | None:
+        """Return what shares are of: the sum of the excess map, `None` where it is nothing but rounding."""
+        total = float(self.excess_map.sum())
+        scale = max(float(abs(self.excess_map).sum()), 1e-3 * float(abs(self.map).sum()))
+        return total if abs(total) > 1e-12 * scale else None
+
     def share(self, part: Part) -> float | None:
-        """Return a part's share of the value; `None` where the value is 0."""
-        return part.value / self.value if self.value else None
+        """Return a part's share of the excess; `None` where there is none."""
+        return None if self._divisible is None else part.excess / self._divisible
+
+    @cached_property
+    def disagreement(self) -> Disagreement | None:
+        """Return the component, or else the band, that this loss weighs most unlike other losses.
+
+        `None` too where losses cannot be held against each other: over all classes, by another mean than macro.
+        """
+        if self.bound.over_classes or self.average != "macro":
+            return None
+        ways = [way for way in ("component", "band") if any(p.by == way for p in self.parts)]
+        return disagreement(self.bound, self.loaded, self.channels, ways) if self._divisible is not None else None
 
 
 def inspect(
@@ -80,8 +110,7 @@ def inspect(
     """Take a loss of a pair apart; the keywords are those of `segcli.score`.
 
     `by` names divisions (`WAYS`); without it all that make sense are given. The value of several channels is
-    their mean as `average` says, and so are its parts. Raises `UsageError` for a loss
-    that has no voxel map.
+    their mean as `average` says, and so are its parts. Raises `UsageError` for a loss that has no voxel map.
     """
     bound = bind(loss, "loss")
     if bound.measure.voxel_map is None:
@@ -107,19 +136,24 @@ def inspect(
 def _inspect(
     bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], ways: Sequence[str], average: str
 ) -> Inspection:
-    total = np.zeros(loaded.grid.gt.shape)
+    total, gain = np.zeros(loaded.grid.gt.shape), np.zeros(loaded.grid.gt.shape)
     gradients: list[NDArray[np.float64]] = []
     parts: list[Part] = []
     value, optimum = 0.0, 0.0
     for one in _pieces(bound, loaded, channels, average):
-        value += one.weight * one.value
-        optimum += one.weight * one.optimum
-        contribution = one.weight * one.map
-        total += one.evidence.grid(contribution)
+        value += one.value
+        optimum += one.optimum
+        total += one.evidence.grid(one.map)
+        gain += one.evidence.grid(one.excess)
         if one.gradient is not None:
-            gradients.append(one.evidence.grid(one.weight * one.gradient))
+            gradients.append(one.evidence.grid(one.gradient))
         for way in ways:
-            parts += DIVISIONS[way](one.label, one.evidence, one.predicted, contribution)
+            for division in divide(way, one.label, one.evidence, one.predicted):
+                columns = division.names, division.sums(one.map), division.sums(one.excess)
+                parts += [
+                    Part(way, one.label, name, v, e, n, note, rest=name == division.rest)
+                    for name, v, e, n, note in zip(*columns, division.voxels, division.notes, strict=True)
+                ]
     gradient = None
     if len(gradients) == (1 if bound.over_classes else len(channels)):
         gradient = gradients[0] if len(gradients) == 1 else np.stack(gradients)
@@ -130,24 +164,27 @@ def _inspect(
         residual=value - float(total.sum()),
         parts=parts,
         map=total,
+        excess_map=gain,
         gradient=gradient,
         loaded=loaded,
+        bound=bound,
+        channels=channels,
         average=average,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One channel of a loss, or all classes at once: what it weighs in the value and what it consists of."""
+    """What one channel adds to a loss, or all classes at once: numbers and maps with its weight in them."""
 
     label: str
-    weight: float
     value: float
     optimum: float
     evidence: Evidence
-    map: Vector
-    gradient: NDArray[np.float64] | None
     predicted: NDArray[np.bool_]
+    map: Vector
+    excess: Vector
+    gradient: NDArray[np.float64] | None
 
 
 def _pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], average: str) -> Iterator[_Piece]:
@@ -175,13 +212,15 @@ def _piece(bound: BoundMeasure, label: str, weight: float, evidence: Evidence, p
     value = bound(evidence)
     if value is None:
         raise UsageError(f"{bound.name} is undefined for {label}.", code="inspect.undefined")
-    best = bound(bound.perfect(evidence)) or 0.0
-    voxel_map, gradient = bound.voxel_map(evidence), bound.gradient(evidence, "p")
-    return _Piece(label, weight, value, best, evidence, voxel_map, gradient, predicted)
+    best = bound.perfect(evidence)
+    own, gradient = weight * bound.voxel_map(evidence), bound.gradient(evidence, "p")
+    excess = own - weight * bound.voxel_map(best)
+    slope = None if gradient is None else weight * gradient
+    return _Piece(label, weight * value, weight * (bound(best) or 0.0), evidence, predicted, own, excess, slope)
 
 
 def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
-    """Return each channel's part of the loss of all channels pooled: the parts add up to it."""
+    """Return each channel's part of the loss of all channels pooled: the maps of all add up to it."""
     from segcli.pooled import NoGridError, PooledPair
 
     pooled = PooledPair([loaded.soft(label) for label in channels])
@@ -193,93 +232,9 @@ def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label
             hint="--average macro takes the mean over the channels",
             code="inspect.average",
         ) from None
-    maps = pooled.split(whole.map)
+    maps, gains = pooled.split(whole.map), pooled.split(whole.excess)
     slopes = [None] * len(channels) if whole.gradient is None else pooled.split(whole.gradient)
     for number, (label, pair) in enumerate(zip(channels, pooled.parts, strict=True)):
-        own = whole.value if number == 0 else 0.0  # the value is of no single channel
-        best = whole.optimum if number == 0 else 0.0
+        value, best = (whole.value, whole.optimum) if number == 0 else (0.0, 0.0)  # they are of no single channel
         predicted = pair.vector(loaded.predicted(label)) > 0
-        yield _Piece(label.name, 1.0, own, best, pair, maps[number], slopes[number], predicted)
-
-
-# --- divisions: each returns parts that cover every voxel once ------------------------------------
-
-
-def _by_kind(label: str, pair: Evidence, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
-    inside = pair.inside_gt
-    both = predicted & inside
-    kinds = {"fp": predicted & ~inside, "fn": ~predicted & inside, "tp": both, "tn": ~predicted & ~inside}
-    if isinstance(pair, SoftClasses):  # a class taken for another one is neither hit nor miss
-        right = pair.decided == pair.target
-        kinds |= {"tp": both & right, "confused": both & ~right}
-    return [_part("kind", label, name, values, where) for name, where in kinds.items()]
-
-
-def _by_label(label: str, pair: Evidence, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
-    if isinstance(pair, SoftClasses):
-        return [_part("label", name, name, values, pair.target == c) for c, name in enumerate(pair.names)]
-    return [Part("label", label, label, float(values.sum()), int(np.count_nonzero(predicted | pair.inside_gt)))]
-
-
-def _by_component(label: str, pair: Evidence, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
-    parts = []
-    for side, inside, other in (("gt", pair.inside_gt, predicted), ("pred", predicted, pair.inside_gt)):
-        numbers, count = _components(pair, inside)
-        sums = np.bincount(numbers, weights=values, minlength=count + 1)
-        sizes = np.bincount(numbers, minlength=count + 1)
-        shared = np.bincount(numbers, weights=other, minlength=count + 1)
-        lost = "missed" if side == "gt" else "false"
-        for k in range(1, count + 1):
-            note = lost if shared[k] == 0 else f"{shared[k] / sizes[k]:.0%} overlap"
-            parts.append(Part("component", label, f"{side} #{k}", float(sums[k]), int(sizes[k]), note))
-        parts.append(Part("component", label, f"outside {side}", float(sums[0]), int(sizes[0])))
-    return parts
-
-
-def _components(pair: Evidence, inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
-    """Return the connected component (26 neighbours, 8 in 2-D) of each voxel, 0 outside, and their number."""
-    from scipy.ndimage import label
-
-    grid = pair.grid(inside.astype(np.float64)) > 0
-    numbers, count = label(grid, np.ones((3,) * grid.ndim))
-    return pair.vector(numbers).astype(np.intp), int(count)
-
-
-def _by_band(label: str, pair: Evidence, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
-    del predicted
-    distance = pair.boundary_distance("gt", "mm")
-    if not distance.any():
-        return [_part("band", label, "no boundary", values, np.ones(pair.n, dtype=bool))]
-    number = np.searchsorted(BANDS, distance)
-    ends = ["0", *(f"{end:g}" for end in BANDS)]
-    names = [f"{a}-{b}" for a, b in itertools.pairwise(ends)] + [f">{ends[-1]}"]
-    return [_part("band", label, name, values, number == k) for k, name in enumerate(names)]
-
-
-def _by_slice(label: str, pair: Evidence, predicted: NDArray[np.bool_], values: Vector) -> list[Part]:
-    del predicted
-    axis = slice_axis(pair)
-    along = np.moveaxis(np.indices(pair.shape)[axis], 0, 0)
-    number = pair.vector(along).astype(np.intp)
-    sums = np.bincount(number, weights=values, minlength=pair.shape[axis])
-    sizes = np.bincount(number, minlength=pair.shape[axis])
-    return [Part("slice", label, str(k), float(s), int(n)) for k, (s, n) in enumerate(zip(sums, sizes, strict=True))]
-
-
-def slice_axis(pair: Evidence) -> int:
-    """Return the axis that slices stand on: that of the largest spacing, the last of several."""
-    spacing = pair.spacing
-    return max(range(len(spacing)), key=lambda axis: (spacing[axis], axis)) if len(spacing) == 3 else 0
-
-
-def _part(by: str, label: str, name: str, values: Vector, where: NDArray[np.bool_]) -> Part:
-    return Part(by, label, name, float(values[where].sum()), int(np.count_nonzero(where)))
-
-
-DIVISIONS = {
-    "kind": _by_kind,
-    "label": _by_label,
-    "component": _by_component,
-    "band": _by_band,
-    "slice": _by_slice,
-}
+        yield _Piece(label.name, value, best, pair, predicted, maps[number], gains[number], slopes[number])

@@ -11,11 +11,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from test_attribution import check_parts
 
 import segcli
+from segcli.disagreement import OTHERS, STRIKING
+from segcli.divisions import WAYS
 from segcli.errors import UsageError
-from segcli.inspection import WAYS
 from segcli.masks.writing import BLUE, RED, WHITE, colours
+from segcli.measure import bind
+from segcli.report.inspection import text as printed
 
 MAPPED = [m.name for m in segcli.measures("loss") if m.voxel_map is not None]
 
@@ -46,22 +50,11 @@ def test_parts_add_up_to_the_loss(loss, name):
     """Kinds, labels, components of gt and of pred, bands and slices each sum to the value, as does the map."""
     pred, gt = PAIRS[name]
     found = segcli.inspect(pred, gt, loss, by=WAYS)
-    scale = abs(found.map).sum() + 1e-300
-    assert found.map.sum() + found.residual == pytest.approx(found.value, abs=1e-9 * scale)
-    assert abs(found.residual) <= 1e-9 * scale
-    for way in WAYS:
+    check_parts(found)
+    for way in ("kind", "band", "slice"):
         parts = [p for p in found.parts if p.by == way]
-        total = sum(p.value for p in parts)
-        if way == "component":
-            for side in ("gt", "pred"):
-                assert sum(
-                    p.value for p in parts if p.name.split()[-2 if "#" in p.name else -1] == side
-                ) == pytest.approx(found.value, abs=1e-9 * scale)
-        else:
-            assert total == pytest.approx(found.value, abs=1e-9 * scale)
-        if way in ("kind", "band", "slice"):
-            labels = {p.label for p in parts}
-            assert all(sum(p.voxels for p in parts if p.label == label) == gt.size for label in labels)
+        for label in {p.label for p in parts}:
+            assert sum(p.voxels for p in parts if p.label == label) == gt.size
 
 
 def test_the_value_is_that_of_compare():
@@ -100,6 +93,80 @@ def test_a_far_island_is_named():
     assert of["hd_dt"] > 5 * of["dice"]
 
 
+def missed_dot() -> tuple[np.ndarray, np.ndarray]:
+    """Return a pair of a large object with a rough outline and a dot of 3 voxels that is missed, far away."""
+    y = np.zeros((60, 60), np.uint8)
+    y[5:30, 5:30] = 1
+    p = y.copy()
+    p[5:30:2, 30] = 1
+    y[50, 50:53] = 1
+    return p, y
+
+
+def test_why_losses_disagree():
+    """A small missed object is next to nothing in dice and most of hd_dt and blob: the sentence says so."""
+    pred, gt = missed_dot()
+    found = segcli.inspect(pred, gt, "dice").disagreement
+    assert (found.by, found.name, found.voxels, found.note) == ("component", "gt #2", 3, "missed")
+    # dice: 3 wrong voxels of 16; blob: one whole object, and 13 false voxels beside 625 + 638 for the other
+    assert found.shares["dice"] == pytest.approx(3 / 16)
+    blob = {1: 13 / (625 + 638), 2: (3 + 13) / (3 + 13)}
+    assert found.shares["blob"] == pytest.approx(3 / 16 * blob[2] / (blob[1] + blob[2]), rel=1e-3)
+    assert next(iter(found.shares)) == "dice"
+    asked = [bind(t, "loss") for t in OTHERS.split(",")]
+    assert set(found.shares) == {b.name for b in asked if b.measure.reads != "probability"}  # the mask is hard
+    soft = segcli.inspect(0.1 + 0.8 * pred, gt, "dice").disagreement
+    assert set(soft.shares) == {b.name for b in asked}
+    gaps = [abs(share - found.shares["dice"]) for share in list(found.shares.values())[1:]]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] >= STRIKING
+    last = printed(segcli.inspect(pred, gt, "dice")).splitlines()[-1]
+    assert last.startswith("gt component #2 (3 voxels, missed): 19% of dice, ")
+    assert "% of hd_dt" in last
+    assert last.endswith(": why these losses disagree")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_shares_of_a_disagreement_are_those_of_an_inspection(name):
+    """What the sentence says of other losses is what inspecting them says."""
+    pred, gt = PAIRS[name]
+    for loss in ("hd_dt", "bce"):
+        found = segcli.inspect(pred, gt, loss).disagreement
+        if found is None:
+            continue
+        for other, share in found.shares.items():
+            there = segcli.inspect(pred, gt, other, by=found.by)
+            (part,) = [p for p in there.parts if (p.label, p.name) == (found.label, found.name)]
+            assert there.share(part) == pytest.approx(share, rel=1e-9, abs=1e-12)
+
+
+def test_no_sentence_without_a_difference():
+    """One object with a rim on all sides, a perfect prediction, and divisions that are not asked for say nothing."""
+    y = np.zeros((30, 30), np.uint8)
+    y[10:20, 10:20] = 1
+    rim = np.zeros_like(y)
+    rim[9:21, 9:21] = 1
+    for pred in (rim, y):
+        found = segcli.inspect(pred, y, "dice")
+        assert found.disagreement is None
+        assert "disagree" not in printed(found)
+    assert segcli.inspect(*missed_dot(), "dice", by="kind,slice").disagreement is None
+    pred, gt = missed_dot()  # exchanged, the dot is a false alarm far from the boundary, where most of dice is
+    found = segcli.inspect(gt, pred, "dice", by="band").disagreement
+    assert (found.by, found.name) == ("band", "0-1")
+    assert "band 0-1 voxel from the boundary (" in printed(segcli.inspect(gt, pred, "dice", by="band"))
+
+
+def test_headlines():
+    """The optimum and the excess stand beside a loss that is not 0 at its best; a perfect prediction is said so."""
+    pred, gt = missed_dot()
+    first = printed(segcli.inspect(pred, gt, "combo")).splitlines()[0]
+    assert first.startswith("combo -0.")
+    assert " = optimum -0.5" in first
+    assert printed(segcli.inspect(gt, gt, "dice")) == "dice 0: the least it can be for this gt, nothing to divide"
+    assert "no band: the gt has no boundary" in printed(segcli.inspect(pred, 0 * gt, "dice"))
+
+
 def test_gradients_are_those_of_the_loss():
     """The gradient map is dL/dp of the mean, by central differences at a few voxels."""
     pred, gt = PAIRS["channels"]
@@ -118,6 +185,29 @@ def call(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "segcli", "inspect", *map(str, arguments)], capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.parametrize("name", [*PAIRS, "dot", "perfect"])
+def test_json_is_what_its_schema_allows(tmp_path, name):
+    """`inspect -f json` validates against `segcli schema inspect`, with a disagreement and without."""
+    jsonschema = pytest.importorskip("jsonschema")
+    command = [sys.executable, "-m", "segcli", "schema", "inspect"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    schema = json.loads(shown.stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    more = {"dot": missed_dot(), "perfect": (PAIRS["hard"][1], PAIRS["hard"][1])}
+    for side, array in zip("py", {**PAIRS, **more}[name], strict=True):
+        np.save(tmp_path / f"{side}.npy", array)
+    done = call(tmp_path / "p.npy", tmp_path / "y.npy", "--loss", "boundary", "--by", ",".join(WAYS), "-f", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout, parse_constant=pytest.fail)
+    jsonschema.validate(document, schema)
+    assert document["value"] - document["optimum"] == document["excess"]
+    assert document["disagreement"] is not None or name != "dot"
+    assert document["disagreement"] is None or name != "perfect"
+    broken = {**document, "disagreement": {"by": "component"}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema)
 
 
 def test_maps_are_written_on_the_grid_of_the_truth(tmp_path: Path):

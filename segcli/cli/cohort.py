@@ -130,8 +130,8 @@ def _collected(asked: Asked, run_file: Path | None) -> Collected:
     from segcli.cohort.evaluate import Engine, collect
     from segcli.cohort.journal import journal_path
     from segcli.cohort.work import Plan
-    from segcli.evaluate import measures_of
     from segcli.loading import reading_of
+    from segcli.scoring import measures_of
 
     metrics, losses = measures_of("metric", asked.metrics, surface=asked.surface), measures_of("loss", asked.losses)
     if not metrics and not losses:

@@ -38,8 +38,9 @@ def inspect(
 ) -> ExitCode:
     """Take a loss apart: which voxels, components, distances to the boundary and slices make its value.
 
-    The parts of each division add up to the loss. Components are connected regions of the ground truth
-    (missed or not) and of the prediction (false or not).
+    The parts of each division add up to the loss; shares are of its excess over the optimum. Components
+    are connected regions of the ground truth (missed or not) and of the prediction (false or not). Where
+    other losses weigh a component or band quite differently, a sentence says so.
     """
     from segcli.inspection import inspect as take_apart
     from segcli.masks.writing import check_map_path, png_bytes, write_bytes, write_map

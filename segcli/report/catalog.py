@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from segcli.losses.libraries import LEGEND, Implementation, Known, known
 from segcli.measure import BoundMeasure, EmptyValue, Measure, Param
 from segcli.report.table import Table
 
@@ -24,6 +25,8 @@ def default_name(measure: Measure) -> str:
 
 
 def range_text(measure: Measure) -> str:
+    if measure.kind == "table":
+        return ""
     low, high = measure.range
     left = "(-inf" if math.isinf(low) else f"[{low:.4g}"
     right = "inf)" if math.isinf(high) else f"{high:.4g}]"
@@ -39,17 +42,33 @@ def card(measure: Measure) -> str:
         f"  {param.name + '=':<12} {param.help} ({param.allowed()}; default {_default(param)})"
         for param in measure.params.values()
     ]
+    of = outside(measure)
+    told = [("elsewhere", [LEGEND] * bool(of.found_in) + elsewhere(of)), ("mistakes", of.mistakes)]
+    lines += [f"  {'' if i else name:<12} {text}" for name, texts in told for i, text in enumerate(texts)]
     return "\n".join(lines)
+
+
+def outside(measure: Measure) -> Known:
+    """Return what is known of a loss outside segcli; nothing of a metric."""
+    return known().get(measure.name, Known()) if measure.kind == "loss" else Known()
+
+
+def elsewhere(of: Known, quote: str = "") -> list[str]:
+    """Return a line for each public implementation, or one that says that there is none."""
+    return [entry.text(quote) for entry in of.found_in] or [of.nowhere] * bool(of.nowhere)
 
 
 def facts(measure: Measure) -> list[tuple[str, str]]:
     """Return what is known of a measure beside its text, formula and parameters; empty facts are left out."""
     better = f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""
     found = [("range", f"{range_text(measure)} {measure.unit}".strip() + better)]
-    if measure.kind == "metric":
+    if measure.kind == "table":
+        found = []
+    elif measure.kind == "metric":
         e = measure.when_empty
         empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
         found.append(("empty masks", empties))
+        found.append(("best", "" if measure.optimum is not None else "depends on the case: its value at pred = gt"))
     else:
         optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
         gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
@@ -75,7 +94,7 @@ def _default(param: Param) -> str:
 
 def record(measure: Measure) -> dict[str, Any]:
     """Return a measure as plain data; an unbounded end of a range is null."""
-    e = measure.when_empty
+    e, of = measure.when_empty, outside(measure)
     return {
         "name": measure.name,
         "kind": measure.kind,
@@ -98,6 +117,26 @@ def record(measure: Measure) -> dict[str, Any]:
         "gradient": measure.gradient is not None,
         "attribution": measure.attribution or None,
         "caution": measure.caution,
+        "libraries": [_implementation(entry) for entry in of.found_in],
+        "nowhere": of.nowhere,
+        "mistakes": list(of.mistakes),
+    }
+
+
+def _implementation(entry: Implementation) -> dict[str, Any]:
+    return {
+        "library": entry.library,
+        "version": entry.version,
+        "checked": entry.checked,
+        "call": entry.call,
+        "same_as": entry.same_as or None,
+        "times": entry.times,
+        "averaging": entry.averaging,
+        "channels": entry.channels,
+        "ndim": entry.ndim or None,
+        "not_when": list(entry.not_when),
+        "parameters": dict(entry.parameters),
+        "differs": entry.differs,
     }
 
 

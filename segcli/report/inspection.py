@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from segcli.disagreement import Disagreement
+from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
 from segcli.report.table import Table, grouped, percent, significant
 from segcli.run import finite
@@ -12,14 +15,25 @@ from segcli.run import finite
 SCHEMA = "segcli.inspect/1"
 #: Rows of a table of components or slices; JSON has all of them.
 MOST = 8
+#: How many other losses the sentence on their disagreement names.
+OTHERS = 3
+#: What is left over of a map up to this share of it is rounding.
+ROUNDING = 1e-12
+#: A share of voxels that are right is explained from here on.
+DOUBT = 0.005
 
 
 def text(found: Inspection, *, color: bool = False) -> str:
-    """Return the headline and a table for each division that was asked for."""
+    """Return the headline, a table for each division that was asked for, and why other losses disagree."""
+    if found.parts and all(found.share(p) is None for p in found.parts):
+        return f"{found.loss} {significant(found.value)}: the least it can be for this gt, nothing to divide"
     lines = [headline(found)]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
-    if abs(found.residual) > 1e-9 * max(abs(found.value), 1e-300):
+    lines += _remarks(found, tables)
+    if found.disagreement is not None:
+        lines.append(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1))
+    if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
         lines.append(f"residual {significant(found.residual)}: what the voxel map does not explain")
     return "\n".join(lines)
 
@@ -27,17 +41,40 @@ def text(found: Inspection, *, color: bool = False) -> str:
 def headline(found: Inspection) -> str:
     """Return the value with its kinds and bands: `dice 0.1556 = FN 61% + FP 39%   band 0-1 mm 48%`."""
     unit = found.loaded.case.unit
-    kinds = [p for p in _merged(found, "kind") if p.value]
-    kinds.sort(key=lambda p: -abs(p.value))
     line = f"{found.loss} {significant(found.value)}"
+    if _has_optimum(found):
+        gain = found.excess
+        line += f" = optimum {significant(found.optimum)} {'-' if gain < 0 else '+'} {significant(abs(gain))}"
+    parts = _merged(found, "kind") + _merged(found, "band")
+    kinds = sorted((p for p in parts if p.by == "kind" and p.excess), key=lambda p: -abs(p.excess))
     if kinds:
-        line += " = " + " + ".join(f"{p.name.upper()} {percent(found.share(p))}" for p in kinds)
-    bands = [p for p in _merged(found, "band") if p.voxels]
-    if bands:
+        line += ": " if _has_optimum(found) else " = "
+        line += " + ".join(f"{p.name.upper()} {percent(found.share(p))}" for p in kinds)
+    bands = [p for p in parts if p.by == "band" and p.voxels]
+    if [p.name for p in bands] == [NO_BOUNDARY]:
+        line += "   no band: the gt has no boundary"
+    elif bands:
         line += "   band " + ", ".join(f"{p.name} {unit} {percent(found.share(p))}" for p in bands)
-    if found.optimum:
-        line += f"   optimum {significant(found.optimum)}"
     return line
+
+
+def sentence(found: Disagreement, unit: str, *, several: bool) -> str:
+    """Return why losses disagree: a component or band, and its share of each of a few losses."""
+    voxels = f"{grouped(found.voxels)} voxel{'s' if found.voxels != 1 else ''}"
+    if found.by == "component":
+        side, number = found.name.split()
+        what = f"{side} component {number} ({voxels}, {found.note})"
+    else:
+        what = f"band {found.name} {unit} from the boundary ({voxels})"
+    shares = list(found.shares.items())[: 1 + OTHERS]
+    listed = ", ".join(f"{percent(share)} of {loss}" for loss, share in shares)
+    label = f"label {found.label}" if found.label.isdigit() else found.label
+    return f"{f'{label}: ' if several else ''}{what}: {listed}: why these losses disagree"
+
+
+def _has_optimum(found: Inspection) -> bool:
+    """Return whether the optimum shows in the digits that are printed."""
+    return abs(found.optimum) > 5e-4 * max(abs(found.value), abs(found.excess))
 
 
 def _of(found: Inspection, by: str) -> list[Part]:
@@ -49,23 +86,46 @@ def _merged(found: Inspection, by: str) -> list[Part]:
     merged: dict[str, Part] = {}
     for p in _of(found, by):
         old = merged.get(p.name)
-        value, voxels = (p.value, p.voxels) if old is None else (old.value + p.value, old.voxels + p.voxels)
-        merged[p.name] = Part(by, "", p.name, value, voxels)
+        if old is None:
+            merged[p.name] = replace(p, label="")
+        else:
+            merged[p.name] = replace(
+                old, value=old.value + p.value, excess=old.excess + p.excess, voxels=old.voxels + p.voxels
+            )
     return list(merged.values())
 
 
 def _table(found: Inspection, by: str) -> Table:
+    """Return the parts with the largest shares; what is no object comes after those that are, of one label only."""
     parts = _merged(found, by) if by == "slice" else _of(found, by)
-    ranked = sorted(parts, key=lambda p: -abs(p.value))[:MOST]
     several = len({p.label for p in parts}) > 1 and by != "label"
-    table = Table(["label"] * several + [by, "share", "value", "voxels"], left=frozenset(range(1 + several)))
+    ranked = sorted(parts, key=lambda p: -abs(p.excess))
+    ranked = [p for p in ranked if not p.rest][:MOST] + [p for p in ranked if p.rest and not several]
+    number = "excess" if _has_optimum(found) else "value"
+    table = Table(["label"] * several + [by, "share", number, "voxels"], left=frozenset(range(1 + several)))
     if any(p.note for p in ranked):
         table.headers.append("")
         table.left |= {len(table.headers) - 1}
     for p in ranked:
-        cells = [p.name, percent(found.share(p)), significant(p.value), grouped(p.voxels), p.note]
+        cells = [p.name, percent(found.share(p)), significant(p.excess), grouped(p.voxels), p.note]
         table.rows.append([*[p.label] * several, *cells][: len(table.headers)])
     return table
+
+
+def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
+    """Return what a reader of the tables has to know."""
+    said = []
+    left = [(by, len([p for p in _of(found, by) if not p.rest]) - MOST) for by in ("component",) if by in tables]
+    left += [("slice", len(_merged(found, "slice")) - MOST)] if "slice" in tables else []
+    more = ", ".join(f"{grouped(n)} more {by}s" for by, n in left if n > 0)
+    said += [f"{more}: -f json has all"] if more else []
+    if any((found.share(p) or 0) > DOUBT for p in _merged(found, "kind") if p.name in ("tp", "tn")):
+        said.append("TP, TN: voxels on the right side of the threshold that are not certain")
+    if "component" in tables:
+        said.append(
+            "component: those of gt and those of pred divide the same voxels, each with the outside adds up to 100%"
+        )
+    return said
 
 
 def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
@@ -77,22 +137,37 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
         "loss": found.loss,
         "value": finite(found.value),
         "optimum": finite(found.optimum),
+        "excess": finite(found.excess),
         "residual": finite(found.residual),
         "unit": found.loaded.case.unit,
+        "average": found.average,
         "parts": [
             {
                 "by": p.by,
                 "label": p.label,
                 "name": p.name,
                 "value": finite(p.value),
+                "excess": finite(p.excess),
                 "share": finite(found.share(p)),
                 "voxels": p.voxels,
                 "note": p.note,
             }
             for p in found.parts
         ],
+        "disagreement": None if found.disagreement is None else _disagreement(found.disagreement),
         "notes": [{"level": n.level, "text": n.text} for n in found.loaded.notes],
         "environment": environment,
+    }
+
+
+def _disagreement(found: Disagreement) -> dict[str, Any]:
+    return {
+        "by": found.by,
+        "label": found.label,
+        "name": found.name,
+        "voxels": found.voxels,
+        "note": found.note,
+        "shares": [{"loss": loss, "share": finite(share)} for loss, share in found.shares.items()],
     }
 
 
@@ -102,7 +177,7 @@ def csv_text(parts: Sequence[Part]) -> str:
 
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["by", "label", "name", "value", "voxels", "note"])
+    writer.writerow(["by", "label", "name", "value", "excess", "voxels", "note"])
     for p in parts:
-        writer.writerow([p.by, p.label, p.name, repr(p.value), p.voxels, p.note])
+        writer.writerow([p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note])
     return stream.getvalue()

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from segcli.inspection import Inspection, slice_axis
+from segcli.divisions import slice_axis
+from segcli.inspection import Inspection
 from segcli.masks.writing import BLUE, RED, WHITE, colours
 
 GT, PRED = (27, 120, 55), (20, 20, 20)
@@ -17,7 +18,7 @@ MARGIN, BAR, LINE = 12, 14, 18
 
 def worst_slice(inspection: Inspection) -> tuple[int, int | None]:
     """Return the axis and the index of the slice with the largest contribution; `None` in 2-D."""
-    values = inspection.map
+    values = inspection.excess_map
     if values.ndim == 2:
         return 0, None
     axis = slice_axis(inspection.loaded.soft(inspection.loaded.labels[0]))
@@ -30,7 +31,7 @@ def draw(inspection: Inspection) -> NDArray[np.uint8]:
     grid = inspection.loaded.grid
     axis, index = worst_slice(inspection)
     predicted, truth = grid.pred, grid.gt
-    values = inspection.map
+    values = inspection.excess_map
     spacing = grid.spacing
     if index is not None:
         values, predicted, truth = (np.take(a, index, axis) for a in (values, predicted, truth))
@@ -78,7 +79,7 @@ def _frame(
 ) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     where = "" if index is None else f", slice {index} of axis {axis}"
-    title = f"{inspection.loss} = {inspection.value:.4g}{where}"
+    title = f"{inspection.loss} = {inspection.value:.4g}, excess {inspection.excess:.4g}{where}"
     wide = max(width + 2 * MARGIN, 420)
     canvas = Image.new("RGB", (wide, height + 3 * MARGIN + BAR + 3 * LINE), (255, 255, 255))
     canvas.paste(Image.fromarray(np.asarray(picture, np.uint8)), (MARGIN, MARGIN + LINE))
@@ -98,5 +99,5 @@ def _frame(
     pen.rectangle([MARGIN, below + 4, MARGIN + 14, below + 8], fill=GT)
     pen.text((MARGIN + 20, below), "outline of gt", fill=(0, 0, 0))
     pen.rectangle([MARGIN + 140, below + 4, MARGIN + 154, below + 8], fill=PRED)
-    pen.text((MARGIN + 160, below), "outline of prediction; contribution per voxel", fill=(0, 0, 0))
+    pen.text((MARGIN + 160, below), "outline of prediction; excess per voxel", fill=(0, 0, 0))
     return np.asarray(canvas, np.uint8)

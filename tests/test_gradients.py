@@ -1,0 +1,71 @@
+"""Gradients at the edges, for every loss: certain and saturated predictions, empty and full truths, one voxel."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from test_attribution import VARIANTS
+from test_losses import Array, loss_of, sigmoid
+
+from segcli.soft import SoftPair
+
+SHAPES = [(1, 1), (1, 1, 1), (1, 7), (6, 7), (3, 4, 5)]
+
+
+def truths(shape: tuple[int, ...]) -> dict[str, Array]:
+    """Return an empty gt, a full one, one voxel, and one in two parts."""
+    empty = np.zeros(shape)
+    single, mixed = empty.copy(), empty.copy()
+    single.flat[single.size // 2] = 1
+    mixed.flat[::3] = 1
+    return {"empty": empty, "full": empty + 1, "single": single, "mixed": mixed}
+
+
+def predictions(shape: tuple[int, ...]) -> dict[str, Array]:
+    """Return logits: certain ones, saturated ones of either side, doubtful ones, and all of them together."""
+    rng = np.random.default_rng(3)
+    right = np.where(truths(shape)["mixed"] > 0, 800.0, -800.0)
+    doubtful = rng.normal(0, 3, shape) + 0.1
+    some = np.where(rng.random(shape) < 0.5, doubtful, right)
+    return {"nothing": np.full(shape, -800.0), "all": np.full(shape, 800.0), "right": right, "wrong": -right,
+            "doubtful": doubtful, "some": some}  # fmt: skip
+
+
+@pytest.mark.parametrize("logits", [False, True], ids=["probabilities", "logits"])
+@pytest.mark.parametrize("text", VARIANTS)
+def test_gradients_are_finite_or_the_record_says_why(text: str, logits: bool) -> None:
+    """No NaN anywhere; an infinite entry only by p, at the optimum or at right voxels, as the caution says."""
+    bound = loss_of(text)
+    for shape in SHAPES:
+        for (truth, y), (name, z) in itertools.product(truths(shape).items(), predictions(shape).items()):
+            pair = SoftPair(sigmoid(z), y, spacing=(2.0, 1.0, 0.5)[: len(shape)], z=z if logits else None)
+            where = f"{text} {shape} {truth} {name}"
+            value = bound(pair)
+            assert value is not None, where
+            assert math.isfinite(value), where
+            for wrt in ("p", "z"):
+                gradient = bound.gradient(pair, wrt)
+                assert gradient.shape == (pair.n,), where
+                assert not np.isnan(gradient).any(), where
+                endless = np.isinf(gradient)
+                if endless.any():
+                    assert wrt == "p", where
+                    assert "infinite gradient dL/dp" in bound.measure.caution, where
+                    if "from logits at every voxel that is certain and right" in bound.measure.caution:
+                        assert (pair.p == pair.y)[endless].all(), where
+                    else:
+                        assert abs(value - bound(bound.perfect(pair))) < 1e-12, where
+
+
+@pytest.mark.parametrize("text", VARIANTS)
+def test_a_finite_gradient_has_finite_norms(text: str) -> None:
+    """The norms that compare prints do not overflow, however steep a saturated voxel is."""
+    y = truths((6, 7))["mixed"]
+    z = predictions((6, 7))["wrong"]
+    for wrt in ("p", "z"):
+        gradient = loss_of(text).gradient(SoftPair(sigmoid(z), y, z=z), wrt)
+        assert math.isfinite(float(abs(gradient).sum()))
+        assert math.isfinite(float(gradient @ gradient))
