@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segcli.comparison import compare
     from segcli.errors import InputError, SegcliError, UsageError
-    from segcli.evaluate import Scored, Value, score
     from segcli.inspection import inspect
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
     from segcli.measure import Measure, find, measures
+    from segcli.scoring import Scored, Value, score
 
 _HOMES = {
     "read": "segcli.masks.readers",
     "Mask": "segcli.masks.mask",
-    "score": "segcli.evaluate",
-    "Scored": "segcli.evaluate",
-    "Value": "segcli.evaluate",
+    "score": "segcli.scoring",
+    "Scored": "segcli.scoring",
+    "Value": "segcli.scoring",
     "compare": "segcli.comparison",
     "inspect": "segcli.inspection",
     "measures": "segcli.measure",

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segcli.evaluate import Scored
 from segcli.measure import BoundMeasure
+from segcli.scoring import Scored
 
 if TYPE_CHECKING:
     from segcli.gate import Verdict
@@ -110,6 +110,10 @@ def case_record(case: Scored) -> dict[str, Any]:
             }
             | ({"why": v.why} if v.why else {})
             for v in case.values
+        ],
+        "tables": [
+            {"label": t.label, "measure": t.measure, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+            for t in case.tables
         ],
     }
 

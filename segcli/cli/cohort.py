@@ -84,7 +84,9 @@ def _check(asked: Asked) -> None:
         raise UsageError("--scheduler is of --engine dask.", code="engine.scheduler")
     if asked.merge and (asked.manifest or asked.shard or asked.dry_run or not asked.paths):
         raise UsageError(
-            "--merge takes shard files alone.", hint="segcli evaluate --merge SHARD... -o RUN.json", code="evaluate.merge"
+            "--merge takes shard files alone.",
+            hint="segcli evaluate --merge SHARD... -o RUN.json",
+            code="evaluate.merge",
         )
     if asked.manifest is not None and asked.paths:
         raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
@@ -105,7 +107,9 @@ def _pairing(asked: Asked) -> Pairing:
         found = pair_folders(asked.paths[0], asked.paths[1], asked.match, asked.glob)
     if asked.group_by is not None and asked.group_by not in found.columns:
         known = ", ".join(found.columns) or "none: a manifest or named groups of --match regex: give them"
-        raise UsageError(f"--group-by {asked.group_by}: no such column.", hint=f"columns: {known}", code="evaluate.group")
+        raise UsageError(
+            f"--group-by {asked.group_by}: no such column.", hint=f"columns: {known}", code="evaluate.group"
+        )
     return found
 
 
@@ -126,8 +130,8 @@ def _collected(asked: Asked, run_file: Path | None) -> Collected:
     from segcli.cohort.evaluate import Engine, collect
     from segcli.cohort.journal import journal_path
     from segcli.cohort.work import Plan
-    from segcli.evaluate import measures_of
     from segcli.loading import reading_of
+    from segcli.scoring import measures_of
 
     metrics, losses = measures_of("metric", asked.metrics, surface=asked.surface), measures_of("loss", asked.losses)
     if not metrics and not losses:
@@ -176,7 +180,16 @@ def _write_shard(asked: Asked, collected: Collected, folder: Path, env: dict[str
         write_whole(path, text)
         if not asked.session.quiet:
             print(f"wrote {path}     next: segcli evaluate --merge SHARD... -o RUN.json", file=sys.stderr)
+    _close_journal(asked)
     return ExitCode.OK
+
+
+def _close_journal(asked: Asked) -> None:
+    from segcli.cohort.journal import finish, journal_path
+
+    for path in asked.outputs:
+        if path.suffix.lower() == ".json" and journal_path(path).exists():
+            finish(journal_path(path))
 
 
 def _report(asked: Asked, collected: Collected, folder: Path, env: dict[str, Any]) -> ExitCode:
@@ -200,9 +213,12 @@ def _report(asked: Asked, collected: Collected, folder: Path, env: dict[str, Any
             return to_json(run)
         if wanted == "csv":
             return report.run_csv(run)
-        return report.run_markdown(run, asked.worst) if wanted == "md" else report.run_text(run, asked.worst, color=color)
+        return (
+            report.run_markdown(run, asked.worst) if wanted == "md" else report.run_text(run, asked.worst, color=color)
+        )
 
     deliver(render, asked.form, asked.outputs, asked.session)
+    _close_journal(asked)
     lacking = [m for m in run["missing"] if m["side"] == "pred"]
     failed = bool(run["errors"]) or (asked.missing == "fail" and bool(lacking))
-    return ExitCode.INCOMPLETE if failed else ExitCode.OK
+    return ExitCode.PARTIAL if failed else ExitCode.OK

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from segcli.cli import options as opt
-
 from segcli.errors import ExitCode
 
 COHORT, ENGINE = "Which files", "How it runs"
@@ -43,12 +42,18 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="Name so many of the worst cases.")] = 5,
     ci: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Summarise each value of a column too.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Summarise each value of a column too.")
+    ] = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=0, help="Worker processes; 0 = one for each processor.", rich_help_panel=ENGINE)
+        int,
+        typer.Option(
+            "-j", "--jobs", min=0, help="Worker processes; 0 = one for each processor.", rich_help_panel=ENGINE
+        ),
     ] = 0,
     engine: Annotated[
-        Literal["process", "dask"], typer.Option(help="Worker processes here, or a Dask cluster.", rich_help_panel=ENGINE)
+        Literal["process", "dask"],
+        typer.Option(help="Worker processes here, or a Dask cluster.", rich_help_panel=ENGINE),
     ] = "process",
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler: tcp://host:8786.", rich_help_panel=ENGINE)

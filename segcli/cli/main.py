@@ -20,6 +20,7 @@ from segcli.cli.compare import compare
 from segcli.cli.configured import configure, global_default, said, with_environment
 from segcli.cli.describe import describe
 from segcli.cli.doctor import doctor
+from segcli.cli.evaluate import evaluate
 from segcli.cli.gate import gate
 from segcli.cli.inspect import inspect
 from segcli.cli.schema import schema
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, gate, catalog, describe, doctor, schema):
+for command in (score, compare, inspect, evaluate, gate, catalog, describe, doctor, schema):
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.

@@ -91,8 +91,9 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
 
 def _absent(bound: BoundMeasure, label: str, record: Record, empty: str) -> Record:
     """Return what a measure says of a label that neither map of a case has."""
-    from segcli.evaluate import Status, metric_value, unit_of
+    from segcli.policy import Status, metric_value
     from segcli.pooled import NoGridError
+    from segcli.scoring import unit_of
 
     kind = bound.measure.kind
     value: float | None = None

@@ -56,7 +56,7 @@ def run_dask(
 def _run(distributed: Any, client: Any, plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, list[Record]]]:
     waiting = iter(tasks)
     by_key: dict[str, Task] = {}
-    results = distributed.as_completed([], with_results=False)
+    results = distributed.as_completed(loop=client.loop)
 
     def submit() -> None:
         task = next(waiting, None)

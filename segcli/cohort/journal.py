@@ -73,10 +73,6 @@ class Journal:
             files[side]["sha256"] = digest
         self._append({"case": task.case, "files": files, "records": list(records)})
 
-    def finish(self) -> None:
-        """Write down that the run file is there: the next run may begin anew."""
-        self._append({"finished": True})
-
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         start = os.fstat(self._file).st_size
@@ -115,6 +111,12 @@ class Journal:
                 self.done[entry["case"]] = entry
         if end < self.path.stat().st_size:  # a torn line: what comes next would be glued to it
             os.truncate(self.path, end)
+
+
+def finish(path: Path) -> None:
+    """Write down that the run file is there: the next run may begin anew."""
+    with path.open("ab") as file:
+        file.write(b'{"finished":true}\n')
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,9 @@ from segcli.masks.reading import Reading
 from segcli.measure import BoundMeasure, parse
 
 if TYPE_CHECKING:
-    from segcli.evaluate import Scored
     from segcli.loading import Loaded
     from segcli.masks.mask import Mask
+    from segcli.scoring import Scored
 
 Record = dict[str, Any]
 
@@ -101,7 +101,7 @@ def _record(plan: Plan, loaded: Loaded, case: str) -> Record:
 
 
 def _scored(plan: Plan, loaded: Loaded) -> Scored:
-    from segcli.evaluate import score_loaded
+    from segcli.scoring import score_loaded
 
     metrics, losses = plan.measures()
     return score_loaded(loaded, metrics, losses, empty=plan.empty, background=plan.background, average=plan.average)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segcli.measure import BoundMeasure, Measure, bind
+from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, number
 from segcli.statistics import FEW
 
@@ -23,34 +24,43 @@ def measures_of(run: Run) -> list[BoundMeasure]:
 
 
 def summary_table(run: Run) -> Table:
-    """Return one row for each label (and group), with the mean and its interval of each measure."""
+    """Return one row for each label (and group): the mean of each measure with its interval, n of the cases.
+
+    Of the first measure with a direction the median and the bad tail stand beside it.
+    """
     records = [s for s in run["summary"] if s["over"] == "cases"]
     measures = measures_of(run)
-    groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
-    table = Table(["label", "n"], left=frozenset({0}))
-    if len(groups) > 1:
-        table = Table(["group", "label", "n"], left=frozenset({0, 1}))
+    first = _leading(measures)
     units = {(s["kind"], s["measure"]): s["unit"] for s in records}
+    groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
+    lead = ["group"] * (len(groups) > 1) + ["label"]
+    table = Table([*lead, "n"], left=frozenset(range(len(lead))))
+    surface = common_surface(measures)
     for bound in measures:
+        name = _name(bound, measures).replace(f":surface={surface}", "")
         unit = units.get((bound.measure.kind, bound.name), "")
-        table.headers += [f"{_name(bound, measures)} {unit}".strip() + " mean [95% CI]".replace("95", _level(run)), "median", "p05"]
-    marks = set()
+        table.headers.append(f"{name} {unit}".strip() + f" mean [{_level(run)}% CI]")
+        if bound is first:
+            table.headers += ["median", _tail(bound.measure)]
     for group in groups:
         own = [s for s in records if tuple(s.get("group", {}).items()) == group]
+        name = ", ".join(f"{k}={v}" for k, v in group) or "all cases"
         for label in dict.fromkeys(s["label"] for s in own):
-            found = {(s["kind"], s["measure"]): s for s in own if s["label"] == label}
-            counted = [found.get((b.measure.kind, b.name)) for b in measures]
-            most = max((s["n"] for s in counted if s is not None), default=0)
-            short = any(s is not None and s["undefined"] for s in counted)
-            marks.add(short)
-            row = [f"{most}{'*' if short else ''}"]
-            for bound, summary in zip(measures, counted, strict=True):
-                row += _cells(summary, bound.measure)
-            name = ", ".join(f"{k}={v}" for k, v in group) or "all cases"
             if label == "mean":
                 table.emphasis.add(len(table.rows))
-            table.rows.append([*([name] if len(groups) > 1 else []), label, *row])
+            found = {(s["kind"], s["measure"]): s for s in own if s["label"] == label}
+            cells = _row(found, measures, first)
+            table.rows.append([name] * (len(groups) > 1) + [label, *cells])
     return table
+
+
+def _leading(measures: Sequence[BoundMeasure]) -> BoundMeasure | None:
+    return next((b for b in measures if b.measure.better in ("higher", "lower")), None)
+
+
+def _tail(measure: Measure) -> str:
+    """Return the quantile on the bad side."""
+    return "p95" if measure.better == "lower" else "p05"
 
 
 def _name(bound: BoundMeasure, measures: Sequence[BoundMeasure]) -> str:
@@ -61,16 +71,31 @@ def _level(run: Run) -> str:
     return next((f"{s['ci_level'] * 100:g}" for s in run["summary"] if "ci_level" in s), "95")
 
 
-def _cells(summary: Summary | None, measure: Measure) -> list[str]:
+def _row(
+    found: Mapping[tuple[str, str], Summary], measures: Sequence[BoundMeasure], first: BoundMeasure | None
+) -> list[str]:
+    here = [found.get((b.measure.kind, b.name)) for b in measures]
+    most = max((s["n"] + s["undefined"] for s in here if s is not None), default=0)
+    cells = [f"{most}{'*' if any(s is not None and s['undefined'] for s in here) else ''}"]
+    for bound, summary in zip(measures, here, strict=True):
+        cells.append(_mean(summary, bound.measure, most))
+        if bound is first:
+            ends = [None, None] if summary is None else [summary["median"], summary[_tail(bound.measure)]]
+            cells += ["" if summary is None else number(end, bound.measure) for end in ends]
+    return cells
+
+
+def _mean(summary: Summary | None, measure: Measure, cases: int) -> str:
+    """Return a mean with its interval, and on how many values it rests where that is not all cases."""
     if summary is None:
-        return ["", "", ""]
+        return ""
     if summary["mean"] is None:
-        return [DASH, DASH, DASH]
-    mean = number(summary["mean"], measure)
+        return DASH
+    text = number(summary["mean"], measure)
     if summary["ci"] is not None:
         low, high = (number(end, measure) for end in summary["ci"])
-        mean += f" {'~' if summary['n'] < FEW else ''}[{low}, {high}]"
-    return [mean, number(summary["median"], measure), number(summary["p05"], measure)]
+        text += f" {'~' if summary['n'] < FEW else ''}[{low}, {high}]"
+    return text + (f" ({summary['n']}/{cases})" if summary["n"] < cases else "")
 
 
 def footnotes(run: Run, worst: int) -> list[str]:
@@ -90,13 +115,17 @@ def footnotes(run: Run, worst: int) -> list[str]:
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
     if any(s["policy"] for s in run["summary"] if "policy" in s):
-        notes.append(f"empty masks: policy {run['spec']['empty']} gave {max(s['policy'] for s in run['summary'])} values")
+        notes.append(f"empty masks: some values come from the policy {run['spec']['empty']}")
     return notes
 
 
 def _count(cases: Sequence[str], what: str) -> str:
     names = ", ".join(cases[:MOST]) + (f" and {len(cases) - MOST} more" if len(cases) > MOST else "")
-    return f"{len(cases)} {what}{'s' if len(cases) > 1 else ''} ({names})"
+    return f"{_times(len(cases), what)} ({names})"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _undefined(run: Run) -> list[str]:
@@ -112,25 +141,27 @@ def _undefined(run: Run) -> list[str]:
         if absent:
             parts.append(f"{absent} case{'s have' if absent > 1 else ' has'} it in neither file (undefined, excluded)")
         if own[0]["missed"]:
-            parts.append(f"{own[0]['missed']} empty predictions (overlap 0, distances undefined)")
+            parts.append(f"{_times(own[0]['missed'], 'empty prediction')} (overlap 0, distances undefined)")
         if own[0]["false_alarms"]:
-            parts.append(f"{own[0]['false_alarms']} false alarms (gt empty)")
+            parts.append(f"{_times(own[0]['false_alarms'], 'false alarm')} (gt empty)")
         notes.append(f"* {label}: " + ("; ".join(parts) or "some values are undefined"))
     return notes
 
 
 def worst_cases(run: Run, worst: int) -> list[str]:
     """Return, for each label, the cases that are worst by the first measure with a direction."""
-    bound = next((b for b in measures_of(run) if b.measure.better in ("higher", "lower")), None)
+    bound = _leading(measures_of(run))
     if bound is None or not worst:
         return []
     lines = []
     for label in dict.fromkeys(v["label"] for c in run["cases"] for v in c["values"]):
-        found = []
-        for case in run["cases"]:
-            for v in case["values"]:
-                if (v["label"], v["kind"], v["measure"]) == (label, bound.measure.kind, bound.name) and v["value"] is not None:
-                    found.append((v["value"], case["case"], _why(case, label)))
+        key = (label, bound.measure.kind, bound.name)
+        found = [
+            (v["value"], case["case"], _why(case, label))
+            for case in run["cases"]
+            for v in case["values"]
+            if (v["label"], v["kind"], v["measure"]) == key and v["value"] is not None
+        ]
         found.sort(key=lambda x: (x[0] if bound.measure.better == "higher" else -x[0], x[1]))
         if len(found) > worst:
             shown = [f"{case} {number(value, bound.measure)}{why}" for value, case, why in found[:worst]]
