@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,16 @@ def said(problem: Exception) -> str:
         return f"{parameter.envvar}: {told}"
     session = context.find_root().obj
     return f"{session.config.path}: {told}" if source == "DEFAULT_MAP" and session is not None else told
+
+
+def not_typed(context: Any) -> str:
+    """Return which options of the command that was called nobody typed: a mistake may be in one of them."""
+    session = None if context is None else context.obj
+    if session is None:
+        return ""
+    called = context.command.commands.get(context.invoked_subcommand)
+    options = {} if called is None else options_of(called)
+    names = [name for name in options if os.environ.get(f"SEGCLI_{name.upper()}")]
+    told = [f"SEGCLI_{name.upper()} is set" for name in names]
+    filed = [name for name in options if name in session.config.options]
+    return "; ".join(told + ([f"{session.config.path} sets {', '.join(filed)}"] if filed else []))

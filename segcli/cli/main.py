@@ -17,7 +17,7 @@ import typer
 
 from segcli.cli.catalog import catalog
 from segcli.cli.compare import compare
-from segcli.cli.configured import configure, global_default, said, with_environment
+from segcli.cli.configured import configure, global_default, not_typed, said, with_environment
 from segcli.cli.describe import describe
 from segcli.cli.doctor import doctor
 from segcli.cli.evaluate import evaluate
@@ -26,7 +26,7 @@ from segcli.cli.inspect import inspect
 from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
-from segcli.errors import ExitCode, SegcliError
+from segcli.errors import ExitCode, SegcliError, UsageError
 
 app = typer.Typer(
     name="segcli",
@@ -165,11 +165,15 @@ def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     with_environment(command)
     # Not `app(...)`: it turns a closed pipe into exit 1, which here means a failed gate.
+    context = None
     try:
         with command.make_context("segcli", arguments) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
         return end.exit_code
+    except UsageError as error:
+        error.hint = "; ".join(filter(None, [error.hint, not_typed(context)]))
+        raise
 
 
 def _globals_first(arguments: Sequence[str]) -> list[str]:
