@@ -27,7 +27,7 @@ def load_run(source: str | Path) -> dict[str, Any]:
 
     def constant(word: str) -> float:
         constants.append(word)
-        return math.nan
+        return float(word)
 
     text = _text(source, where)
     try:

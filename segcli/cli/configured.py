@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,28 @@ def options_of(command: Any) -> dict[str, Any]:
     return found
 
 
-def with_environment(command: Any) -> None:
-    """Let `SEGCLI_NAME` set the option `--name` of a command and of those below it."""
-    for name, parameter in options_of(command).items():
-        if parameter.envvar is None and name not in OF_THE_CALL - {"config", "isolated"}:
-            parameter.envvar = f"SEGCLI_{name.upper()}"
-            parameter.show_envvar = False
-    for inner in getattr(command, "commands", {}).values():
-        with_environment(inner)
+def with_environment(group: Any) -> None:
+    """Let `SEGCLI_NAME` set the option `--name` of the program and of its commands."""
+    commands = list(group.commands.values())
+    for command in (group, *commands):
+        for name, parameter in options_of(command).items():
+            variable = f"SEGCLI_{name.upper()}"
+            of_the_call = name in OF_THE_CALL - {"config", "isolated"}
+            if not of_the_call and not _meant_elsewhere(name, os.environ.get(variable), parameter, commands):
+                parameter.envvar = variable
+                parameter.show_envvar = False
+
+
+def _meant_elsewhere(name: str, value: object, parameter: Any, commands: Iterable[Any]) -> bool:
+    """Return whether a value is none of an option's words, but one of the same option of another command.
+
+    `--kind` and `--format` know other words in each command: a value for one must not break the others.
+    """
+    own = parameter.type_descriptor.choices
+    if own is None or value in own:
+        return False
+    others = [options.type_descriptor.choices for c in commands if (options := options_of(c).get(name)) is not None]
+    return any(words is None or value in words for words in others)
 
 
 def configure(ctx: typer.Context, given: Path | None, *, isolated: bool) -> Config:
@@ -50,19 +64,20 @@ def configure(ctx: typer.Context, given: Path | None, *, isolated: bool) -> Conf
     config = load_config(given, Path.cwd(), known)
     called = ctx.invoked_subcommand or ""
     if config.path is not None and called in commands:
-        ctx.default_map = {called: _defaults(config, config.path, commands[called])}
+        ctx.default_map = {called: _defaults(config, config.path, commands[called], list(commands.values()))}
     return config
 
 
-def _defaults(config: Config, path: Path, command: Any) -> dict[str, Any]:
+def _defaults(config: Config, path: Path, command: Any, commands: Iterable[Any]) -> dict[str, Any]:
     """Return the file's values of a command's options, by the names of its parameters."""
     found = {}
     for name, parameter in options_of(command).items():
-        if name in config.options and name not in OF_THE_CALL:
+        given = config.options.get(name)
+        if given is not None and name not in OF_THE_CALL and not _meant_elsewhere(name, given, parameter, commands):
             typed = parameter.type_descriptor
             files = "yes" if "Path" in str(typed.annotation) else "maybe" if name in MAYBE_FILES else "no"
             option = Option(name, parameter.is_flag, parameter.multiple, files)  # type: ignore[arg-type]
-            found[parameter.name] = as_typed(option, config.options[name], path)
+            found[parameter.name] = as_typed(option, given, path)
     return found
 
 
