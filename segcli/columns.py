@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from segcli.averaging import ALL, MEAN
-from segcli.measure import BoundMeasure, Measure
+from segcli.errors import UsageError
+from segcli.measure import BoundMeasure, Measure, bind
 
 Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.
@@ -67,9 +69,21 @@ class Columns:
         """Return the group columns."""
         return list(dict.fromkeys(column for case in self.cases.values() for column in case["group"]))
 
-    def rows(self, kind: str, measure: str) -> list[str]:
-        """Return the labels that have a measure: `all` last."""
+    @cached_property
+    def bound(self) -> list[BoundMeasure]:
+        """Return the measures of the run that this version knows."""
+        found = []
+        for text in self.measures:
+            with contextlib.suppress(UsageError):  # a later version's measure is no one's mistake
+                found.append(bind(text))
+        return found
+
+    def rows(self, kind: str, measure: str, *, channels: bool = False) -> list[str]:
+        """Return the labels that have a measure, `all` last; with `channels` also those of losses alone."""
         own = [label for label in self.labels if (label, kind, measure) in self._found]
+        scored = {label for case in self.cases.values() for label in case["labels"]}
+        if scored and not channels:
+            own = [label for label in own if label in scored]
         return own + [ALL] * ((ALL, kind, measure) in self._found)
 
     def selected(self, where: Sequence[tuple[str, str]]) -> list[str]:

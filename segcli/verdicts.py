@@ -12,7 +12,7 @@ from segcli.averaging import MEAN
 from segcli.baseline import changed_truth, check_comparable, check_unit
 from segcli.columns import NOTHING, Cell, Columns, Key
 from segcli.errors import InputError, UsageError
-from segcli.measure import BoundMeasure, Measure, bind
+from segcli.measure import BoundMeasure, Measure
 from segcli.rule_statistics import seed_of, statistic
 from segcli.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
 from segcli.statistics import Interval, generator, paired
@@ -133,7 +133,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
 def _resolved(rule: Rule, columns: Columns) -> tuple[Rule, list[str]]:
     """Return a rule with the measure as the run has it, and the labels whose rows it is about."""
     bound = _measure(rule, columns)
-    rows = columns.rows(bound.measure.kind, bound.name)
+    rows = columns.rows(bound.measure.kind, bound.name, channels=rule.label is not None)
     for column, _ in rule.where:
         if column != "case" and column not in columns.groups and columns.cases:
             raise UsageError(
@@ -148,7 +148,7 @@ def _resolved(rule: Rule, columns: Columns) -> tuple[Rule, list[str]]:
 def _measure(rule: Rule, columns: Columns) -> BoundMeasure:
     """Return the run's measure that a rule means: parameters that the rule does not name are the run's."""
     asked = rule.measure
-    known = [bind(text) for text in columns.measures]
+    known = columns.bound
     same = [b for b in known if b.measure is asked.measure]
     exact = [b for b in same if b.name == asked.name]
     fitting = exact or [b for b in same if all(b.params[key] == asked.params[key] for key in asked.named)]

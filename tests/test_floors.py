@@ -125,6 +125,8 @@ def loaded_after(*arguments: str) -> set[str]:
         ["score", "a.nii", "b.nii", "--nonsense"],
         ["score", "a.nii", "b.nii", "-l", "tversky:fp=-1"],
         ["score", "a.nii", "b.nii", "--min", "dice"],
+        ["gate", "--help"],
+        ["gate", "run.json", "--min", "dcie=1"],
         ["compare", "--losses", "tverski"],
         ["nonsense"],
     ],

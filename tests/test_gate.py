@@ -6,9 +6,9 @@ import json
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_the_worst_cases_follow_the_direction_of_the_measure(
 
 
 def test_pooled_sums_the_counts_of_all_cases() -> None:
-    """tp 10 + 30, fp 10 + 0, fn 10 + 10: 2*40 / (80 + 10 + 20) = 8/11, while the mean is (0.5 + 6/7) / 2."""
+    """With tp 10 + 30, fp 10 + 0, fn 10 + 10: 2*40 / (80 + 10 + 20) = 8/11, while the mean is (0.5 + 6/7) / 2."""
     run = run_of(
         {"a": {"organ": {"dice": 0.5}}, "b": {"organ": {"dice": 6 / 7}}},
         counts={"a": {"organ": (10, 10, 10, 70)}, "b": {"organ": (30, 0, 10, 60)}},
@@ -441,6 +441,15 @@ def test_a_rule_that_cannot_be_is_told(fields: dict[str, Any], words: list[str])
     assert all(word in told for word in words), told
 
 
+def test_channels_of_losses_and_unknown_measures_are_no_rows() -> None:
+    """The background has losses and is no label: a rule reaches it by name only. What is not known is no obstacle."""
+    run = run_of({"a": {"organ": {"loss.bce": 0.2}, "background": {"loss.bce": 0.9}}})
+    del run["cases"][0]["labels"]["background"]
+    run["spec"]["measures"] += ["metric.of_tomorrow", "table.confusion"]
+    assert verdict(run, measure="loss.bce", max=0.5).label == "organ"
+    assert verdict(run, measure="loss.bce", label="background", max=0.5).status == "failed"
+
+
 def test_two_rules_of_one_name_are_one_too_many() -> None:
     """An id says which rule failed: it is there once."""
     with pytest.raises(UsageError, match="two rules"):
@@ -538,11 +547,8 @@ def test_the_run_of_one_score_is_gated_from_stdin() -> None:
 def test_the_json_of_the_gate_follows_its_schema(tmp_path: Path) -> None:
     """Every kind of verdict validates against `segcli schema gate`, and is the same twice but for the environment."""
     schema = json.loads(cli("schema", "gate").stdout)
-    run = run_of(
-        {c: {"organ": {"dice": v, "hd95:surface=surfel": h, "rve": 0.1}} for c, v, h in (("a", 0.7, "pred_empty"), ("b", 0.9, 2.0))},
-        missing=["m"],
-        errors=["e"],
-    )  # fmt: skip
+    values = {"a": {"dice": 0.7, "hd95:surface=surfel": "pred_empty"}, "b": {"dice": 0.9, "hd95:surface=surfel": 2.0}}
+    run = run_of({case: {"organ": {**own, "rve": 0.1}} for case, own in values.items()}, missing=["m"], errors=["e"])
     now, then = write(tmp_path / "now.json", run), write(tmp_path / "then.json", dice_run(a=0.9, b=0.9, c=0.1))
     arguments = (now, "--baseline", then, "--max", "hd95=3", "--max", "rve=1", "--rules", tmp_path / "rules.toml")
     (tmp_path / "rules.toml").write_text(RULES)
@@ -579,9 +585,9 @@ def test_a_run_of_100_000_values_is_gated_in_seconds(tmp_path: Path) -> None:
             for m in measures
         )
     )
-    start = time.perf_counter()
+    start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = cli("gate", now, "--baseline", then, "--rules", tmp_path / "rules.toml", "-f", "json")
-    took = time.perf_counter() - start
+    took = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - start
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["verdicts"]) == 18
     assert took < 20
@@ -600,9 +606,9 @@ def test_the_table_reads_as_documented(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text(
         '[[gate]]\nid = "tumour-not-worse"\nmeasure = "dice"\nmax_drop = 0.01\nconfidence = 0.95\n'
     )
-    runs = write(tmp_path / "run.json", after), write(tmp_path / "main.json", before)
+    write(tmp_path / "run.json", after)
+    write(tmp_path / "main.json", before)
     done = cli("gate", "run.json", "--baseline", "main.json", "--rules", "rules.toml", cwd=tmp_path)
-    assert all(path.exists() for path in runs)
     lines = done.stdout.splitlines()
     assert re.match(
         r" FAIL  tumour-not-worse   tumour dice mean 0\.667 vs 0\.702 "

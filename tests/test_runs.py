@@ -195,7 +195,7 @@ def test_numbers_of_nnunet_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_summary_of_nnunet_is_gated_and_compared(tmp_path: Path) -> None:
-    """`segcli gate summary.json --baseline old.json`, from a file and from stdin; with a run of segcli it is refused."""
+    """From a file and from stdin, beside another; beside a run of segcli it is refused."""
     path = tmp_path / "summary.json"
     path.write_text(json.dumps(nnunet_summary()))
     segcli = write(tmp_path / "run.json", dice_run(case_1=0.8))
