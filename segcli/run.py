@@ -57,6 +57,7 @@ def spec_of(
     background: bool,
     average: str,
     batch_dice: bool,
+    missing: str = "fail",
 ) -> dict[str, Any]:
     """Return every option that can change a number, with a hash over them."""
     spec: dict[str, Any] = {
@@ -78,6 +79,7 @@ def spec_of(
         "background": background,
         "average": average,
         "batch_dice": batch_dice,
+        "missing": missing,
     }
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -95,6 +97,7 @@ def case_record(case: Scored) -> dict[str, Any]:
         "status": "ok",
         "notes": [{"level": n.level, "text": n.text} for n in case.notes],
         "labels": {label.name: label.spec() for label in case.labels},
+        "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
         "values": [
             {

@@ -18,6 +18,7 @@ from segcli.cli.catalog import catalog
 from segcli.cli.compare import compare
 from segcli.cli.describe import describe
 from segcli.cli.doctor import doctor
+from segcli.cli.evaluate import evaluate
 from segcli.cli.inspect import inspect
 from segcli.cli.schema import schema
 from segcli.cli.score import score
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, catalog, describe, doctor, schema):
+for command in (score, compare, inspect, evaluate, catalog, describe, doctor, schema):
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.
