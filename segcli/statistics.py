@@ -132,13 +132,13 @@ def paired(
     return Paired(moved.size, float(moved.mean()), float(np.median(moved)), interval, wilcoxon(moved))
 
 
-def wilcoxon(moved: Vector) -> float | None:
-    """Return the two-sided p of the signed-rank test; `None` where every difference is 0."""
+def wilcoxon(moved: Vector, alternative: Literal["two-sided", "greater"] = "two-sided") -> float | None:
+    """Return the p of the signed-rank test, two-sided or for `moved` above 0; `None` where every difference is 0."""
     from scipy.stats import wilcoxon as test
 
     # Differences that rounding alone makes are none.
     told = moved[np.abs(moved) > 1e-12]
-    return float(test(told).pvalue) if told.size else None
+    return float(test(told, alternative=alternative).pvalue) if told.size else None
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

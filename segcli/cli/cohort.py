@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from segcli.cli.options import latex_cell
 from segcli.cli.progress import Progress
-from segcli.cli.session import Session, check_outputs, deliver, write_whole
+from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver, write_whole
 from segcli.errors import ExitCode, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Asked:
     shard: str
     merge: bool
     strict: bool
+    cell: Literal["sd", "iqr"] | None
     form: str
     outputs: list[Path]
     reading: dict[str, Any]
@@ -75,7 +77,9 @@ def answer(asked: Asked) -> ExitCode:
 
 def _check(asked: Asked) -> None:
     """Refuse what cannot work, before anything is read."""
-    check_outputs(asked.outputs, [str(p) for p in (asked.manifest, asked.reading["labels"]) if p is not None])
+    inputs = [str(p) for p in (asked.manifest, asked.reading["labels"]) if p is not None]
+    check_outputs(asked.outputs, inputs, PAPER_SUFFIXES)
+    latex_cell(asked.cell, asked.form, asked.outputs)
     journalled = any(path.suffix.lower() == ".json" for path in asked.outputs)
     if (asked.resume or asked.retry_errors or asked.shard) and not journalled:
         option = "--shard" if asked.shard else "--resume" if asked.resume else "--retry-errors"
@@ -213,11 +217,16 @@ def _report(asked: Asked, collected: Collected, folder: Path, env: dict[str, Any
             return to_json(run)
         if wanted == "csv":
             return report.run_csv(run)
+        if wanted == "latex":
+            from segcli.report.latex import run_latex
+
+            cell = latex_cell(asked.cell, asked.form, asked.outputs)
+            return run_latex(run, report.measures_of(run), cell)
         return (
             report.run_markdown(run, asked.worst) if wanted == "md" else report.run_text(run, asked.worst, color=color)
         )
 
-    deliver(render, asked.form, asked.outputs, asked.session)
+    deliver(render, asked.form, asked.outputs, asked.session, PAPER_SUFFIXES)
     _close_journal(asked)
     lacking = [m for m in run["missing"] if m["side"] == "pred"]
     failed = bool(run["errors"]) or (asked.missing == "fail" and bool(lacking))

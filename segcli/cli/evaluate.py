@@ -71,8 +71,9 @@ def evaluate(
         bool, typer.Option("--merge", help="The arguments are shards: put them together.", rich_help_panel=ENGINE)
     ] = False,
     strict: opt.Strict = False,
-    form: opt.Format = "table",
-    output: opt.Output = None,
+    cell: opt.Cell = None,
+    form: opt.PaperFormat = "table",
+    output: opt.PaperOutput = None,
     *,
     reading: dict[str, Any],
 ) -> ExitCode:
@@ -87,7 +88,7 @@ def evaluate(
         session=ctx.obj, paths=folders or [], manifest=manifest, match=match, glob=glob, dry_run=dry_run,
         missing=missing, metrics=metrics, losses=losses, surface=surface, empty=empty, background=background,
         worst=worst, ci=ci, seed=seed, group_by=group_by, jobs=jobs, engine=engine, scheduler=scheduler,
-        resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, strict=strict, form=form,
+        resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, strict=strict, cell=cell, form=form,
         outputs=output or [], reading=reading,
     )  # fmt: skip
     return answer(asked)

@@ -12,8 +12,11 @@ from segcli.errors import ExitCode
 
 def schema(
     name: Annotated[
-        Literal["run", "compare", "inspect"],
-        typer.Argument(metavar="run|compare|inspect", help="run: what score writes; the others: the command's JSON."),
+        Literal["run", "compare", "inspect", "diff", "rank", "cite"],
+        typer.Argument(
+            metavar="run|compare|inspect|diff|rank|cite",
+            help="run: what score and evaluate write; the others: the command's JSON.",
+        ),
     ],
 ) -> ExitCode:
     """Print the JSON Schema of a result file."""
