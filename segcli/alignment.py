@@ -106,7 +106,7 @@ def _measures_of(source: Source) -> list[BoundMeasure]:
     return [b for b in found if b.measure.kind != "table"]
 
 
-def _wishes(asked: str) -> list[list[BoundMeasure]]:
+def wishes(asked: str) -> list[list[BoundMeasure]]:
     """Return the measures that each word of a list means; a preset means several."""
     found = []
     for word in (w.strip() for w in asked.split(",")):
@@ -123,11 +123,11 @@ def _matches(bound: BoundMeasure, wish: BoundMeasure) -> bool:
 
 
 def _is_asked(bound: BoundMeasure, asked: str) -> bool:
-    return any(_matches(bound, wish) for group in _wishes(asked) for wish in group)
+    return any(_matches(bound, wish) for group in wishes(asked) for wish in group)
 
 
 def _asked(common: Sequence[BoundMeasure], own: Sequence[Sequence[BoundMeasure]], asked: str) -> list[BoundMeasure]:
-    for group in _wishes(asked):
+    for group in wishes(asked):
         if not any(_matches(b, wish) for bounds in own for b in bounds for wish in group):
             name = group[0].id if len(group) == 1 else asked
             raise UsageError(
@@ -172,14 +172,11 @@ def check_definitions(sources: Sequence[Source]) -> None:
 def _check_labels(first: Source, other: Source) -> None:
     """Raise where labels differ: named ones must be the same, found ones must mean the same where both have them."""
     given = [s.run["spec"].get("labels") for s in (first, other)]
-    if None not in given:
-        mine, its = given
-    else:
-        mine, its = first.labels(), other.labels()
-        if given == [None, None]:
-            both = {name for name in mine if name in its}
-            if both or not mine or not its:
-                mine, its = ({name: labels[name] for name in both} for labels in (mine, its))
+    mine, its = (s.labels() if named is None else named for s, named in zip((first, other), given, strict=True))
+    if given == [None, None]:
+        both = {name for name in mine if name in its}
+        if both or not mine or not its:
+            mine, its = ({name: labels[name] for name in both} for labels in (mine, its))
     if mine != its:
         _refuse("labels", first, mine, other, its)
 

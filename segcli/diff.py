@@ -280,12 +280,12 @@ def _verdict(row: Row, p: float | None, alpha: float) -> Verdict:
 
 
 def _chosen(row: Row, sort: Sort, *, every: bool) -> tuple[Moved, ...]:
-    """Return the cases in the order asked for: all of them, or the first of those that moved."""
+    """Return the cases in the order asked for, ties by name: all of them, or the first of those that moved."""
     good = 1.0 if row.better == "higher" else -1.0
     orders = {
-        "delta": lambda m: (-abs(m.change), m.case),
-        "worse": lambda m: (good * m.change, m.case),
-        "better": lambda m: (-good * m.change, m.case),
+        "delta": lambda m: (-round(abs(m.change), 12), m.case),
+        "worse": lambda m: (round(good * m.change, 12), m.case),
+        "better": lambda m: (round(-good * m.change, 12), m.case),
         "case": lambda m: m.case,
     }
     found = sorted(row.moved, key=orders[sort])

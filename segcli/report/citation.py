@@ -10,11 +10,14 @@ from segcli.report.case import SURFACES
 
 SCHEMA = "segcli.cite/1"
 
+REMARK = """% Authors, years and identifiers as segcli has them: surnames only, co-authors may be left out, no titles.
+% Complete the entries by their identifiers."""
+
 EMPTY = {
     "undefined": "A measure without a value where a mask is empty is undefined and leaves the mean.",
-    "perfect-if-both-empty": "Where both masks are empty a metric has its best value; where one is, it has what its formula "
-    "gives, else it is undefined and leaves the mean.",
-    "worst": "Where both masks are empty a metric has its best value; where one is, the worst: 0 or the image diagonal.",
+    "perfect-if-both-empty": "Where both masks are empty a metric has its best value; where one is, it has what its "
+    "formula gives, else it is undefined and leaves the mean.",
+    "worst": "Where both masks are empty a metric has its best value; where one is, 0 or the image diagonal.",
     "zero": "Where a mask is empty a metric is 0.",
 }
 PERCENTILES = {
@@ -121,7 +124,7 @@ def citation_text(citation: Citation) -> str:
 
 def citation_bibtex(citation: Citation) -> str:
     """Return an entry for segcli and one for each work; titles are not on record, so none is given."""
-    lines = ["% Titles are not on record: look them up by the identifier before you print this list."]
+    lines = [REMARK]
     fields = [("author", "{The segcli developers}"), ("title", "segcli")]
     if citation.version and citation.version != "unknown":
         fields.append(("note", f"Version {escape_bibtex(citation.version)}"))

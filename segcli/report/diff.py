@@ -52,12 +52,19 @@ def difference_table(difference: Difference) -> Table:
     for row in difference.rows:
         measure = measure_of(difference, row)
         cells = [row.label, row_name(difference, row), f"{row.n}{'*' if row.lone else ''}"]
-        cells += [number(row.a.mean, measure), number(row.b.mean, measure), _change(row, measure)]
+        cells += [size_or_value(s.mean, measure) for s in (row.a, row.b)]
+        cells.append(_change(row, measure))
         cells += [p_text(row.p), p_text(row.p_holm), row.verdict]
         if row.label == "mean":
             table.emphasis.add(len(table.rows))
         table.rows.append(cells)
     return table
+
+
+def size_or_value(value: float | None, measure: Measure) -> str:
+    """Return a value of a row; where 0 is best rows hold sizes, which have no sign."""
+    text = number(value, measure)
+    return text.removeprefix("+") if measure.better == "zero" else text
 
 
 def signed(value: float, measure: Measure) -> str:
@@ -205,7 +212,7 @@ def difference_csv(difference: Difference, *, every: bool = False) -> str:
         ends = (None, None) if r.interval is None else (r.interval.low, r.interval.high)
         numbers = map(exact, (r.a.mean, r.b.mean, r.mean, *ends, r.p, r.p_holm))
         counts = ["" if c is None else c for c in (r.gained, r.lost)]
-        lead = [r.label, r.kind, r.measure, r.of, r.unit, r.n]
+        lead = [r.label, r.kind, r.measure, r.of, r.unit, str(r.n)]
         writer.writerow([*lead, *numbers, r.verdict, *counts, r.equal, len(r.lone), r.undefined])
     return stream.getvalue()
 

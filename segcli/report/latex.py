@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from segcli.diff import Difference
 from segcli.measure import BoundMeasure, Measure
 from segcli.places import Spread
 from segcli.rank import Ranking
+from segcli.report.case import SURFACES, common_surface
 from segcli.report.table import DASH, number
 
 Cell = Literal["sd", "iqr"]
 
+#: A dash that is meant stays one; two hyphens of a name do not become one.
+_DASH = "\0"
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", DASH: "--", "±": r"$\pm$", "≤": r"$\leq$", "·": r"$\cdot$",
+    "|": r"\textbar{}", "`": r"\textasciigrave{}",
+    # after a row's end these three would be read as its arguments
+    "[": "{[}", "]": "{]}", "*": "{*}",
+    DASH: _DASH, "±": r"$\pm$", "≤": r"$\leq$", "·": r"$\cdot$",
 }  # fmt: skip
 ARROWS = {"higher": r"~$\uparrow$", "lower": r"~$\downarrow$", "zero": r"~$\rightarrow 0$", "none": ""}
 CELLS = {
@@ -28,8 +35,8 @@ CELLS = {
 
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX shows it literally, on one line."""
-    flat = " ".join(text.split())
-    return "".join(_SPECIAL.get(letter, letter) for letter in flat)
+    flat = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(_SPECIAL.get(letter, letter) for letter in flat).replace("--", "-{}-").replace(_DASH, "--")
 
 
 def numeric(text: str) -> str:
@@ -38,23 +45,22 @@ def numeric(text: str) -> str:
     return escape_latex(spaced).replace("@", r"\,").replace("-", "$-$") if text != DASH else "--"
 
 
-def value_of(value: float | None, measure: Measure) -> str:
-    return numeric(number(value, measure))
+def value_of(value: float | None, measure: Measure, *, sized: bool = False) -> str:
+    """Return a value; a size (`sized`) has no plus before it."""
+    text = number(value, measure)
+    return numeric(text.removeprefix("+") if sized else text)
 
 
-def spread_cell(spread: Spread | Mapping[str, Any], measure: Measure, cell: Cell) -> str:
+def spread_cell(spread: Spread | Mapping[str, Any], measure: Measure, cell: Cell, *, sized: bool = False) -> str:
     r"""Return `mean $\pm$ sd` or `median [p25, p75]`."""
-    found = (
-        spread
-        if isinstance(spread, Mapping)
-        else {k: getattr(spread, k) for k in ("mean", "sd", "median", "p25", "p75")}
-    )
+    found = spread if isinstance(spread, Mapping) else asdict(spread)
     if found["mean"] is None:
         return "--"
     if cell == "sd":
-        return rf"{value_of(found['mean'], measure)} $\pm$ {value_of(found['sd'], measure)}"
-    low, high = (value_of(found[key], measure) for key in ("p25", "p75"))
-    return f"{value_of(found['median'], measure)} [{low}, {high}]"
+        centre, around = value_of(found["mean"], measure, sized=sized), value_of(found["sd"], measure, sized=True)
+        return rf"{centre} $\pm$ {around}"
+    middle, low, high = (value_of(found[key], measure, sized=sized) for key in ("median", "p25", "p75"))
+    return f"{middle} [{low}, {high}]"
 
 
 def bold(text: str) -> str:
@@ -75,17 +81,21 @@ def centre(spread: Spread, cell: Cell) -> float | None:
     return spread.mean if cell == "sd" else spread.median
 
 
-def heads(bounds: Sequence[BoundMeasure], units: Mapping[str, str], sizes: bool = False) -> list[str]:
-    """Return the measures' names with unit and the direction of better values."""
+def heads(bounds: Sequence[BoundMeasure], units: Sequence[str], *, among: Sequence[BoundMeasure]) -> list[str]:
+    """Return the measures' names with unit and the direction of better values; a shared surface is left out."""
+    surface = common_surface(among)
     found = []
-    for bound in bounds:
-        name = bound.id if sum(b.name == bound.name for b in bounds) > 1 else bound.name
-        text = escape_latex(name)
-        if sizes and bound.measure.better == "zero":
-            text = rf"$|$\mbox{{{text}}}$|$"
-        unit = units.get(bound.id, "")
-        found.append(text + (f" [{_unit(unit)}]" if unit else "") + ARROWS[bound.measure.better])
+    for bound, unit in zip(bounds, units, strict=True):
+        name = bound.id if sum(b.name == bound.name for b in among) > 1 else bound.name
+        name = escape_latex(name.replace(f":surface={surface}", "") if surface else name)
+        found.append(name + (f" ({_unit(unit)})" if unit else "") + ARROWS[bound.measure.better])
     return found
+
+
+def absolute(head: str) -> str:
+    """Return the head of a column of sizes, values without their sign."""
+    name, arrow = head.removesuffix(ARROWS["zero"]), ARROWS["zero"]
+    return rf"$|$\mbox{{{name}}}$|${arrow}"
 
 
 def _unit(unit: str) -> str:
@@ -93,14 +103,24 @@ def _unit(unit: str) -> str:
     return escape_latex(base) + (rf"\textsuperscript{{{escape_latex(exponent)}}}" if power else "")
 
 
-def definitions(bounds: Sequence[BoundMeasure]) -> str:
-    """Return a sentence that says what each measure is."""
-    said = [f"{escape_latex(b.name)}: {escape_latex(_lower(b.measure.summary.rstrip('.')))}" for b in bounds]
-    return "; ".join(said) + "."
+def definitions(bounds: Sequence[BoundMeasure]) -> list[str]:
+    """Return sentences that say what each measure is, and what surfaces are."""
+    surface = common_surface(bounds)
+    said = []
+    for b in bounds:
+        name = b.name.replace(f":surface={surface}", "") if surface else b.name
+        said.append(escape_latex(f"{name}: {_lower(b.measure.summary.rstrip('.').replace('`', ''))}"))
+    found = ["; ".join(said) + "."]
+    surfaces = sorted({str(b.params["surface"]) for b in bounds if "surface" in b.params})
+    return found + [escape_latex(f"Surface {name}: {SURFACES[name]}.") for name in surfaces if name in SURFACES]
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def table(align: str, head: Sequence[str], rows: Sequence[str], caption: Sequence[str], label: str) -> str:
@@ -137,7 +157,8 @@ ARROWS_SAY = "Arrows point to better values."
 def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell = "sd") -> str:
     """Return a row for each label (and group), a column for each measure."""
     records = [s for s in run["summary"] if s["over"] == "cases"]
-    units = {f"{s['kind']}.{s['measure']}": s["unit"] for s in records}
+    known = {f"{s['kind']}.{s['measure']}": s["unit"] for s in records}
+    units = [known.get(b.id, "") for b in bounds]
     groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
     grouped = len(groups) > 1
     rows: list[str] = []
@@ -159,13 +180,13 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
                     fewer = True
             rows.append(line(cells))
     lead = ["Group"] * grouped + ["Label", "$n$"]
-    caption = [f"{CELLS[cell][0].upper()}{CELLS[cell][1:]} over cases ($n$).", ARROWS_SAY]
+    caption = [f"{_upper(CELLS[cell])} over cases ($n$).", ARROWS_SAY]
     if fewer:
         caption.append("In parentheses: the number of values, where some are undefined and left out.")
     caption += [f"Empty masks: {escape_latex(run['spec'].get('empty', 'undefined'))}."]
-    caption.append(definitions(bounds))
+    caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
-    return table(align, [line([*lead, *heads(bounds, units)])], rows, caption, "tab:evaluate")
+    return table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")
 
 
 # --- diff -------------------------------------------------------------------------------------------
@@ -181,7 +202,9 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
         if label not in (None, row.label):
             rows.append(r"\midrule")
         best = best_of([centre(row.a, cell), centre(row.b, cell)], bound.measure)
-        sides = [spread_cell(s, bound.measure, cell) for s in (row.a, row.b)]
+        sized = row.of == "size"
+        sides = [spread_cell(s, bound.measure, cell, sized=sized) for s in (row.a, row.b)]
+        head = heads([bound], [row.unit], among=difference.bounds)[0]
         change = value_of(row.mean, bound.measure)
         if row.interval is not None:
             change += f" [{value_of(row.interval.low, bound.measure)}, {value_of(row.interval.high, bound.measure)}]"
@@ -189,7 +212,7 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
             line(
                 [
                     escape_latex(row.label) if row.label != label else "",
-                    heads([bound], {bound.id: row.unit}, sizes=True)[0],
+                    absolute(head) if sized else head,
                     str(row.n),
                     *(bold(s) if b else s for s, b in zip(sides, best, strict=True)),
                     change,
@@ -199,19 +222,16 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
         )
         label = row.label
     level = f"{difference.resampling.level * 100:g}"
-    head = line(["Label", "Measure", "$n$", "A", "B", rf"B $-$ A [{level}\% CI]", r"$p$"])
+    top = line(["Label", "Measure", "$n$", "A", "B", rf"B $-$ A [{level}\% CI]", r"$p$"])
+    tests = sum(row.p is not None for row in difference.rows)
     caption = [
         f"A: {escape_latex(difference.a)}; B: {escape_latex(difference.b)}.",
-        f"{CELLS[cell][0].upper()}{CELLS[cell][1:]} over the $n$ cases with a value in both, the mean difference with its "
-        f"bootstrap interval, and $p$ of Wilcoxon's signed-rank test, corrected by Holm for {len(rows_tested(difference))} tests.",
+        f"{_upper(CELLS[cell])} over the $n$ cases with a value in both, the mean difference with its interval,",
+        f"and $p$ of Wilcoxon's signed-rank test, corrected for {tests} tests (Holm).",
         f"The better run is bold. {ARROWS_SAY}",
-        definitions(difference.bounds),
+        *definitions(difference.bounds),
     ]
-    return table("llrrrrr", [head], rows, caption, "tab:diff")
-
-
-def rows_tested(difference: Difference) -> list[float]:
-    return [row.p for row in difference.rows if row.p is not None]
+    return table("llrrrrr", [top], rows, caption, "tab:diff")
 
 
 def p_latex(p: float | None) -> str:
@@ -231,10 +251,11 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
     columns: list[list[str]] = []
     for row, bound in zip(ranking.rows, bounds, strict=True):
         best = best_of([centre(s, cell) for s in row.spreads], bound.measure)
-        texts = [spread_cell(s, bound.measure, cell) for s in row.spreads]
+        texts = [spread_cell(s, bound.measure, cell, sized=row.better == "zero") for s in row.spreads]
         columns.append([bold(t) if b else t for t, b in zip(texts, best, strict=True)])
     for way in (ranking.by_rank, ranking.by_mean):
-        columns.append([bold(f"{s:.2f}") if p == 1 else f"{s:.2f}" for s, p in zip(way.score, way.place, strict=True)])
+        means = [f"{score:.2f}" for score in way.score]
+        columns += [[bold(text) if place == 1 else text for text, place in zip(means, way.place, strict=True)]]
     top, rules, at = [""], [], 2
     for label in labels:
         width = sum(row.label == label for row in ranking.rows)
@@ -243,7 +264,8 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         at += width
     top.append(r"\multicolumn{2}{c}{Mean place}")
     rules.append(rf"\cmidrule(lr){{{at}-{at + 1}}}")
-    names = [heads([b], {b.id: row.unit}, sizes=True)[0] for row, b in zip(ranking.rows, bounds, strict=True)]
+    names = heads(bounds, [row.unit for row in ranking.rows], among=ranking.bounds)
+    names = [absolute(n) if row.better == "zero" else n for row, n in zip(ranking.rows, names, strict=True)]
     head = [line(top), " ".join(rules), line(["Run", *names, "ranks", "means"])]
     rows = [line([escape_latex(run), *(c[i] for c in columns)]) for i, run in enumerate(ranking.runs)]
     filled = (
@@ -255,6 +277,6 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         f"{len(ranking.runs)} runs on $n = {ranking.cases}$ cases: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
-        definitions(ranking.bounds),
+        *definitions(ranking.bounds),
     ]
     return table("l" + "r" * len(columns), head, rows, caption, "tab:rank")

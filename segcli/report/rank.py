@@ -8,8 +8,8 @@ from typing import Any
 
 from segcli.measure import Measure
 from segcli.rank import Ranked, Ranking, Row
-from segcli.report.diff import MOST, exact, spread_record
-from segcli.report.table import DASH, Table, escape_markdown, number, percent
+from segcli.report.diff import MOST, exact, size_or_value, spread_record
+from segcli.report.table import DASH, Table, escape_markdown, percent
 
 SCHEMA = "segcli.rank/1"
 
@@ -58,13 +58,13 @@ def ranking_table(ranking: Ranking) -> Table:
     for row in ranking.rows:
         measure = measure_of(ranking, row)
         beaten = row.beats(alpha)
-        order = sorted(range(len(ranking.runs)), key=lambda i, row=row: (row.by_rank.score[i], ranking.runs[i]))  # type: ignore[misc]
+        order = [i for _, _, i in sorted((row.by_rank.score[i], run, i) for i, run in enumerate(ranking.runs))]
         for at, i in enumerate(order):
             filled = f"{row.n}*" if row.filled[i] else str(row.n)
             cells = [row.label, row_name(ranking, row)] if at == 0 else ["", ""]
             cells += [ranking.runs[i], filled]
             cells += [str(row.by_rank.place[i]), f"{row.by_rank.score[i]:.2f}", _kept(row.by_rank, i)]
-            cells += [str(row.by_mean.place[i]), number(row.by_mean.score[i], measure), _kept(row.by_mean, i)]
+            cells += [str(row.by_mean.place[i]), size_or_value(row.by_mean.score[i], measure), _kept(row.by_mean, i)]
             cells.append(", ".join(ranking.runs[j] for j in beaten[i]))
             table.rows.append(cells)
     return table
@@ -77,19 +77,15 @@ def _kept(ranked: Ranked, i: int) -> str:
 
 def footnotes(ranking: Ranking) -> list[str]:
     resampling = ranking.resampling
+    alpha = 1 - resampling.level
+    tau = [(DASH if w.tau is None else f"{w.tau:.2f}") for w in (ranking.by_rank, ranking.by_mean)]
     notes = [
-        "ranks: each case ranks the runs, then their mean (rank then aggregate); "
+        "ranks: each case ranks the runs, then their mean (rank then aggregate)",
         "means: the mean over cases, then its rank (aggregate then rank); equal ones share the better place",
-        f"first in, kept in: share of {resampling.resamples} resamples of the cases (seed {resampling.seed}) in which "
-        "the run is first, or has this place",
-        "better than: one-sided Wilcoxon signed-rank test, p corrected for all pairs of the row (Holm) at most "
-        f"{1 - resampling.level:.3g}",
+        f"first in, kept in: those of {resampling.resamples} resamples of the cases (seed {resampling.seed}) with that",
+        f"better than: one-sided Wilcoxon signed-rank test, p corrected for all pairs of a row (Holm) <= {alpha:.3g}",
+        f"Kendall's tau of resampled overall rankings with this one, mean: ranks {tau[0]}, means {tau[1]}",
     ]
-    tau = [
-        f"{w} {DASH if t is None else f'{t:.2f}'}"
-        for w, t in (("ranks", ranking.by_rank.tau), ("means", ranking.by_mean.tau))
-    ]
-    notes.append(f"Kendall's tau of resampled overall rankings with this one, mean: {', '.join(tau)}")
     filled: dict[str, int] = {}
     for row in ranking.rows:
         for run, count in zip(ranking.runs, row.filled, strict=True):
@@ -97,8 +93,8 @@ def footnotes(ranking: Ranking) -> list[str]:
     if any(filled.values()):
         said = ", ".join(f"{run} {count}" for run, count in filled.items() if count)
         notes.append(
-            f"* values that stand in for missing and undefined ones: {said}. They are the worst possible (of a distance "
-            "the image diagonal), the best where a run is rightly empty; --missing exclude leaves such cases out"
+            f"* values that stand in for missing and undefined ones: {said}. They are the worst possible (of a "
+            "distance the image diagonal), the best where a run is rightly empty; --missing exclude drops such cases"
         )
     excluded = {row.excluded for row in ranking.rows if row.excluded}
     if excluded:
@@ -137,9 +133,8 @@ def ranking_csv(ranking: Ranking) -> str:
             cells = [row.label, row.kind, row.measure, row.unit, run, row.n, row.filled[i]]
             writer.writerow([*cells, *_ways(row.by_rank, row.by_mean, i), " ".join(ranking.runs[j] for j in beaten[i])])
     for i, run in enumerate(ranking.runs):
-        writer.writerow(
-            ["", "", "overall", "", run, len(ranking.rows), "", *_ways(ranking.by_rank, ranking.by_mean, i), ""]
-        )
+        ways = _ways(ranking.by_rank, ranking.by_mean, i)
+        writer.writerow(["", "", "overall", "", run, len(ranking.rows), "", *ways, ""])
     return stream.getvalue()
 
 
