@@ -42,7 +42,9 @@ def diff(
     shown = opt.latex_cell(cell, form, outputs)
     opt.one_stdin([a, b])
 
-    from segcli.alignment import Source
+    from segcli.alignment import Source, wishes
+
+    wishes(metrics)  # a typo is told before anything is read
     from segcli.diff import compare_runs
     from segcli.report import diff as report
     from segcli.report.latex import difference_latex

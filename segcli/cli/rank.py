@@ -44,7 +44,9 @@ def rank(
     _check_names([name for name, _ in named])
     opt.one_stdin([path for _, path in named])
 
-    from segcli.alignment import Source
+    from segcli.alignment import Source, wishes
+
+    wishes(metrics)  # a typo is told before anything is read
     from segcli.rank import rank_runs
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex

@@ -36,7 +36,8 @@ CELLS = {
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX shows it literally, on one line."""
     flat = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    return "".join(_SPECIAL.get(letter, letter) for letter in flat).replace("--", "-{}-").replace(_DASH, "--")
+    shown = "".join(_SPECIAL.get(letter, letter) for letter in flat)
+    return re.sub("-(?=-)", "-{}", shown).replace(_DASH, "--")
 
 
 def numeric(text: str) -> str:
