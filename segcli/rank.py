@@ -277,9 +277,9 @@ def _ranked(tables: Sequence[_Table], cases: int, resampling: Resampling) -> tup
                 own = places(weights[has] @ scores / total[has])
                 kept[way].append(own)
                 sums[way][has] += own
-        full = counted[:, 0] == len(tables)
+        some = counted[:, 0] > 0
         for way in range(2):
-            overall[way].append(places(sums[way][full] / len(tables)))
+            overall[way].append(places(sums[way][some] / counted[some]))
     rows = [_row(*p, kept, resampling) for p, kept in zip(prepared, taken, strict=True)]
     sides = []
     for way in range(2):

@@ -142,6 +142,9 @@ def test_the_paragraph_says_every_choice() -> None:
     border = made_run({("x", "metric.hd95:surface=border"): values})
     assert "interpolate linearly" in paragraph(cite(border))
     assert "summed area" not in paragraph(cite(border))
+    foreign = made_run({("x", "metric.dice"): values}, source="nnU-Net")
+    foreign["environment"] = {}
+    assert paragraph(cite(foreign)).startswith("Segmentations of 4 cases were evaluated with nnU-Net and segcli.")
 
 
 def test_bibtex_has_every_work_once_and_segcli() -> None:

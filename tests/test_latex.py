@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import string
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run
+from test_diff import cli
 
 from segcli.alignment import Source
 from segcli.diff import compare_runs
@@ -201,3 +204,22 @@ def test_a_metric_and_a_loss_of_one_name_are_told_apart() -> None:
     run = made_run({("x", DICE): [0.5, 0.6], ("x", "loss.dice"): [0.5, 0.4]})
     _, rows = table_of(run_latex(run, [bind("metric.dice"), bind("loss.dice")]))
     assert rows[0][2:] == [r"metric.dice~$\uparrow$", r"loss.dice~$\downarrow$"]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """`evaluate -f latex --cell iqr` prints a table; --cell without LaTeX is refused."""
+    for folder in ("pred", "gt"):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            mask = np.zeros((8, 9), np.uint8)
+            mask[2:6, 2 : 5 + i] = 1
+            np.save(tmp_path / folder / f"c{i}.npy", mask)
+    call = ("evaluate", tmp_path / "pred", tmp_path / "gt", "-m", "dice", "-j", 1)
+    done = cli(*call, "-f", "latex", "--cell", "iqr", "-o", tmp_path / "run.tex")
+    assert done.returncode == 0, done.stderr
+    _, rows = table_of(done.stdout.rstrip())
+    assert rows[1] == ["foreground", "3", "1.000 [1.000, 1.000]"]
+    assert (tmp_path / "run.tex").read_text() == done.stdout
+    failed = cli(*call, "--cell", "iqr")
+    assert failed.returncode == 2
+    assert "--cell iqr" in failed.stderr

@@ -292,6 +292,17 @@ def test_a_hundred_thousand_values_take_seconds() -> None:
     assert found.runs[0] == "run4"
 
 
+def test_rows_of_few_cases_leave_the_overall_stability_whole() -> None:
+    """Twenty labels that one case each has: most resamples lack some of them, and still rank the runs."""
+    cells = {n: {} for n in "ab"}
+    for i in range(20):
+        for name, value in (("a", 0.9), ("b", 0.8)):
+            cells[name][(f"l{i}", DICE)] = [value if j == i else "both_empty" for j in range(20)]
+    found = ranked({name: made_run(columns) for name, columns in cells.items()})
+    assert [row.n for row in found.rows] == [1] * 20
+    assert found.by_mean.shares == found.by_rank.shares == ((1.0, 0.0), (0.0, 1.0))
+
+
 # --- refusals and output ----------------------------------------------------------------------------
 
 

@@ -39,7 +39,8 @@ def paragraph(citation: Citation) -> str:
 
 def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:
     version = f" {citation.version}" if citation.version and citation.version != "unknown" else ""
-    found = [f"Segmentations of {_count(citation.cases, 'case')} were evaluated with segcli{version}."]
+    tool = f"{citation.spec['source']} and segcli{version}" if citation.spec.get("source") else f"segcli{version}"
+    found = [f"Segmentations of {_count(citation.cases, 'case')} were evaluated with {tool}."]
     if citation.missing:
         policy = citation.spec.get("missing", "fail")
         worth = "counted as an empty mask" if policy == "worst" and citation.stand_ins else "left out of the numbers"
