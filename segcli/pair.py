@@ -7,6 +7,7 @@ that. No full-size mask of one label is ever made for a metric.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -117,6 +118,15 @@ class Case:
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
         return Classes(self, [named, *plain])
+
+    def with_labels(self, labels: Sequence[Label]) -> Case:
+        """Return the same two maps with other labels; what has been counted is not counted again."""
+        twin = copy.copy(self)
+        twin.labels, twin.probabilities = list(labels), None
+        twin._distances, twin._elements = {}, {}
+        for name in ("classes", "_differences"):
+            twin.__dict__.pop(name, None)
+        return twin
 
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""

@@ -17,6 +17,7 @@ HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 #: The floors of the house; a module may import from its own floor and below.
 FLOORS = {
     "errors": 0,
+    "writing": 0,
     "surfaces": 0,
     "kernels": 1,
     "masks": 1,
@@ -109,6 +110,8 @@ def loaded_after(*arguments: str) -> set[str]:
         ["--version"],
         ["score", "--help"],
         ["compare", "--help"],
+        ["evaluate", "--help"],
+        ["evaluate", "a", "b", "c"],
         ["catalog"],
         ["catalog", "hd95"],
         ["catalog", "dice", "-f", "json"],
