@@ -88,15 +88,15 @@ def _check(asked: Asked) -> None:
     if asked.merge and not asked.paths:
         hint = "segcli evaluate --merge SHARD... -o RUN.json"
         raise UsageError("--merge takes shard files.", hint=hint, code="evaluate.merge")
-    _refuse(asked, "--merge", asked.merge, asked.given - OF_MERGE, "the shards say how they were made")
-    _refuse(asked, "--shard", bool(asked.shard), asked.given & NOT_OF_SHARD, "give it to --merge")
-    _refuse(asked, "--manifest", asked.manifest is not None, asked.given & NOT_OF_MANIFEST, "it names the pairs")
-    _refuse(asked, "--dry-run", asked.dry_run, asked.given & {"output"}, "-f csv prints a manifest")
+    _refuse("--merge", asked.merge, asked.given - OF_MERGE, "the shards say how they were made")
+    _refuse("--shard", bool(asked.shard), asked.given & NOT_OF_SHARD, "give it to --merge")
+    _refuse("--manifest", asked.manifest is not None, asked.given & NOT_OF_MANIFEST, "it names the pairs")
+    _refuse("--dry-run", asked.dry_run, asked.given & {"output"}, "-f csv prints a manifest")
     if asked.shard and len(asked.outputs) > 1:
         raise UsageError("--shard writes one file, a .json.", code="evaluate.output")
 
 
-def _refuse(asked: Asked, option: str, used: bool, beside: frozenset[str], hint: str) -> None:
+def _refuse(option: str, used: bool, beside: frozenset[str], hint: str) -> None:
     if used and beside:
         names = {"form": "-f", "output": "-o", "retry_errors": "--retry-errors"}
         name = min(names.get(word, "--" + word.replace("_", "-")) for word in beside)

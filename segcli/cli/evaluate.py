@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from click.core import ParameterSource
 
 from segcli.cli import options as opt
 from segcli.errors import ExitCode
@@ -85,7 +84,7 @@ def evaluate(
     """
     from segcli.cli.cohort import Asked, answer
 
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     asked = Asked(
         session=ctx.obj, given=frozenset(given), paths=folders or [], manifest=manifest, match=match, glob=glob,
         dry_run=dry_run, missing=missing, worst=worst, ci=ci, seed=seed, group_by=group_by, jobs=jobs, engine=engine,

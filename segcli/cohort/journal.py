@@ -209,7 +209,7 @@ def _unchanged(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if (now["path"], now["mtime"]) == (then["path"], then["mtime"]):
         return True
     if now["size"] is None or then.get("sha256") is None:
-        return now["path"] == then["path"] == ""
+        return bool(now["path"] == then["path"] == "")
     return sha256_of(now["path"]) == str(then["sha256"])
 
 

@@ -54,7 +54,8 @@ class Pairing:
     @property
     def columns(self) -> list[str]:
         """Return the names of the group columns."""
-        return list(dict.fromkeys(key for one in [*self.pairs, *self.missing] for key in one.group))
+        groups = [*(pair.group for pair in self.pairs), *(m.group for m in self.missing)]
+        return list(dict.fromkeys(key for group in groups for key in group))
 
 
 def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*") -> Pairing:
@@ -85,7 +86,7 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
             )
     found = {side: _keyed(sides[side], folder, key_of, match) for side, folder in given}
     pairs = [
-        Pair(case, path, found["gt"][case][0], {**found["gt"][case][1], **group})
+        Pair(case, path, found["gt"][case][0], _joined(found["gt"][case][1], group))
         for case, (path, group) in found["pred"].items()
         if case in found["gt"]
     ]
@@ -99,6 +100,11 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
     missing = [Missing(c, "gt", p, group) for c, (p, group) in found["pred"].items() if c not in found["gt"]]
     missing += [Missing(c, "pred", p, group) for c, (p, group) in found["gt"].items() if c not in found["pred"]]
     return Pairing(sorted(pairs, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
+
+
+def _joined(of_gt: Mapping[str, str], of_pred: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that either path gives; where both do, that of the prediction."""
+    return {key: of_pred.get(key) or value for key, value in {**of_pred, **of_gt}.items()}
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
