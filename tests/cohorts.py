@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from segcli.cli.main import run
 
 
-def segcli(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run segcli as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "segcli", *map(str, arguments)],
@@ -22,6 +28,21 @@ def segcli(*arguments: object, cwd: Path | None = None, **environment: str) -> s
         env={**os.environ, **environment},
         check=False,
     )
+
+
+def segcli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run segcli's command line in this process: what it would print, and its exit code."""
+    words = [str(word) for word in arguments]
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(cwd or Path.cwd()):
+        patch.setattr(sys, "argv", ["segcli", *words])
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        code = run(words)
+    signal.signal(signal.SIGTERM, handler)
+    out, err = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, code, out, err)
 
 
 def ball(shape: tuple[int, ...], radius: float, shift: float = 0.0) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import os
 import shutil
@@ -96,7 +95,7 @@ def three_cases(folder: Path) -> tuple[Path, Path]:
     )
 
 
-@pytest.mark.parametrize(("empty", "average"), itertools.product(POLICIES, AVERAGES))
+@pytest.mark.parametrize(("empty", "average"), list(zip(POLICIES, AVERAGES, strict=True)))
 def test_labels_of_the_union_are_as_labels_that_are_named(tmp_path, empty, average):
     """Whatever a cohort's labels are found to be, every number is that of the same labels given by name.
 

@@ -128,7 +128,9 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     if plan.reading.labels is not None or one_map:
         return record
     values = sorted({*occur["pred"], *occur["gt"]})
-    if loaded.binary and (len(values) > 1 or plan.losses or record["tables"]):
+    # A value as a label of its own: the same numbers under its name, but for what sees the background.
+    wide = any(b.over_classes for b in plan.measures()[0])
+    if loaded.binary and (len(values) > 1 or plan.losses or wide or record["tables"]):
         literal = _scored_record(plan, _relabelled(loaded, [Label(str(v), (v,)) for v in values]))
         record["literal"] = {key: literal[key] for key in ("labels", "regions", "counts", "values", "means", "tables")}
     beside = _relabelled(loaded, [Label("", (max([*values, loaded.grid.channels], default=0) + 1,))])

@@ -106,7 +106,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
     if missing["pred"]:
         parts.append(f"{_count(missing['pred'], 'missing prediction')}")
     if missing["gt"]:
-        parts.append(f"{_count(missing['gt'], 'prediction')} without ground truth")
+        parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
     notes.append(", ".join(parts))
     errors = run["errors"]
     notes += [f"error: {e['case']}: {e['message']}" for e in errors[:MOST]]
@@ -119,9 +119,9 @@ def footnotes(run: Run, worst: int) -> list[str]:
     return notes
 
 
-def _count(cases: Sequence[str], what: str) -> str:
+def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
     names = ", ".join(cases[:MOST]) + (f" and {len(cases) - MOST} more" if len(cases) > MOST else "")
-    return f"{_times(len(cases), what)} ({names})"
+    return f"{_times(len(cases), what)}{rest} ({names})"
 
 
 def _times(count: int, what: str) -> str:
