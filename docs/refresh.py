@@ -84,8 +84,9 @@ def measure_pages() -> str:
         "*gt empty* and *pred empty* mean that only the one mask is empty.",
         f"In the calls of other libraries, {LEGEND}.",
     ]
+    headings = {"metric": "Metrics", "table": "Tables", "loss": "Losses"}
     for kind, family in dict.fromkeys((m.kind, m.family) for m in measures()):
-        lines += ["", f"## {'Metrics' if kind == 'metric' else 'Losses'}: {family}"]
+        lines += ["", f"## {headings[kind]}: {family}"]
         for m in (m for m in measures(kind) if m.family == family):
             lines += [
                 "",

@@ -3,6 +3,7 @@
     import segcli
     case = segcli.score("pred.nii.gz", "gt.nii.gz", labels="liver=1,tumour=2")
     case.value("dice", label="tumour")
+    run = segcli.evaluate("predictions", "labels", output="run.json")
 
 Names are loaded when first used: importing the package imports neither NumPy nor Numba.
 """
@@ -13,20 +14,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segcli.cohort.evaluate import evaluate
     from segcli.comparison import compare
     from segcli.errors import InputError, SegcliError, UsageError
-    from segcli.evaluate import Scored, Value, score
     from segcli.inspection import inspect
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
     from segcli.measure import Measure, find, measures
+    from segcli.scoring import Scored, Value, score
 
 _HOMES = {
     "read": "segcli.masks.readers",
     "Mask": "segcli.masks.mask",
-    "score": "segcli.evaluate",
-    "Scored": "segcli.evaluate",
-    "Value": "segcli.evaluate",
+    "score": "segcli.scoring",
+    "Scored": "segcli.scoring",
+    "Value": "segcli.scoring",
+    "evaluate": "segcli.cohort.evaluate",
     "compare": "segcli.comparison",
     "inspect": "segcli.inspection",
     "measures": "segcli.measure",
@@ -47,6 +50,7 @@ __all__ = [
     "Value",
     "__version__",
     "compare",
+    "evaluate",
     "find",
     "inspect",
     "measures",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.joint import Joint
+from segcli.masks.labels import BACKGROUND
 from segcli.soft import SoftPair, Vector
 
 if TYPE_CHECKING:
@@ -276,3 +278,25 @@ class Classes:
     def present(self) -> NDArray[np.bool_]:
         """Return which classes occur in either map (C,)."""
         return np.asarray((self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0)
+
+    @cached_property
+    def joint(self) -> Joint:
+        """Return the joint histogram of the two maps over all their values, also those that no label names."""
+        return Joint.of_matrix(self.case.matrix)
+
+    @cached_property
+    def foreground(self) -> Joint:
+        """Return the joint histogram of the voxels whose gt is not 0."""
+        zero = self.case.rows("gt", BACKGROUND)
+        return self.joint.without_column(int(zero[0])) if len(zero) else self.joint
+
+    @property
+    def empty(self) -> str:
+        """Return why a measure may have no value: a map is background only, or a denominator is 0."""
+        pred, gt = (any(self.case.label_values(side)) for side in _SIDES)
+        return {(False, False): "both_empty", (True, False): "gt_empty", (False, True): "pred_empty"}.get(
+            (pred, gt), "zero_denominator"
+        )
+
+
+_SIDES: tuple[Literal["pred"], Literal["gt"]] = ("pred", "gt")

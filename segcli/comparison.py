@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from segcli.attribution import Shares, excess_map, shares, worst_island
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
 from segcli.errors import UsageError
-from segcli.evaluate import check_batch, check_policy, measures_of, metric_value, unit_of
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
+from segcli.policy import check_policy, classes_value, metric_value
 from segcli.ranking import Agreement, Norms, Ranking, Row, agreements_of, rankings_of
+from segcli.scoring import check_batch, measures_of, unit_of
 from segcli.sweep import sweep
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def compare(
         chosen += [b for b in sweep(text) if b.name not in {c.name for c in chosen}]
     judges = measures_of("metric", rank_by, surface=surface)
     chosen_metrics += [j for j in judges if j.name not in {m.name for m in chosen_metrics}]
+    for bound in chosen_metrics:
+        if bound.measure.kind == "table":
+            raise UsageError(f"{bound.name} is a table.", hint="segcli score prints it", code="measure.kind")
     check_policy(empty)
     check_average(average)
     check_batch(batch_dice, how)
@@ -147,14 +151,21 @@ def _rows(
     if wide:
         classes = loaded.classes()
         rows += [loss_row(name, ALL, bound, classes) for bound in wide]
-    ndim = len(loaded.case.shape)
+    narrow = [b for b in metrics if not b.over_classes]
     for index, label in enumerate(loaded.labels):
-        for bound in metrics:
-            value, _, why = metric_value(bound, loaded.case.pair(index), empty)
-            notes = (why.replace("_", " "),) if why else ()
-            unit = unit_of(bound, loaded.case.unit, ndim)
-            rows.append(Row(name, label.name, "metric", bound.name, value, unit, notes=notes))
-    return rows
+        masks = loaded.case.pair(index)
+        rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in narrow]
+    over_all = [b for b in metrics if b.over_classes]
+    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.classes)) for b in over_all]
+
+
+def _metric_row(
+    name: str, loaded: Loaded, label: str, bound: BoundMeasure, found: tuple[float | None, str, str]
+) -> Row:
+    value, _, why = found
+    notes = (why.replace("_", " "),) if why else ()
+    unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
+    return Row(name, label, "metric", bound.name, value, unit, notes=notes)
 
 
 def _pooled_rows(name: str, label: str, losses: Sequence[BoundMeasure], pooled: SoftPair) -> list[Row]:

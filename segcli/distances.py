@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+Of = Literal["pred", "gt", "both"]
 
 #: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
 #: of one voxel holds one voxel only with this much room.
@@ -19,8 +20,10 @@ SLACK = 1 + 1e-6
 class Distances:
     """Distances from every element of each surface to the nearest element of the other.
 
-    `weighted` says that elements have areas: percentiles are then the smallest distance at which the
-    summed area reaches the share (as surface-distance); otherwise they interpolate linearly (NumPy).
+    `weighted` says that percentiles weigh the elements by their areas: each is the smallest distance at which
+    the summed area reaches the share (as surface-distance). Otherwise they count elements and interpolate
+    linearly (as NumPy). Means and shares always weigh. `shared` are further elements of weight 1 in the two
+    surfaces that lie at distance 0; they are not listed.
     """
 
     pred_to_gt: Vector
@@ -28,19 +31,20 @@ class Distances:
     pred_weights: Vector
     gt_weights: Vector
     weighted: bool
+    shared: tuple[int, int] = (0, 0)
 
-    def _of(self, side: Literal["pred", "gt", "both"]) -> tuple[Vector, Vector]:
+    def _of(self, side: Of) -> tuple[Vector, Vector, int]:
         if side == "pred":
-            return self.pred_to_gt, self.pred_weights
+            return self.pred_to_gt, self.pred_weights, self.shared[0]
         if side == "gt":
-            return self.gt_to_pred, self.gt_weights
+            return self.gt_to_pred, self.gt_weights, self.shared[1]
         both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
-        return both, np.concatenate([self.pred_weights, self.gt_weights])
+        return both, np.concatenate([self.pred_weights, self.gt_weights]), sum(self.shared)
 
-    def percentile(self, percent: float, side: Literal["pred", "gt", "both"]) -> float:
-        distances, weights = self._of(side)
+    def percentile(self, percent: float, side: Of) -> float:
+        distances, weights, shared = self._of(side)
         if not self.weighted:
-            return float(np.percentile(distances, percent))
+            return _linear(distances, shared, percent)
         order = np.argsort(distances)
         shares = np.cumsum(weights[order]) / weights.sum()
         if np.abs(shares - percent / 100).min() < 1e-9:
@@ -51,11 +55,42 @@ class Distances:
             shares = np.cumsum(ordered) / np.sum(ordered)
         return float(distances[order[min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)]])
 
-    def mean(self, side: Literal["pred", "gt", "both"]) -> float:
-        distances, weights = self._of(side)
-        return float(np.dot(distances, weights) / weights.sum())
+    def largest(self) -> float:
+        return max(float(d.max(initial=0.0)) for d in (self.pred_to_gt, self.gt_to_pred))
 
-    def share_within(self, tolerance: float) -> float:
-        """Return the share of both surfaces that lies within `tolerance` of the other."""
-        distances, weights = self._of("both")
-        return float(weights[distances <= tolerance * SLACK].sum() / weights.sum())
+    def mean(self, side: Of) -> float:
+        distances, weights, shared = self._of(side)
+        return float(np.dot(distances, weights) / (weights.sum() + shared))
+
+    def mean_square(self) -> float:
+        """Return the mean of the squared distances of both surfaces."""
+        distances, weights, shared = self._of("both")
+        return float(np.dot(distances * distances, weights) / (weights.sum() + shared))
+
+    def deviation(self) -> float:
+        """Return the standard deviation of the distances of both surfaces (of all there are, not of a sample)."""
+        distances, weights, shared = self._of("both")
+        mean, total = self.mean("both"), weights.sum() + shared
+        return float(np.sqrt((np.dot((distances - mean) ** 2, weights) + shared * mean * mean) / total))
+
+    def share_within(self, tolerance: float, side: Of = "both") -> float:
+        """Return the share of one or both surfaces that lies within `tolerance` of the other."""
+        distances, weights, shared = self._of(side)
+        near = weights[distances <= tolerance * SLACK].sum() + shared
+        return float(near / (weights.sum() + shared))
+
+
+def _linear(distances: Vector, zeros: int, percent: float) -> float:
+    """Return the percentile of the distances and that many zeros, as NumPy has it of them all."""
+    if not zeros:
+        return float(np.percentile(distances, percent))
+    last = zeros + len(distances) - 1
+    place = percent / 100 * last
+    lower = min(int(place), last)
+    upper = min(lower + 1, last)
+    wanted = [k - zeros for k in (lower, upper) if k >= zeros]
+    if not wanted:
+        return 0.0
+    ordered = np.partition(distances, wanted)
+    low = float(ordered[lower - zeros]) if lower >= zeros else 0.0
+    return low + (place - lower) * (float(ordered[upper - zeros]) - low)

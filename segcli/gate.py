@@ -9,8 +9,8 @@ from typing import Literal
 
 from segcli.averaging import ALL, Mean
 from segcli.errors import UsageError
-from segcli.evaluate import Scored, Value, label_named
 from segcli.measure import BoundMeasure, Kind, bind
+from segcli.scoring import Scored, Value, label_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,34 @@ def _parse(side: Literal["min", "max"], text: str, surface: str | None) -> Limit
             code="gate.syntax",
         ) from None
     bound = bind(measure)
+    if bound.measure.kind == "table":
+        raise UsageError(
+            f"--{side} {text}: {bound.measure.name} is a table, and a limit holds one number.",
+            hint="set a limit on a metric, for example --min mean_iou=0.7",
+            code="gate.table",
+        )
     if surface is not None:
         bound = bound.with_default("surface", surface)
     return Limit(f"--{side} {text}", side, bound, label if slash else None, value)
 
 
 def judge(limits: Sequence[Limit], cases: Sequence[Scored]) -> list[Verdict]:
-    """Return a verdict for each limit, case and label it speaks of."""
-    return [verdict for case in cases for limit in limits for verdict in _judge(limit, case)]
+    """Return a verdict for each limit, case and label it speaks of.
+
+    Raises `UsageError` for a limit on a row that has no such value: it would pass by judging nothing.
+    """
+    verdicts = [verdict for case in cases for limit in limits for verdict in _judge(limit, case)]
+    for limit in limits:
+        if cases and limit.text not in {v.rule for v in verdicts}:
+            wide = limit.measure.over_classes
+            raise UsageError(
+                f"{limit.text}: {limit.measure.name} has no value for {limit.label or 'any label'}.",
+                hint=f"it is over all classes at once: --{limit.side} {limit.measure.name}=..."
+                if wide
+                else f"it has one for each label: --{limit.side} {limit.measure.name}=... holds them all",
+                code="gate.label",
+            )
+    return verdicts
 
 
 def _judge(limit: Limit, case: Scored) -> list[Verdict]:

@@ -178,7 +178,8 @@ class Loaded:
             return _member(grid.pred, label)
         if label.values is None:
             return 1 - grid.prob[0]
-        return np.zeros(grid.gt.shape) + sum(grid.prob[v] for v in label.values if 0 <= v < grid.channels)
+        parts = [grid.prob[v] for v in label.values if 0 <= v < grid.channels]
+        return parts[0] if len(parts) == 1 else np.zeros(grid.gt.shape) + sum(parts)
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def voxel_map_of(name: str, attribution: Literal["additive", "scaled", "integrat
 def ideal_of(name: str) -> Callable[[F], F]:
     """File the decorated `function(pair, *, parameters)` as the prediction at which the loss `name` is least.
 
-    Needed only where that is not the ground truth itself (label smoothing).
+    Needed only where that is not the ground truth itself (label smoothing); `None` stands for that.
     """
 
     def decorate(function: F) -> F:

@@ -1,12 +1,13 @@
 """Evidence: what one case and one label of it give to the metrics, each piece computed at most once.
 
-A `Case` holds two label maps; it reads them once into a contingency matrix with bounding boxes, and
+A `Case` holds two label maps; it reads them once into a contingency matrix, once into bounding boxes, and
 once for each kind of surface into the surface elements of all labels. A `Pair` is one label's view of
 that. No full-size mask of one label is ever made for a metric.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -16,20 +17,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.distances import SLACK, Distances
+from segcli.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
+from segcli.distances import Distances
 from segcli.errors import InputError
+from segcli.label_map import SMALL, LabelMap
 from segcli.masks.labels import BACKGROUND, Label
+from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
     from segcli.classes import Classes, SoftClasses
     from segcli.soft import SoftPair
 
 Vector = NDArray[np.float64]
-Side = Literal["pred", "gt"]
-Surface = Literal["surfel", "border"]
 
-#: Below this many voxels counting with NumPy beats importing Numba.
-SMALL = 1 << 20
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
 
@@ -94,7 +94,7 @@ class Case:
         self.valid = valid
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
-        self._maps = {"pred": _LabelMap(pred, valid, self.reverse), "gt": _LabelMap(gt, valid, self.reverse)}
+        self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
         wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
         if wide:
             for m in self._maps.values():
@@ -102,7 +102,8 @@ class Case:
         #: Where probabilities are known: `soft(label)` and `classes()` return them.
         self.probabilities: Probabilities | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
-        self._elements: dict[tuple[str, Side], list[Elements]] = {}
+        self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
+        self._boxes: dict[Side, NDArray[np.int64]] = {}
 
     @cached_property
     def diagonal(self) -> float:
@@ -117,6 +118,15 @@ class Case:
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
         return Classes(self, [named, *plain])
+
+    def with_labels(self, labels: Sequence[Label]) -> Case:
+        """Return the same two maps with other labels; what has been counted is not counted again."""
+        twin = copy.copy(self)
+        twin.labels, twin.probabilities = list(labels), None
+        twin._distances, twin._elements = {}, {}
+        for name in ("classes", "_differences"):
+            twin.__dict__.pop(name, None)
+        return twin
 
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""
@@ -137,29 +147,29 @@ class Case:
         """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
         pred, gt = self._maps["pred"], self._maps["gt"]
         small = pred.codes.size < SMALL and len(pred.values) * len(gt.values) < SMALL
-        if not small or "numba" in sys.modules:
-            return self._tables[0]
-        # Importing Numba takes longer than counting a small image with NumPy.
-        width = len(gt.values) + 1
-        joint = pred.codes.astype(np.int64).ravel() * width + gt.codes.ravel()
-        counted = np.bincount(joint, minlength=(len(pred.values) + 1) * width)
-        return counted.reshape(-1, width)[:-1, :-1]
-
-    @cached_property
-    def _tables(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the matrix and the bounding boxes of each code of pred and of gt, from one pass."""
+        n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
+        if small and "numba" not in sys.modules:
+            # Importing Numba takes longer than counting a small image with NumPy.
+            joint = pred.codes.astype(np.int64).ravel() * n_gt + gt.codes.ravel()
+            return np.bincount(joint, minlength=n_pred * n_gt).reshape(-1, n_gt)[:-1, :-1]
         from segcli.kernels.contingency import contingency
 
-        pred, gt = self._maps["pred"], self._maps["gt"]
-        n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
         if n_pred * n_gt > MOST_CELLS:
             raise InputError(
                 f"{n_pred - 1} labels against {n_gt - 1}: their table would have more than {MOST_CELLS} cells.",
                 hint="score a part of the image, or merge labels first",
                 code="labels.many",
             )
-        matrix, boxes_pred, boxes_gt = contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)
-        return matrix[:-1, :-1], boxes_pred[:-1], boxes_gt[:-1]
+        return contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)[:-1, :-1]
+
+    def boxes(self, side: Side) -> NDArray[np.int64]:
+        """Return the half-open ranges of the voxels of each code along the axes of memory: (codes, 3, 2)."""
+        if side not in self._boxes:
+            from segcli.kernels.contingency import label_boxes
+
+            table = self._maps[side]
+            self._boxes[side] = label_boxes(as_volume(table.codes), len(table.values) + 1)
+        return self._boxes[side]
 
     def counts(self, index: int) -> Counts:
         matrix = self.matrix
@@ -178,7 +188,7 @@ class Case:
 
     def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
         """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
-        boxes = self._tables[1 if side == "pred" else 2][codes]
+        boxes = self.boxes(side)[codes]
         ndim = len(self.shape)
         if not len(boxes):
             return None
@@ -188,41 +198,66 @@ class Case:
     # --- surfaces -----------------------------------------------------------------------------
 
     def distances(self, index: int, surface: Surface) -> Distances | None:
-        """Return the surface distances of `labels[index]`; `None` where either mask is empty."""
+        """Return the surface distances of `labels[index]`; `None` where either has no surface."""
         key = (surface, index)
         if key not in self._distances:
-            from segcli.kernels.nearest import nearest_distances
-
-            pred, gt = self.elements("pred", surface)[index], self.elements("gt", surface)[index]
-            found = None
-            if len(pred.points) and len(gt.points):
-                to_gt, to_pred = nearest_distances(pred.points, gt.points, self.memory_spacing)
-                found = Distances(to_gt, to_pred, pred.weights, gt.weights, weighted=surface == "surfel")
+            found = self._set_distances(index) if surface == "set" else self._element_distances(index, surface)
             self._distances[key] = found
         return self._distances[key]
+
+    def _element_distances(self, index: int, surface: Surface) -> Distances | None:
+        from segcli.kernels.nearest import nearest_distances
+
+        pred, gt = self.elements("pred", surface)[index], self.elements("gt", surface)[index]
+        if not (len(pred.points) and len(gt.points)):
+            return None
+        to_gt, to_pred = nearest_distances(pred.points, gt.points, self.memory_spacing)
+        return Distances(to_gt, to_pred, pred.weights, gt.weights, weighted=surface in BY_AREA)
+
+    def _set_distances(self, index: int) -> Distances | None:
+        """Return the distances between all voxels of both masks.
+
+        A voxel in both is at 0. From one outside the nearest voxel of a mask is a border voxel: from any
+        other one step towards the voxel outside leads to a nearer voxel of the mask.
+        """
+        from segcli.kernels.nearest import distances_to
+
+        counts = self.counts(index)
+        if not (counts.pred and counts.gt):
+            return None
+        # Of ignored voxels nothing is known: a step onto one leaves the mask too.
+        rims = [self.elements(side, "border", ignored=0)[index].points for side in SIDES]
+        only_pred, only_gt = self._differences[index]
+        to_gt = distances_to(rims[1], only_pred, self.memory_spacing)
+        to_pred = distances_to(rims[0], only_gt, self.memory_spacing)
+        ones = (np.ones(len(to_gt)), np.ones(len(to_pred)))
+        return Distances(to_gt, to_pred, *ones, weighted=False, shared=(counts.tp, counts.tp))
 
     @property
     def memory_spacing(self) -> tuple[float, ...]:
         return self.spacing[::-1] if self.reverse else self.spacing
 
-    def elements(self, side: Side, surface: Surface) -> list[Elements]:
+    def elements(self, side: Side, surface: Surface, *, ignored: Literal[-1, 0] = -1) -> list[Elements]:
         """Return the surface elements of every label in one map, all labels in one pass.
 
         Labels and regions that share voxels cannot be told apart in one pass: they go into layers
-        whose members are disjoint, one pass each.
+        whose members are disjoint, one pass each. `ignored` voxels do not count (-1) or are background (0).
         """
-        if (surface, side) not in self._elements:
+        if self.valid is None:
+            ignored = -1
+        key = (surface, side, ignored)
+        if key not in self._elements:
             found: list[Elements | None] = [None] * len(self.labels)
             for layer in self._layers(side):
-                for index, elements in zip(layer, self._layer_elements(side, surface, layer), strict=True):
-                    found[index] = elements
-            self._elements[surface, side] = [e for e in found if e is not None]
-        return self._elements[surface, side]
+                for i, elements in zip(layer, self._layer_elements(side, surface, layer, ignored), strict=True):
+                    found[i] = elements
+            self._elements[key] = [e for e in found if e is not None]
+        return self._elements[key]
 
-    def _layers(self, side: Side) -> list[list[int]]:
-        layers: list[tuple[list[int], set[int]]] = []
+    def _layers(self, *sides: Side) -> list[list[int]]:
+        layers: list[tuple[list[int], set[tuple[Side, int]]]] = []
         for index, label in enumerate(self.labels):
-            codes = set(self.rows(side, label).tolist())
+            codes = {(side, code) for side in sides for code in self.rows(side, label).tolist()}
             for members, taken in layers:
                 if not taken & codes:
                     members.append(index)
@@ -232,122 +267,70 @@ class Case:
                 layers.append(([index], codes))
         return [members for members, _ in layers]
 
-    def _layer_elements(self, side: Side, surface: Surface, layer: list[int]) -> list[Elements]:
-        from segcli.kernels.surface import surface_elements
-
-        table = self._maps[side]
-        lut = np.zeros(len(table.values) + 1, dtype=np.int32)
-        lut[-1] = -1
+    def _lut(self, side: Side, layer: list[int], ignored: int = -1) -> NDArray[np.int32]:
+        """Return the number in the layer, from 1, of each code."""
+        lut = np.zeros(len(self._maps[side].values) + 1, dtype=np.int32)
+        lut[-1] = ignored
         for number, index in enumerate(layer, start=1):
             lut[self.rows(side, self.labels[index])] = number
+        return lut
+
+    def _layer_elements(self, side: Side, surface: Surface, layer: list[int], ignored: int) -> list[Elements]:
+        from segcli.kernels.surface import surface_elements
+
+        lut = self._lut(side, layer, ignored)
         ndim = len(self.shape)
         nothing = Elements(np.empty((0, ndim), np.int32), np.empty(0))
         box = self.box(side, np.flatnonzero(lut > 0))
         if box is None:
             return [nothing] * len(layer)
-        # One voxel more on every side: an ignored neighbour just outside the box has a say.
-        box = [slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, table.codes.shape, strict=True)]
-        crop = np.ascontiguousarray(table.codes[tuple(box)])
+        # One voxel more on every side: what lies just outside the box has a say.
+        box = self.grown(box)
+        crop = np.ascontiguousarray(self._maps[side].codes[tuple(box)])
         offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
         points += np.array([s.start for s in box], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
 
-    # --- bands --------------------------------------------------------------------------------
+    @cached_property
+    def _differences(self) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """Return of each label the voxels in pred only and in gt only, all labels in one pass."""
+        from segcli.kernels.differences import differing_voxels
 
-    def bands(self, index: int, width: float | None) -> tuple[int, int]:
-        """Return the voxels in both inner bands and in either; `None` is 2% of the diagonal."""
-        width = max(0.02 * self.diagonal, min(self.spacing)) if width is None else width
-        label = self.labels[index]
-        sides: tuple[Side, Side] = ("pred", "gt")
-        boxes = [self.box(side, self.rows(side, label)) for side in sides]
-        present = [b for b in boxes if b is not None]
+        found: dict[int, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
+        for layer in self._layers(*SIDES):
+            luts = [self._lut(side, layer) for side in SIDES]
+            box = self.union_box([self.box(s, np.flatnonzero(t > 0)) for s, t in zip(SIDES, luts, strict=True)])
+            box = box or [slice(0, 1)] * len(self.shape)
+            crops = [np.ascontiguousarray(self._maps[side].codes[tuple(box)]) for side in SIDES]
+            start = np.array([s.start for s in box], dtype=np.int32)
+            lists = differing_voxels(crops[0], crops[1], luts[0], luts[1], len(layer))
+            cut = [[points[a:b] + start for a, b in itertools.pairwise(offsets)] for offsets, points in lists]
+            found.update(zip(layer, zip(*cut, strict=True), strict=True))
+        return [found[index] for index in range(len(self.labels))]
+
+    # --- parts of the grid, in memory order -----------------------------------------------------
+
+    def grown(self, box: list[slice]) -> list[slice]:
+        """Return the box with one voxel more on every side, where the grid has one."""
+        shape = self._maps["gt"].codes.shape
+        return [slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True)]
+
+    def union_box(self, boxes: Sequence[list[slice] | None]) -> list[slice] | None:
+        """Return the box around boxes; `None` for none."""
+        present = [box for box in boxes if box is not None]
         if not present:
-            return 0, 0
-        if self.valid is not None:
-            # Ignored voxels are no neighbours, so the nearest one may lie outside the label's box.
-            present = [[slice(0, n) for n in self._maps["gt"].codes.shape]]
-        union = [
+            return None
+        return [
             slice(min(b[d].start for b in present), max(b[d].stop for b in present)) for d in range(len(self.shape))
         ]
-        bands = [self._band(side, label, union, width) for side in sides]
-        return int(np.count_nonzero(bands[0] & bands[1])), int(np.count_nonzero(bands[0] | bands[1]))
 
-    def _band(self, side: Side, label: Label, box: list[slice], width: float) -> NDArray[np.bool_]:
-        from segcli.kernels.distance_transform import distance_transform
-
+    def inside(self, side: Side, label: Label, box: list[slice]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which voxels of a box are of the label, and which are ignored."""
         table = self._maps[side]
-        grown = [slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, table.codes.shape, strict=True)]
-        crop = table.codes[tuple(grown)]
+        crop = table.codes[tuple(box)]
         member = np.zeros(len(table.values) + 1, dtype=bool)
         member[self.rows(side, label)] = True
-        outside = ~member
-        outside[-1] = False  # an ignored voxel is no neighbour
-        # Beyond the image all is outside; where the box was grown the image itself says what is there.
-        pads = [
-            (1 if s.start == 0 and b.start == 0 else 0, 1 if s.stop == n and b.stop == n else 0)
-            for s, b, n in zip(grown, box, table.codes.shape, strict=True)
-        ]
-        distance = distance_transform(np.pad(outside[crop], pads, constant_values=True), self.memory_spacing)
-        keep = tuple(
-            slice(p[0] + b.start - g.start, p[0] + b.stop - g.start) for p, b, g in zip(pads, box, grown, strict=True)
-        )
-        inner = tuple(slice(b.start - g.start, b.stop - g.start) for b, g in zip(box, grown, strict=True))
-        return np.asarray(member[crop[inner]] & (distance[keep] <= width * SLACK))
-
-
-class _LabelMap:
-    """One label map as codes of one or two bytes, in memory order, with the values they stand for.
-
-    Code `len(values)` marks an ignored voxel.
-    """
-
-    def __init__(self, array: NDArray[Any], valid: NDArray[np.bool_] | None, reverse: bool) -> None:
-        array = array.T if reverse else array
-        valid = None if valid is None else (valid.T if reverse else valid)
-        if array.dtype == np.bool_:
-            array = array.view(np.uint8)
-        if array.dtype == np.uint8 and valid is None:
-            self.codes: NDArray[Any] = np.ascontiguousarray(array)
-            self.values = np.arange(256, dtype=np.int64)
-            return
-        counted = array if valid is None else array[valid]
-        low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
-        if low >= 0 and high < 1024:
-            self.values = np.arange(high + 1, dtype=np.int64)
-            codes = array
-        elif high > np.iinfo(np.int64).max:
-            raise InputError(
-                f"label {high} is beyond the largest that is told apart (2^63 - 1).",
-                hint="is this a label map? an intensity image is not",
-                code="labels.large",
-            )
-        else:
-            # In 64 bits: a difference of narrow integers would wrap around.
-            array = array.astype(np.int64)
-            counted = array if valid is None else array[valid]
-            if high - low < 1 << 24:
-                present = np.zeros(high - low + 1, dtype=bool)
-                present[counted - low] = True
-                self.values = np.flatnonzero(present) + low
-                codes = (np.cumsum(present) - 1)[np.clip(array, low, high) - low]
-            else:
-                self.values = np.unique(counted)
-                codes = np.searchsorted(self.values, array)
-        if len(self.values) > 65534:
-            raise InputError(
-                f"{len(self.values)} different labels; at most 65534 can be told apart.",
-                hint="is this a label map? an intensity image is not",
-                code="labels.many",
-            )
-        codes = codes.astype(np.uint8 if len(self.values) < 256 else np.uint16)
-        if valid is not None:
-            codes[~valid] = len(self.values)
-        self.codes = np.ascontiguousarray(codes)
-
-    def codes_of(self, label: Label) -> NDArray[np.intp]:
-        if label.values is None:
-            return np.flatnonzero(self.values != 0)
-        return np.flatnonzero(np.isin(self.values, label.values))
+        return member[crop], crop == len(table.values)
 
 
 def as_volume(array: NDArray[Any]) -> NDArray[Any]:
@@ -381,5 +364,11 @@ class Pair:
     def distances(self, surface: Surface) -> Distances | None:
         return self.case.distances(self.index, surface)
 
-    def bands(self, width: float | None) -> tuple[int, int]:
-        return self.case.bands(self.index, width)
+    def bands(self, width: float | None) -> Bands:
+        return euclidean_bands(self.case, self.index, width)
+
+    def chessboard_bands(self, fraction: float) -> Bands:
+        return chessboard_bands(self.case, self.index, fraction)
+
+    def davis_boundaries(self, bound: float) -> tuple[float, float] | None:
+        return davis_boundaries(self.case, self.index, bound)

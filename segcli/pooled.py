@@ -74,7 +74,7 @@ class PooledPair(SoftPair):
             return self._truth.boundary_distance("gt", unit)
         return np.concatenate([part.boundary_distance(of, unit) for part in self.parts])
 
-    def _with_prediction(self, p: Vector) -> SoftPair:
+    def _with_prediction(self, p: Vector | None) -> SoftPair:
         twin = super()._with_prediction(p)
         twin.__dict__["parts"] = self.parts
         return twin

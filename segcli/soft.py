@@ -1,7 +1,9 @@
 """`SoftPair`: one label's probabilities against its ground truth, each piece of evidence computed once.
 
-Losses read it. Everything is a flat float64 vector over the voxels that count (ignored ones are left
-out), so a loss needs to know neither the grid nor the ignore label; `grid` puts a vector back in place.
+Losses read it. Values that are functions of sums read `sums` and `log_sums`, which come from the grids as they
+were given. What looks at single voxels (gradients, voxel maps, distances) gets flat float64 vectors over the
+voxels that count (ignored ones are left out), made when first asked for; such code needs to know neither the
+grid nor the ignore label, and `grid` puts a vector back in place.
 """
 
 from __future__ import annotations
@@ -12,17 +14,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
+
 Vector = NDArray[np.float64]
-
-
-class SoftSums(NamedTuple):
-    """Sums over voxels, in float64: p*y, p, y, p^2, y^2."""
-
-    py: float
-    p: float
-    y: float
-    pp: float
-    yy: float
 
 
 class Logs(NamedTuple):
@@ -73,9 +67,10 @@ class Derivatives:
 class SoftPair:
     """Probabilities `p` and ground truth `y` of one label on one grid.
 
-    `p` and `y` are float64 vectors in the order of the grid (C order of `shape`); `z` holds logits
-    where those are known, and then logarithms are exact and need no clip. `spacing` is in array axis
-    order; `valid` is a boolean grid, `None` when every voxel counts.
+    They are given as grids in any dtype and layout, which must not be changed afterwards. The attributes `p`,
+    `y` and `z` are float64 vectors in the order of the grid (C order of `shape`); `z` holds logits where those
+    are known, and then logarithms are exact and need no clip. `spacing` is in array axis order; `valid` is a
+    boolean grid, `None` when every voxel counts.
     """
 
     def __init__(
@@ -94,11 +89,27 @@ class SoftPair:
         self.valid = valid
         self.threshold = threshold
         self.hard = hard
+        self.n = int(p.size if valid is None else np.count_nonzero(valid))
+        self._given = (p, y, z)
         self._truth: SoftPair | None = None
-        self.p = self.vector(p)
-        self.y = self.vector(y)
-        self.z = None if z is None else self.vector(z)
-        self.n = int(self.p.size)
+        self._told = False  # whether a twin was told its prediction
+
+    @cached_property
+    def p(self) -> Vector:
+        """Return the probabilities; those of a perfect prediction are its ground truth."""
+        return self.vector(self._given[0]) if self._truth is None else self._truth.y
+
+    @cached_property
+    def y(self) -> Vector:
+        return self.vector(self._given[1]) if self._truth is None else self._truth.y
+
+    @cached_property
+    def z(self) -> Vector | None:
+        given = self._given[2]
+        if given is None:
+            return None
+        # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
+        return self.vector(given) if self._truth is None else np.clip(_logit(self.p), -800.0, 800.0)
 
     def vector(self, grid: NDArray[Any]) -> Vector:
         """Return the voxels that count as a flat float64 vector."""
@@ -116,17 +127,30 @@ class SoftPair:
     @cached_property
     def q(self) -> Vector:
         """Return 1-p, from the logit where there is one (1-p is 0 in float64 beyond z=37)."""
-        return 1.0 - self.p if self.z is None else _sigmoid(-self.z)
+        return 1.0 - self.p if self.z is None else sigmoid(-self.z)
 
     @cached_property
+    def _sums(self) -> VoxelSums:
+        p, y, z = self._given
+        if self._truth is None:
+            return VoxelSums(p, y, z, self.valid)
+        if z is None and not self._told:
+            return VoxelSums(y, y, None, self.valid)
+        return VoxelSums(self.p, self.y, self.z, None)
+
+    @property
     def sums(self) -> SoftSums:
-        p, y = self.p, self.y
-        return SoftSums(float(np.dot(p, y)), float(p.sum()), float(y.sum()), float(np.dot(p, p)), float(np.dot(y, y)))
+        """Return the sums over voxels that need no logarithm."""
+        return self._sums.sums()
 
-    @cached_property
+    def log_sums(self, clip: float, gamma: float | None = None) -> LogSums:
+        """Return the sums of cross-entropies and their focal forms; `gamma` may be left open where it is not read."""
+        return self._sums.logs(clip, gamma)
+
+    @property
     def errors(self) -> tuple[float, float]:
         """Return the sums of p(1-y) and (1-p)y: exact digits where the difference of `sums` has none left."""
-        return float(np.dot(self.p, 1.0 - self.y)), float(np.dot(self.q, self.y))
+        return self.sums.fp, self.sums.fn
 
     def logs(self, clip: float) -> Logs:
         """Return p clipped to [clip, 1-clip] with its logarithms; exact and unclipped from logits."""
@@ -148,28 +172,31 @@ class SoftPair:
         """Return the mean over the voxels that count; `None` where there are none."""
         return float(contributions.mean()) if self.n else None
 
+    def share(self, total: float) -> float | None:
+        """Return a sum over the voxels as their mean; `None` where there are none."""
+        return total / self.n if self.n else None
+
     def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
         """Return the derivatives with respect to the probability or the logit."""
         return Derivatives(self, wrt)
 
     def perfect(self, p: Vector | None = None) -> SoftPair:
         """Return the pair whose prediction is the ground truth, or `p`: L of it is the optimum."""
-        if p is None:
-            return self._perfect
-        return self._with_prediction(p)
+        return self._perfect if p is None else self._with_prediction(p)
 
     @cached_property
     def _perfect(self) -> SoftPair:
-        return self._with_prediction(self.y)
+        return self._with_prediction(None)
 
-    def _with_prediction(self, p: Vector) -> SoftPair:
+    def _with_prediction(self, p: Vector | None) -> SoftPair:
+        """Return a twin that shares what is known of the ground truth; it predicts that, or `p`."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
-        twin.p = p
-        # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
-        twin.z = None if self.z is None else np.clip(_logit(p), -800.0, 800.0)
         twin.hard = True
         twin._truth = self
+        twin._told = p is not None
+        if p is not None:
+            twin.p = p
         return twin
 
     @cached_property
@@ -246,8 +273,4 @@ def _logit(p: Vector) -> Vector:
         return np.log(p) - np.log1p(-p)
 
 
-_SHARED = ("shape", "spacing", "valid", "threshold", "n", "y")
-
-
-def _sigmoid(z: Vector) -> Vector:
-    return np.where(z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z))))
+_SHARED = ("shape", "spacing", "valid", "threshold", "n", "_given")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 
 
 def contingency(pred, gt, n_pred, n_gt):
-    """Count pairs of labels voxel by voxel, and box each label from its coordinates."""
+    """Count pairs of labels voxel by voxel."""
     matrix = np.zeros((n_pred, n_gt), dtype=np.int64)
     for p, g in zip(pred.ravel(), gt.ravel(), strict=True):
         matrix[p, g] += 1
-    return matrix, _boxes(pred, n_pred), _boxes(gt, n_gt)
+    return matrix
 
 
-def _boxes(labels, n):
+def label_boxes(labels, n):
+    """Box each label from its coordinates."""
     boxes = np.zeros((n, labels.ndim, 2), dtype=np.int64)
     for label in range(n):
         where = np.argwhere(labels == label)
@@ -45,21 +47,36 @@ def surfels(inside: NDArray[np.bool_], ignored: NDArray[np.bool_], areas: Sequen
     return cells, [(areas[low[cell]] + areas[high[cell]]) / 2 for cell in cells]
 
 
-def border(inside: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> list[tuple[int, ...]]:
-    """Return the voxels of a label with a face neighbour that is neither of the label nor ignored."""
-    solid = np.pad(inside | ignored, 1)
-    found = []
-    for voxel in np.argwhere(inside):
-        for axis, step in product(range(inside.ndim), (-1, 1)):
-            neighbour = voxel + 1
-            neighbour[axis] += step
-            if not solid[tuple(neighbour)]:
-                found.append(tuple(voxel.tolist()))
-                break
-    return found
+def border(
+    inside: NDArray[np.bool_], ignored: NDArray[np.bool_], reach: int = 1, *, closed: bool = True
+) -> list[tuple[int, ...]]:
+    """Return the voxels of a label with a neighbour that is neither of the label nor ignored.
+
+    Neighbours differ in up to `reach` axes; beyond the array all is outside if `closed`, else nothing is.
+    """
+    solid = np.pad(inside | ignored, 1, constant_values=not closed)
+    steps = [s for s in product((-1, 0, 1), repeat=inside.ndim) if 1 <= np.abs(s).sum() <= reach]
+    voxels = [tuple(voxel) for voxel in np.argwhere(inside).tolist()]
+    return [v for v in voxels if any(not solid[tuple(np.add(v, 1) + step)] for step in steps)]
 
 
 def nearest(a, b, spacing):
     """Return the distance from each point of `a` to the nearest of `b`, by trying all."""
     differences = (a[:, None, :].astype(float) - b[None, :, :]) * np.asarray(spacing)
     return np.sqrt((differences**2).sum(axis=2)).min(axis=1)
+
+
+def voxel_sums(p, y, clip, gamma):
+    """Return the sums of each class as exactly rounded sums over voxels; rows are background and foreground."""
+    table = []
+    for row in (0, 1):
+        columns = []
+        for voxel, truth in zip(p.tolist(), y.tolist(), strict=True):
+            w, t, e = (truth, voxel, 1 - voxel) if row else (1 - truth, 1 - voxel, voxel)
+            c = min(max(voxel, clip), 1 - clip)
+            log, other = (-math.log(c), 1 - c) if row else (-math.log1p(-c), c)
+            apart = abs(voxel - truth)
+            terms = (1, w, t, e, t * t, e * e, apart, apart**2, log, other**gamma * log)
+            columns.append([w * term for term in terms])
+        table.append([math.fsum(column) for column in zip(*columns, strict=True)])
+    return np.array(table)

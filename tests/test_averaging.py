@@ -16,8 +16,8 @@ from test_cli import run
 import segcli
 from segcli.averaging import AVERAGES, weights
 from segcli.errors import UsageError
-from segcli.evaluate import Scored
 from segcli.measure import measures
+from segcli.scoring import Scored
 
 Array = NDArray[Any]
 

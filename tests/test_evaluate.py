@@ -11,8 +11,8 @@ import pytest
 
 import segcli
 from segcli.errors import InputError, UsageError
-from segcli.evaluate import MEAN_WITHOUT_BACKGROUND
 from segcli.masks.labels import parse_labels
+from segcli.scoring import MEAN_WITHOUT_BACKGROUND
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from segcli.kernels import _jit, nearest
-from segcli.kernels.contingency import contingency
+from segcli.kernels.contingency import contingency, label_boxes
+from segcli.kernels.differences import differing_voxels
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_elements
-from segcli.kernels.surfel_areas import surfel_areas
+from segcli.kernels.surfel_areas import face_areas, surfel_areas
 
 KERNELS = Path(_jit.__file__).parent
 DTYPES = (np.uint8, np.uint16)
@@ -49,16 +50,25 @@ def blobs(shape, seed, labels=1, dtype=np.uint8):
 
 @given(data=st.data())
 def test_contingency_equals_its_twin(data):
-    """Counts and boxes are those of counting one voxel after another."""
+    """Counts and boxes are those of looking at one voxel after another."""
     pred = data.draw(label_maps(3, 3, 5))
     gt = data.draw(hnp.arrays(pred.dtype, pred.shape, elements=st.integers(0, 3)))
-    for ours, twin in zip(contingency(pred, gt, 5, 4), naive.contingency(pred, gt, 5, 4), strict=True):
-        assert ours.dtype == np.int64
-        np.testing.assert_array_equal(ours, twin)
+    check_counts(pred, gt, 5, 4)
+
+
+def check_counts(pred, gt, n_pred, n_gt):
+    """Compare the counts of two maps and the boxes of each with the twins."""
+    ours = contingency(pred, gt, n_pred, n_gt)
+    assert ours.dtype == np.int64
+    np.testing.assert_array_equal(ours, naive.contingency(pred, gt, n_pred, n_gt))
+    for labels, n in ((pred, n_pred), (gt, n_gt)):
+        boxes = label_boxes(labels, n)
+        assert boxes.dtype == np.int64
+        np.testing.assert_array_equal(boxes, naive.label_boxes(labels, n))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 31, 32, 33, 255, 256, 257, 600])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 127, 128, 129, 600])
 def test_contingency_at_every_length_of_block(dtype, width):
     """Rows shorter, as long as and longer than a block, uniform and busy, count alike."""
     rng = np.random.default_rng(width)
@@ -66,8 +76,7 @@ def test_contingency_at_every_length_of_block(dtype, width):
     gt = np.zeros_like(pred)
     gt[:, :, width // 2 :] = 2
     pred[1, :, : width * 2 // 3] = 1
-    for ours, twin in zip(contingency(pred, gt, 4, 3), naive.contingency(pred, gt, 4, 3), strict=True):
-        np.testing.assert_array_equal(ours, twin)
+    check_counts(pred, gt, 4, 3)
 
 
 def test_contingency_of_many_labels():
@@ -75,7 +84,20 @@ def test_contingency_of_many_labels():
     rng = np.random.default_rng(0)
     pred = rng.integers(0, 500, (1, 40, 50)).astype(np.uint16)
     gt = rng.integers(0, 300, (1, 40, 50)).astype(np.uint16)
-    np.testing.assert_array_equal(contingency(pred, gt, 500, 300)[0], naive.contingency(pred, gt, 500, 300)[0])
+    check_counts(pred, gt, 500, 300)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 31, 33, 127, 129, 511, 70001])
+def test_contingency_of_flat_stretches(dtype, size):
+    """Stretches that run over rows, ends of every length, noise and a table large for its banks count alike."""
+    rng = np.random.default_rng(size)
+    noise = rng.integers(0, 30, (1, 1, size)).astype(dtype)
+    runs = np.repeat(rng.integers(0, 30, size // 40 + 1), 40)[:size].reshape(1, 1, size).astype(dtype)
+    for pred, gt in ((noise, runs), (runs, runs), (runs, np.roll(runs, 3)), (noise, noise[..., ::-1].copy())):
+        for n in (30, 257):
+            expected = np.bincount(pred.ravel().astype(int) * n + gt.ravel(), minlength=n * n).reshape(n, n)
+            np.testing.assert_array_equal(contingency(pred, gt, n, n), expected)
 
 
 def test_contingency_refuses_other_layouts():
@@ -96,10 +118,12 @@ def test_read_only_and_empty_maps():
     """A read-only map is read, and a map without voxels has no counts."""
     cube = np.ones((2, 3, 4), dtype=np.uint8)
     cube.flags.writeable = False
-    assert contingency(cube, cube, 2, 2)[0][1, 1] == 24
+    assert label_boxes(cube, 2)[1].tolist() == [[0, 2], [0, 3], [0, 4]]
+    assert contingency(cube, cube, 2, 2)[1, 1] == 24
     assert surface_elements(cube, np.array([0, 1], np.int32), 1, (1, 1, 1), "border")[0][1] == 24
     nothing = np.zeros((0, 3, 4), dtype=np.uint8)
-    assert contingency(nothing, nothing, 1, 1)[0].sum() == 0
+    assert contingency(nothing, nothing, 1, 1).sum() == 0
+    assert label_boxes(nothing, 1).tolist() == [[[0, 0], [3, 0], [4, 0]]]
     assert len(surface_elements(nothing, np.array([0, 1], np.int32), 1, (1, 1, 1), "surfel")[1]) == 0
 
 
@@ -112,15 +136,20 @@ def check_elements(labels, lut, n, spacing):
     if labels.ndim == 2:
         areas = [areas[code << 4 | code] for code in range(16)]
     ignored = lut[labels] == -1
-    for surface in ("surfel", "border"):
+    borders = {
+        "border": (1, True), "border_c2": (2, True), "border_c3": (3, True),
+        "border_open": (1, False), "border26": (3, False),
+    }  # fmt: skip
+    for surface in ("surfel", *borders):
         offsets, points, weights = surface_elements(labels, lut, n, spacing, surface)
         assert (offsets[0], offsets[-1]) == (0, len(points))
         assert points.shape == (len(weights), labels.ndim)
         for label in range(1, n + 1):
             mine = slice(offsets[label - 1], offsets[label])
             inside = lut[labels] == label
-            if surface == "border":
-                cells = naive.border(inside, ignored)
+            if surface in borders:
+                reach, closed = borders[surface]
+                cells = naive.border(inside, ignored, reach, closed=closed)
                 expected = np.ones(len(cells))
             else:
                 cells, expected = naive.surfels(inside, ignored, areas)
@@ -156,7 +185,7 @@ def test_surface_elements_without_a_background_value():
 
 def test_surface_elements_outgrow_their_first_buffer(monkeypatch):
     """The buffer of elements doubles without losing any."""
-    monkeypatch.setattr("segcli.kernels.surface._FIRST_CAPACITY", 0)
+    monkeypatch.setattr("segcli.kernels.elements._FIRST_CAPACITY", 0)
     labels = np.indices((12, 13, 14)).sum(axis=0).astype(np.uint8) % 3
     check_elements(labels, np.array([0, 1, 2], np.int32), 2, (1, 1, 1))
 
@@ -188,6 +217,33 @@ def test_surface_elements_refuse_other_arguments():
     ]:
         with pytest.raises(ValueError, match="surface_elements"):
             surface_elements(labels, lut, 1, spacing, surface)
+
+
+@given(data=st.data())
+def test_differing_voxels_equal_their_twin(data):
+    """Each label's voxels that the other map does not give it, in C order; ignored ones are in no list."""
+    a = data.draw(label_maps(2, 3, 5))
+    b = data.draw(hnp.arrays(a.dtype, a.shape, elements=st.integers(0, 4)))
+    luts = [np.array(data.draw(st.lists(st.integers(-1, 3), min_size=5, max_size=5)), np.int32)]
+    luts.append(luts[0] if data.draw(st.booleans()) else np.roll(luts[0], 1))
+    la, lb = luts[0][a], luts[1][b]
+    counted = (la >= 0) & (lb >= 0)
+    for (offsets, points), mine, other in zip(differing_voxels(a, b, *luts, 3), (la, lb), (lb, la), strict=True):
+        assert points.dtype == np.int32
+        for label in (1, 2, 3):
+            found = points[offsets[label - 1] : offsets[label]]
+            np.testing.assert_array_equal(found, np.argwhere(counted & (mine == label) & (other != label)))
+
+
+@given(spacing=st.tuples(spacings, spacings, spacings), ndim=st.sampled_from([2, 3]), code=st.integers(0, 255))
+def test_areas_around_corners(spacing, ndim, code):
+    """The area around a corner is the sum over pairs of face neighbours, one inside and one outside."""
+    steps = spacing[:ndim]
+    bits = np.array([code >> (2**ndim - 1 - k) & 1 for k in range(2**ndim)]).reshape((2,) * ndim)
+    pairs = [np.abs(np.diff(bits, axis=axis)).sum() for axis in range(ndim)]
+    expected = sum(n * np.prod(steps) / steps[axis] / 2 ** (ndim - 1) for axis, n in enumerate(pairs))
+    index = code if ndim == 3 else (code & 15) * 17
+    assert face_areas(steps)[index] == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @given(spacing=st.tuples(spacings, spacings, spacings))

@@ -27,10 +27,6 @@ from segcli.soft import SoftPair
 
 Array = NDArray[np.float64]
 
-needs_shared = pytest.mark.skipif(
-    not (SHARED / "golden" / "golden_losses.json").is_file(),
-    reason=f"the recorded values of other libraries are not at {SHARED} (set SEGCLI_SHARED)",
-)
 few = settings(max_examples=20)
 
 #: Each loss with its defaults and with parameters that change its form; list parameters are for three classes.
@@ -40,6 +36,9 @@ VARIANTS = [
     "categorical_focal:gamma=0", "categorical_focal:gamma=0.5:label_smoothing=0.1",
     "categorical_focal:gamma=3:alpha=0.2/1/0.7", "lovasz_softmax", "lovasz_softmax:classes=all", "gwdl",
     "gwdl:weighting=gdl:smooth=0", "gwdl:distances=ordinal", "gwdl:distances=3/1/0.5:weighting=gdl", "dice_ce",
+    "generalized_dice_softmax", "generalized_dice_softmax:absent=largest:smooth=0",
+    "generalized_dice_softmax:weighting=simple:smooth=1", "generalized_dice_softmax:weighting=uniform",
+    "dice_ce:weights=balanced:w_dice=0.5", "dice_ce:weights=0/1/3:smooth=1",
     "dice_ce:background=exclude:smooth=0:w_dice=0.3:w_ce=2",
 ]  # fmt: skip
 each_variant = pytest.mark.parametrize("text", VARIANTS)
@@ -61,74 +60,30 @@ def one_hot(label: NDArray[np.int64], count: int) -> Array:
     return (label == np.arange(count).reshape(-1, *[1] * label.ndim)).astype(np.float64)
 
 
-# --- recorded values (not part of the repository) ---------------------------------------------
-
-#: Library and loss of a record of four classes -> measure, what its value times this is ours, tolerance of values and
-#: of gradients. Keras sums in float32 at the end, MONAI's focal and the Lovász losses of Berman and SMP wholly.
-QUARTER = "categorical_focal:alpha=0.25/0.25/0.25/0.25"
-RECORDED = {
-    ("torch", "ce"): ("categorical_ce", 1, 1e-12, 1e-9),
-    ("torch", "ce_ls0.1"): ("categorical_ce:label_smoothing=0.1", 1, 1e-12, 1e-9),
-    ("torch", "ce_w"): ("categorical_ce:weights=0.1/0.3/0.3/0.3", 1, 1e-12, 1e-9),
-    ("keras", "cce"): ("categorical_ce", 1, 5e-8, 1e-9),
-    ("keras", "cce_logits_ls0.1"): ("categorical_ce:label_smoothing=0.1", 1, 5e-8, 1e-9),
-    ("keras", "scce"): ("categorical_ce", 1, 5e-8, 1e-9),
-    ("keras", "scce_logits"): ("categorical_ce", 1, 5e-8, 1e-9),
-    ("keras", "cat_focal"): (QUARTER, 1, 5e-8, 1e-9),
-    ("monai", "focal_softmax"): ("categorical_focal", 4, 1e-6, 1e-6),
-    ("monai", "dicece"): ("dice_ce", 1, 1e-9, 1e-9),
-    ("monai", "gwdl"): ("gwdl", 1, 1e-9, 1e-9),
-    ("smp", "lovasz_default"): ("lovasz_softmax", 1, 1e-6, 1e-6),
-    ("smp", "soft_ce_ls0.1"): ("categorical_ce:label_smoothing=0.1", 1, 1e-9, 1e-9),
-    ("kornia", "focal_none"): ("categorical_focal", 4, 1e-9, 1e-9),
-    ("kornia", "lovasz_softmax"): ("lovasz_softmax:classes=all", 1, 1e-9, 1e-9),
-    ("berman", "lovasz_softmax_present"): ("lovasz_softmax", 1, 1e-6, 1e-6),
-    ("ref", "focal_voxelmean"): ("categorical_focal", 1, 1e-12, 1e-9),
-}
-#: The same of one label: its two classes are read as [0, z], and a probability as [1-p, p].
-RECORDED_TWO = {
-    ("monai", "gwdl_2ch"): ("gwdl", 1, 1e-9, 1e-9),
-    ("berman", "lovasz_softmax_present"): ("lovasz_softmax", 1, 1e-6, 1e-6),
-}
-BINARY = ["smooth2d", "aniso3d", "tiny_gt", "empty_gt", "saturated"]
+# --- recorded values (not part of the repository; those of libraries are in test_loss_libraries) ---
 
 
-def recorded_classes(name: str, wrt: str) -> SoftClasses:
-    """Return the classes of a recorded input, with logits where the record has a gradient by them."""
-    with np.load(SHARED / "golden" / "golden_inputs.npz") as stored:
-        p, y, z = stored[f"{name}.p"], stored[f"{name}.y"], stored[f"{name}.z"]
-    if name == "multi4":
-        y = one_hot(y, 4)
-    else:
-        p, y, z = np.stack([1 - p, p]), np.stack([1 - y, y]), np.stack([0 * z, z])
-    return SoftClasses(p, y, z=z if wrt == "z" else None)
-
-
-@needs_shared
-@pytest.mark.parametrize(("lib", "key", "name"),
-    [(*key, "multi4") for key in RECORDED] + [(*key, name) for key in RECORDED_TWO for name in BINARY],
-)  # fmt: skip
-def test_recorded(lib: str, key: str, name: str) -> None:
-    """Values and gradients agree with those recorded from other libraries."""
+@pytest.mark.skipif(
+    not (SHARED / "golden" / "golden_losses.json").is_file(),
+    reason=f"the recorded values are not at {SHARED} (set SEGCLI_SHARED)",
+)
+def test_recorded_focal() -> None:
+    """Focal is the voxel mean of a formula recorded by itself, in value and gradient by p."""
     results = json.loads((SHARED / "golden" / "golden_losses.json").read_text())["results"]
-    (record,) = [r for r in results if (r["input"], r["lib"], r["loss"]) == (name, lib, key)]
-    text, factor, of_value, of_slope = (RECORDED if name == "multi4" else RECORDED_TWO)[lib, key]
-    bound, classes = loss_of(text), recorded_classes(name, record["wrt"])
-    assert bound(classes) == pytest.approx(factor * record["value"], rel=of_value, abs=0)
-    slope = bound.gradient(classes, record["wrt"])
-    if lib == "ref":  # that formula knows of no sum of the probabilities: the slope by it is the other classes'
-        slope = slope - slope.sum(axis=0, where=classes.y == 0) / (classes.count - 1)
-    if name != "multi4":
-        slope = slope[1] if record["wrt"] == "z" else slope[1] - slope[0]
-    found, noted = slope.reshape(-1) / factor, record["grad"]
-    close = {"rel": of_slope, "abs": of_slope * noted["l1"]}
+    (record,) = [r for r in results if (r["input"], r["lib"], r["loss"]) == ("multi4", "ref", "focal_voxelmean")]
+    with np.load(SHARED / "golden" / "golden_inputs.npz") as stored:
+        classes = SoftClasses(stored["multi4.p"], one_hot(stored["multi4.y"], 4))
+    bound = loss_of("categorical_focal")
+    assert bound(classes) == pytest.approx(record["value"], rel=1e-12, abs=0)
+    slope = bound.gradient(classes, "p")
+    # that formula knows of no sum of the probabilities: the slope by it is the other classes'
+    slope = slope - slope.sum(axis=0, where=classes.y == 0) / (classes.count - 1)
+    found, noted = slope.reshape(-1), record["grad"]
+    close = {"rel": 1e-9, "abs": 1e-9 * noted["l1"]}
     assert float(abs(found).sum()) == pytest.approx(noted["l1"], **close)
-    if (lib, name) != ("berman", "saturated"):  # of equal errors Berman's code gives all to the first
-        # in float32 each is the difference of two numbers near 1, 6e-8 off, and so their sum by the root of their count
-        loose = {"abs": 6e-8 * math.sqrt(found.size)} if lib == "berman" else close
-        assert float(found.sum()) == pytest.approx(noted["sum"], **loose)
-        assert float(np.linalg.norm(found)) == pytest.approx(noted["l2"], **close)
-        assert found[noted["idx"]] == pytest.approx(np.array(noted["at"]), **close)
+    assert float(found.sum()) == pytest.approx(noted["sum"], **close)
+    assert float(np.linalg.norm(found)) == pytest.approx(noted["l2"], **close)
+    assert found[noted["idx"]] == pytest.approx(np.array(noted["at"]), **close)
 
 
 # --- drawn inputs -----------------------------------------------------------------------------
@@ -251,6 +206,39 @@ def test_monai_gwdl(field: Field, distances: str, weighting: str, data: st.DataO
     close = {"rel": 1e-9, "abs": 1e-12} if weighting == "default" else {"rel": 1e-6, "abs": 1e-7}
     assert bound(field.plain) == pytest.approx(expected.item(), **close)
     assert bound.gradient(field.exact, "z").reshape(slope[0].shape) == pytest.approx(slope[0].numpy(), **close)
+
+
+@given(fields(), st.sampled_from(["square", "simple", "uniform"]), st.integers(0, 8))
+@few
+def test_monai_generalized_dice(field: Field, weighting: str, quarters: int) -> None:
+    """The generalized Dice loss equals MONAI's, whose weights are float32; absent classes weigh as the largest."""
+    torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
+    z, _ = field.batch()
+    smooth = quarters / 4
+    peer = monai.GeneralizedDiceLoss(softmax=True, w_type=weighting, smooth_nr=smooth, smooth_dr=smooth)
+    expected = peer(z.requires_grad_(), torch.tensor(field.y[np.newaxis]))
+    (slope,) = torch.autograd.grad(expected, z)
+    bound = loss_of(f"generalized_dice_softmax:weighting={weighting}:smooth={smooth}:absent=largest")
+    assert bound(field.exact) == pytest.approx(expected.item(), rel=1e-6, abs=1e-7)
+    found = bound.gradient(field.exact, "z").reshape(slope[0].shape)
+    assert found == pytest.approx(slope[0].numpy(), rel=1e-6, abs=1e-7)
+
+
+@given(fields(), st.data())
+@few
+def test_monai_weights(field: Field, data: st.DataObject) -> None:
+    """The weights are those of MONAI's cross-entropy, and do not touch the Dice term as MONAI's do."""
+    torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
+    z, label = field.batch()
+    weights = data.draw(st.lists(st.integers(1, 8), min_size=field.count, max_size=field.count))
+    peer = monai.DiceCELoss(
+        softmax=True, to_onehot_y=True, lambda_dice=0, weight=torch.tensor(weights, dtype=torch.float64)
+    )
+    text = f"dice_ce:weights={'/'.join(map(str, weights))}"
+    expected = peer(z, label[:, np.newaxis]).item()
+    assert loss_of(f"{text}:w_dice=0")(field.exact) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    both, dice = loss_of(text)(field.exact), loss_of("dice_ce:w_ce=0")(field.exact)
+    assert both == pytest.approx(expected + (dice or 0.0), rel=1e-9, abs=1e-12)
 
 
 @given(fields(), st.booleans(), st.integers(0, 8), st.integers(0, 8))
@@ -381,6 +369,13 @@ def written_out(bound: BoundMeasure, p: Any, y: Any) -> Any:
         overlap = (alpha[:, None] * y * (1 - delta)).sum()
         error = ((alpha[:, None] if k["weighting"] == "gdl" else 1) * y * delta).sum()
         return 1 - (2 * overlap + k["smooth"]) / (2 * overlap + error + k["smooth"])
+    if bound.measure.name == "generalized_dice_softmax":
+        sizes = y.sum(1)
+        w = sizes ** {"square": -2.0, "simple": -1.0, "uniform": 0.0}[k["weighting"]]
+        w = torch.where(sizes > 0, w, torch.zeros_like(w))
+        w = torch.where(sizes > 0, w, w.max() * (k["absent"] == "largest"))
+        s = k["smooth"]
+        return 1 - (2 * (w * (p * y).sum(1)).sum() + s) / ((w * (p.sum(1) + sizes)).sum() + s)
     terms = []
     for c in range(count):
         if k["classes"] == "all" or float(y[c].sum()) > 0:
@@ -398,7 +393,7 @@ def test_autograd(text: str, soft: bool) -> None:
     torch = pytest.importorskip("torch")
     bound = loss_of(text)
     for classes in samples(soft=soft):
-        if text.startswith("categorical_ce:weights=0/") and not classes.sizes[1:].any():
+        if "_ce:weights=0/" in text and not classes.sizes[1:].any():
             continue  # no voxel has weight: see test_no_weight
         y = torch.tensor(classes.y)
         p = torch.tensor(classes.p, requires_grad=True)
@@ -594,16 +589,32 @@ def test_pooled(text: str) -> None:
 def test_no_weight() -> None:
     """Where no voxel has a class with weight the weighted mean has no value; torch divides 0 by 0."""
     classes = SoftClasses(np.full((2, 1, 2), 0.5), one_hot(np.array([[0, 0]]), 2))
-    bound = loss_of("categorical_ce:weights=0/1:label_smoothing=0.2")
-    assert bound(classes) is None
-    assert not bound.gradient(classes, "p").any()
-    assert not bound.voxel_map(classes).any()
+    for text in ("categorical_ce:weights=0/1:label_smoothing=0.2", "dice_ce:weights=0/1"):
+        bound = loss_of(text)
+        assert bound(classes) is None
+        assert not bound.gradient(classes, "p").any()
+        assert not bound.voxel_map(classes).any()
+
+
+@pytest.mark.parametrize("weighting", ["square", "simple"])
+def test_trace_of_a_class(weighting: str) -> None:
+    """A class with so little of a soft gt that 1/volume^2 is no number counts as absent."""
+    p = np.array([[[0.5, 0.25]], [[0.5, 0.25]], [[0.0, 0.5]]])
+    found = []
+    for trace in (0.0, 1e-300, 1e-160):
+        classes = SoftClasses(p, np.array([[[1.0, 1.0]], [[trace, 0.0]], [[0.0, 0.0]]]))
+        bound = loss_of(f"generalized_dice_softmax:smooth=0:weighting={weighting}")
+        assert np.isfinite(bound.gradient(classes, "p")).all()
+        found.append(bound(classes))
+    # the background alone: error 1/2 + 3/4 of a size of 3/4 + 2
+    assert found == pytest.approx([5 / 11] * 3, rel=1e-12)
 
 
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [
         ("categorical_ce:weights=1/2", "categorical_ce: weights has 2 entries; there are 3 classes.", "a/b/c"),
+        ("dice_ce:weights=1/2", "dice_ce: weights has 2 entries; there are 3 classes.", "a/b/c"),
         ("categorical_focal:alpha=0.25", "categorical_focal: alpha has 1 entry; there are 3 classes.", "a/b/c"),
         ("gwdl:distances=1/2/3/4", "gwdl: distances has 4 entries; 3 classes have 3 distances.", "a-b/a-c/b-c"),
         ("gwdl:distances=0/0/0", "gwdl: distances are all 0: no two classes differ.", "above 0"),
@@ -631,6 +642,8 @@ def test_two_classes(field: Field) -> None:
         "categorical_ce": "bce", "categorical_focal": "focal:alpha=none", "categorical_ce:weights=1/3": None,
         "categorical_focal:alpha=0.75/0.25": "focal", "gwdl": "dice",
         "gwdl:distances=ordinal:smooth=1": "dice:smooth=1",
+        "generalized_dice_softmax": "generalized_dice",
+        "generalized_dice_softmax:absent=largest:smooth=1": "generalized_dice:absent=largest:smooth=1",
         "dice_ce:background=exclude:w_dice=2": "bce_dice:w_dice=2",
     }  # fmt: skip
     for text, other in pairs.items():
@@ -655,6 +668,9 @@ def test_relations(field: Field) -> None:
     lovasz = [loss_of("lovasz")(pair) for pair in singles]
     assert loss_of("dice_ce:w_ce=0")(classes) == pytest.approx(np.mean(dice), rel=1e-12)
     assert loss_of("dice_ce:w_ce=0:background=exclude")(classes) == pytest.approx(np.mean(dice[1:]), rel=1e-12)
+    pooled = SoftPair(field.p, field.y)
+    uniform = loss_of("generalized_dice_softmax:weighting=uniform:absent=largest")(classes)
+    assert uniform == pytest.approx(loss_of("dice")(pooled), rel=1e-12)
     assert loss_of("lovasz_softmax:classes=all")(classes) == pytest.approx(np.mean(lovasz), rel=1e-12)
     present = [value for value, pair in zip(lovasz, singles, strict=True) if pair.y.any()]
     assert loss_of("lovasz_softmax")(classes) == pytest.approx(np.mean(present), rel=1e-12)
@@ -683,7 +699,7 @@ def test_aliases() -> None:
     names = {
         "ce": "categorical_ce", "cross_entropy": "categorical_ce", "cce": "categorical_ce",
         "sparse_categorical_ce": "categorical_ce", "dice_ce_loss": "dice_ce", "wasserstein_dice": "gwdl",
-        "focal_softmax": "categorical_focal",
+        "focal_softmax": "categorical_focal", "gdl_softmax": "generalized_dice_softmax",
     }  # fmt: skip
     for alias, name in names.items():
         assert find(alias, "loss").name == name

@@ -15,7 +15,7 @@ def catalog(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="A measure, an alias, a full id (loss.dice) or a family.")
     ] = "",
-    kind: Annotated[Literal["metric", "loss"] | None, typer.Option(help="Only metrics or only losses.")] = None,
+    kind: Annotated[Literal["metric", "table", "loss"] | None, typer.Option(help="Only measures of this kind.")] = None,
     form: Annotated[Literal["table", "json", "md"], typer.Option("-f", "--format", help="Format of stdout.")] = "table",
 ) -> ExitCode:
     """List all measures, or show all that is known of one.

@@ -51,9 +51,9 @@ def compare(
     With several predictions a ranking by each measure follows.
     """
     from segcli.comparison import compare as run_comparison
-    from segcli.evaluate import measures_of
     from segcli.report import comparison as report
     from segcli.run import environment
+    from segcli.scoring import measures_of
     from segcli.sweep import sweep
 
     session: Session = ctx.obj

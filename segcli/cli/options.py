@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from segcli import surfaces
 from segcli.errors import UsageError
 
 MASKS, RESULT = "What the voxels mean", "Result"
@@ -23,7 +24,7 @@ Losses = Annotated[
     str, typer.Option("-l", "--losses", metavar="LIST", help="Losses, for example dice,tversky:fp=0.1:fn=0.9.")
 ]
 Surface = Annotated[
-    Literal["surfel", "border"] | None,
+    surfaces.Surface | None,
     typer.Option(help="Surface definition of every measure that has one and did not name it.", show_default="surfel"),
 ]
 Empty = Annotated[

@@ -44,15 +44,15 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli import evaluate, gate
+    from segcli import gate, scoring
     from segcli.loading import reading_of
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
     check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
-    chosen = evaluate.measures_of("metric", metrics, surface=surface)
-    chosen_losses = evaluate.measures_of("loss", losses)
+    chosen = scoring.measures_of("metric", metrics, surface=surface)
+    chosen_losses = scoring.measures_of("loss", losses)
     limits = [*gate.parse_limits("min", min_ or [], surface), *gate.parse_limits("max", max_ or [], surface)]
     for limit in limits:
         group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
@@ -62,7 +62,7 @@ def score(
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
     how = reading_of(**reading)
     with session.working("scoring"):
-        cases = evaluate.score_cases(
+        cases = scoring.score_cases(
             pred,
             gt,
             chosen,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli.errors import UsageError
+from segcli.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,17 +122,3 @@ def deliver(
     for path in outputs:
         if not session.quiet:
             print(f"wrote {path}", file=sys.stderr)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it; a link keeps pointing where it does."""
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text if text.endswith("\n") else text + "\n")
-        temporary.replace(target)
-    except OSError as problem:
-        raise UsageError(f"-o {path}: cannot be written ({problem.strerror}).", code="output.write") from None
-    finally:
-        temporary.unlink(missing_ok=True)

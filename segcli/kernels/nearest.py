@@ -49,6 +49,20 @@ def nearest_distances(
     )
 
 
+def distances_to(
+    targets: NDArray[np.int32], queries: NDArray[np.int32], spacing: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return the distance from each of `queries`, which may be none, to the nearest of `targets`, at least one.
+
+    Arguments are as those of `nearest_distances`.
+    """
+    if not len(queries):
+        return np.empty(0)
+    steps = (1.0,) * (3 - len(spacing)) + tuple(float(s) for s in spacing)
+    ordered, order = _in_order(_as_3d(queries))
+    return _one_way(ordered, order, _in_order(_as_3d(targets))[0], (steps[0], steps[1], steps[2]), _PROBES_PER_VOXEL)
+
+
 def warm() -> None:
     """Compile the kernels."""
     point = np.zeros((1, 3), dtype=np.int32)

@@ -1,24 +1,32 @@
 """Surface elements of all labels of a map, in one pass over it.
 
 Surfel codes and their areas follow Nikolov et al. 2021 (doi 10.2196/26151), as in DeepMind's
-`surface-distance`; border voxels are those of MONAI, MedPy and MetricsReloaded.
+`surface-distance`; the area around a voxel's corner is that of DisTorch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
-from segcli.kernels.surfel_areas import surfel_areas
+from segcli.kernels.border import border_voxels
+from segcli.kernels.elements import gather, row_values, sort_by_label
+from segcli.kernels.surfel_areas import face_areas, surfel_areas
+from segcli.surfaces import Surface
 
-# Elements are kept as two integers until they are sorted: where (row << 32 | x) and what
-# (label << 16 | upper code << 8 | lower code).
-_FIRST_CAPACITY = 1 << 20  # pages that are never written to cost nothing
-_LABELS_PER_CELL = 8
+#: Of each border: in how many axes a neighbour may differ, and whether what is outside of the array is one.
+_BORDERS: dict[str, tuple[int, bool]] = {
+    "border": (1, True),
+    "border_c2": (2, True),
+    "border_c3": (3, True),
+    "border_open": (1, False),
+    "border26": (3, False),
+}
+_AREAS = {"surfel": surfel_areas, "vertex": face_areas}
 
 
 def surface_elements(
@@ -26,7 +34,7 @@ def surface_elements(
     lut: NDArray[np.int32],
     n: int,
     spacing: Sequence[float],
-    surface: Literal["surfel", "border"],
+    surface: Surface,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Find the surface elements of labels 1..n.
 
@@ -40,8 +48,12 @@ def surface_elements(
     each axis. Its weight is the marching-cubes area in the unit of the spacing squared (in 2-D a length).
     With voxels that do not count, the element is there unless the cell may be all inside or all outside,
     and weighs the mean of the areas without and with those voxels inside.
+    surface="vertex": the same corners, weighted by the area of the voxel faces between inside and outside
+    that meet there: each face gives a quarter of its area (in 2-D half its length) to each of its corners.
     surface="border": the voxels of a label with a face neighbour of another label or outside the array.
-    A voxel that does not count is no neighbour. Weight 1.
+    A voxel that does not count is no neighbour. Weight 1. "border_c2" looks at edge neighbours too,
+    "border_c3" at all; "border_open" and "border26" are "border" and "border_c3" where what is outside the
+    array is no neighbour.
 
     Returns offsets (int64, n + 1), points (int32, M x ndim) and weights (float64, M): the elements of
     label k are offsets[k - 1]:offsets[k], in C order. The areas are symmetric in the axes: to work on
@@ -52,21 +64,20 @@ def surface_elements(
         raise ValueError(f"surface_elements: need a C-contiguous 2-D or 3-D map, not {labels.ndim}-D")
     if labels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"surface_elements: need a uint8 or uint16 map, not {labels.dtype}")
-    if surface not in ("surfel", "border"):
-        raise ValueError(f"surface_elements: surface={surface!r} is not surfel or border")
+    if surface not in _AREAS and surface not in _BORDERS:
+        raise ValueError(f"surface_elements: surface={surface!r} is not one of {', '.join([*_AREAS, *_BORDERS])}")
     if len(spacing) != labels.ndim:
         raise ValueError(f"surface_elements: {len(spacing)} spacings for {labels.ndim} axes")
+    ndim = labels.ndim
     labels, lut, blank = _with_blank(labels, lut)
-    border = surface == "border"
-    volume = writable(labels.reshape((1,) * (3 - labels.ndim) + labels.shape))
-    places, kinds = _collect_all(volume, lut, blank, labels.ndim == 2, border)
-    offsets = np.zeros(n + 1, dtype=np.int64)
-    points = np.empty((places.size, labels.ndim), dtype=np.int32)
-    weights = np.empty(places.size, dtype=np.float64)
-    areas = np.ones(256) if border else surfel_areas(tuple(float(s) for s in spacing))
-    rows_per_plane = volume.shape[1] + (0 if border else 1)
-    _sort_by_label(places, kinds, rows_per_plane, areas, offsets, points, weights)
-    return offsets, points, weights
+    volume = writable(labels.reshape((1,) * (3 - ndim) + labels.shape))
+    if surface in _BORDERS:
+        reach, closed = _BORDERS[surface]
+        places, kinds = border_voxels(volume, lut, blank, flat=ndim == 2, reach=reach, closed=closed)
+        return sort_by_label(places, kinds, volume.shape[1], np.ones(256), n, ndim)
+    places, kinds = _cells(volume, lut, blank, ndim == 2)
+    areas = _AREAS[surface](tuple(float(s) for s in spacing))
+    return sort_by_label(places, kinds, volume.shape[1] + 1, areas, n, ndim)
 
 
 def warm() -> None:
@@ -93,45 +104,24 @@ def _with_blank(labels: NDArray[Any], lut: NDArray[np.int32]) -> tuple[NDArray[A
     return labels, np.append(lut, np.int32(0)), blank
 
 
-def _collect_all(
-    volume: NDArray[Any], lut: NDArray[np.int32], blank: int, flat: bool, border: bool
+def _cells(
+    volume: NDArray[Any], lut: NDArray[np.int32], blank: int, flat: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Run `_collect` over all rows of cells, with room that doubles: memory follows the elements."""
-    depth, height, width = volume.shape
+    """Return places and kinds (see `elements`) of the cells that are neither all inside nor all outside."""
     if volume.size == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint32)
-    last_row = depth * height if border else (depth + (0 if flat else 1)) * (height + 1)
+    depth, height, width = volume.shape
+    last_row = (depth + (0 if flat else 1)) * (height + 1)
+    values = row_values(volume, blank)
     outside = np.full(width, blank, dtype=volume.dtype)
     flags = np.zeros((width + 1 + 7) // 8 * 8, dtype=volume.dtype)  # a multiple of a word
-    spare = _LABELS_PER_CELL * (width + 1)
-    places = np.empty(_FIRST_CAPACITY + 2 * spare, dtype=np.int64)
-    kinds = np.empty(places.size, dtype=np.uint32)
-    # With a margin, so that the rows outside are there too.
-    row_values = np.full((depth + 2, height + 2), blank, dtype=np.int32)
-    _summarise_rows(volume, row_values)
-    row = found = 0
-    while True:
-        row, found = _collect(
-            volume, lut, outside, row_values, flat, border, row, last_row, flags, places, kinds, found
-        )
-        if row == last_row:
-            return places[:found], kinds[:found]
-        places = np.concatenate((places[:found], np.empty(places.size, dtype=np.int64)))
-        kinds = np.concatenate((kinds[:found], np.empty(places.size - found, dtype=np.uint32)))
-
-
-@kernel()
-def _summarise_rows(volume: Any, row_values: Any) -> None:
-    """Write the value of each row that has only one, -1 for the others; the margin of the table is kept."""
-    for z in range(volume.shape[0]):
-        for y in range(volume.shape[1]):
-            row = volume[z, y]
-            first = row[0]
-            narrow = row.dtype.type
-            differs = narrow(0)
-            for x in range(row.size):
-                differs = narrow(differs | (row[x] ^ first))
-            row_values[z + 1, y + 1] = np.int32(first) if differs == 0 else -1
+    return gather(
+        lambda row, places, kinds, found: _collect(
+            volume, lut, outside, values, flat, row, last_row, flags, places, kinds, found
+        ),
+        last_row,
+        width + 1,
+    )
 
 
 @kernel()
@@ -154,31 +144,12 @@ def _flag_cells(a: Any, b: Any, c: Any, d: Any, flags: Any) -> None:
 
 
 @kernel()
-def _flag_voxels(a: Any, b: Any, center: Any, c: Any, d: Any, flags: Any) -> None:
-    """Flag voxels x = 1..width-2 of the centre row that differ from a face neighbour."""
-    narrow = a.dtype.type
-    inner = flags[1:]
-    middle = center[1:]
-    right = center[2:]
-    a_middle = a[1:]
-    b_middle = b[1:]
-    c_middle = c[1:]
-    d_middle = d[1:]
-    for x in range(right.size):
-        value = middle[x]
-        along = narrow((center[x] ^ value) | (right[x] ^ value))
-        across = narrow((a_middle[x] ^ value) | (b_middle[x] ^ value) | (c_middle[x] ^ value) | (d_middle[x] ^ value))
-        inner[x] = narrow(along | across)
-
-
-@kernel()
 def _collect(
     volume: Any,
     lut: Any,
     outside: Any,
-    row_values: Any,
+    values: Any,
     flat: bool,
-    border: bool,
     row: Any,
     last_row: int,
     flags: Any,
@@ -188,8 +159,8 @@ def _collect(
 ) -> tuple[int, int]:
     """Append the elements of rows row..last_row while there is room; return (next row, elements found)."""
     depth, height, width = volume.shape
-    rows_per_plane = height if border else height + 1
-    cells = width if border else width + 1
+    rows_per_plane = height + 1
+    cells = width + 1
     room = places.size - 8 * cells
     blank = outside[0]
     words = flags.view(np.uint64)
@@ -205,61 +176,27 @@ def _collect(
             y = 0
             z += 1
         # Rows of nothing but background, the most frequent ones, are not looked at again.
-        if border:
-            if row_values[z + 1, y + 1] == blank:
-                continue
-        elif (
-            row_values[z, y] == blank
-            and row_values[z, y + 1] == blank
-            and row_values[z + 1, y] == blank
-            and row_values[z + 1, y + 1] == blank
+        if (
+            values[z, y] == blank
+            and values[z, y + 1] == blank
+            and values[z + 1, y] == blank
+            and values[z + 1, y + 1] == blank
         ):
             continue
-        if border:
-            # Above, below, before and behind the row of voxels; a plane has no neighbouring planes.
-            center = volume[z, y]
-            a = volume[z, y - 1] if y > 0 else outside
-            b = volume[z, y + 1] if y + 1 < height else outside
-            c = center if flat else (volume[z - 1, y] if z > 0 else outside)
-            d = center if flat else (volume[z + 1, y] if z + 1 < depth else outside)
-            _flag_voxels(a, b, center, c, d, flags)
-            # The ends of a row touch the outside: whatever is not background is a border there.
-            flags[0] = center[0] ^ blank
-            flags[width - 1] = center[width - 1] ^ blank
-        else:
-            # The four rows of voxels around this row of cells.
-            back = z - 1 if not flat else z
-            a = volume[back, y - 1] if y > 0 and back >= 0 else outside
-            b = volume[back, y] if y < height and back >= 0 else outside
-            c = volume[z, y - 1] if y > 0 and z < depth else outside
-            d = volume[z, y] if y < height and z < depth else outside
-            center = a
-            _flag_cells(a, b, c, d, flags)
-            flags[0] = (a[0] ^ blank) | (b[0] ^ blank) | (c[0] ^ blank) | (d[0] ^ blank)
-            flags[width] = (a[-1] ^ blank) | (b[-1] ^ blank) | (c[-1] ^ blank) | (d[-1] ^ blank)
+        # The four rows of voxels around this row of cells; a plane has no neighbouring planes.
+        back = z - 1 if not flat else z
+        a = volume[back, y - 1] if y > 0 and back >= 0 else outside
+        b = volume[back, y] if y < height and back >= 0 else outside
+        c = volume[z, y - 1] if y > 0 and z < depth else outside
+        d = volume[z, y] if y < height and z < depth else outside
+        _flag_cells(a, b, c, d, flags)
+        flags[0] = (a[0] ^ blank) | (b[0] ^ blank) | (c[0] ^ blank) | (d[0] ^ blank)
+        flags[width] = (a[-1] ^ blank) | (b[-1] ^ blank) | (c[-1] ^ blank) | (d[-1] ^ blank)
         for word in range(words.size):
             if words[word] == 0:
                 continue
             for x in range(per_word * word, min(per_word * (word + 1), cells)):
                 if flags[x] == 0:
-                    continue
-                if border:
-                    label = lut[center[x]]
-                    if label <= 0:
-                        continue
-                    near[0] = lut[a[x]]
-                    near[1] = lut[b[x]]
-                    near[2] = lut[c[x]]
-                    near[3] = lut[d[x]]
-                    near[4] = lut[center[x - 1]] if x > 0 else 0
-                    near[5] = lut[center[x + 1]] if x + 1 < width else 0
-                    others = 0
-                    for k in range(6):
-                        others += near[k] != label and near[k] >= 0
-                    if others > 0:
-                        places[found] = row << 32 | x
-                        kinds[found] = label << 16
-                        found += 1
                     continue
                 left = max(x - 1, 0)
                 right = min(x, width - 1)
@@ -322,37 +259,3 @@ def _collect(
                         found += 1
                     label = below
     return row + 1, found
-
-
-@kernel()
-def _sort_by_label(
-    places: Any, kinds: Any, rows_per_plane: int, areas: Any, offsets: Any, points: Any, weights: Any
-) -> None:
-    """Write points and weights label by label (a counting sort), in C order within each."""
-    for i in range(kinds.size):
-        offsets[kinds[i] >> 16] += 1
-    total = 0
-    for label in range(offsets.size):
-        total += offsets[label]
-        offsets[label] = total
-    following = np.zeros(offsets.size, dtype=np.int64)
-    for label in range(1, offsets.size):
-        following[label] = offsets[label - 1]
-    ndim = points.shape[1]
-    current = np.int64(-1)
-    z = np.int64(0)
-    y = np.int64(0)
-    for i in range(kinds.size):
-        row = places[i] >> 32
-        if row != current:
-            current = row
-            z = row // rows_per_plane
-            y = row - z * rows_per_plane
-        kind = np.int64(kinds[i])
-        target = following[kind >> 16]
-        following[kind >> 16] += 1
-        points[target, ndim - 1] = places[i] & 0xFFFFFFFF
-        points[target, ndim - 2] = y
-        if ndim == 3:
-            points[target, 0] = z
-        weights[target] = 0.5 * (areas[kind >> 8 & 255] + areas[kind & 255])

@@ -1,4 +1,4 @@
-"""Areas of the surface elements of `surface-distance`, by neighbour code (Nikolov et al. 2021).
+"""Areas of surface elements by neighbour code: those of `surface-distance` (Nikolov et al. 2021) and of DisTorch.
 
 A code says which of the 2x2x2 voxels around a corner of the grid are inside: bit 128 is the voxel at
 (0, 0, 0), bit 1 the one at (1, 1, 1), and the last axis varies fastest.
@@ -64,6 +64,26 @@ def surfel_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
                 moved = [direction[axis] * face for axis, face in zip(axes, faces, strict=True)]
                 area += eighths / 8 * float(np.sqrt(np.dot(moved, moved)))
             areas[image] = areas[255 - image] = area
+    return areas
+
+
+@lru_cache(maxsize=64)
+def face_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return for each of the 256 codes the voxel faces between inside and outside that meet at the corner.
+
+    Each face counts with the quarter of its area that belongs to this corner of it. With two spacings faces
+    are pixel edges, each with half its length, and codes are doubled as in `surfel_areas`. The array is shared.
+    """
+    ndim = len(spacing)
+    areas = np.zeros(256)
+    corners = list(product((0, 1), repeat=ndim))
+    for small in range(1 << len(corners)):
+        code = small if ndim == 3 else small << 4 | small
+        inside = {corner: bool(small >> (len(corners) - 1 - k) & 1) for k, corner in enumerate(corners)}
+        for axis in range(ndim):
+            face = float(np.prod([s for other, s in enumerate(spacing) if other != axis]))
+            crossed = [c for c in corners if c[axis] == 0 and inside[c] != inside[*c[:axis], 1, *c[axis + 1 :]]]
+            areas[code] += len(crossed) * face / 2 ** (ndim - 1)
     return areas
 
 

@@ -80,20 +80,16 @@ def generalized_map(pair: SoftPair, *, smooth: float, absent: str) -> Vector:
 
 def _generalized(pair: SoftPair, smooth: float, absent: str) -> Ratio:
     on, off = _class_weights(pair, absent)
-    overlap = 2 * (on * pair.sums.py + off * _true_negatives(pair))
+    overlap = 2 * (on * pair.sums.py + off * pair.sums.tn)
     return ratio((on + off) * sum(pair.errors), overlap + smooth)
 
 
 def _class_weights(pair: SoftPair, absent: str) -> tuple[float, float]:
     """Return the weights of foreground and background."""
-    foreground, background = pair.sums.y, float((1 - pair.y).sum())
+    foreground, background = pair.sums.y, pair.sums.off
     on = foreground**-2 if foreground > 0 else 0.0
     off = background**-2 if background > 0 else 0.0
     return (on or off, off or on) if absent == "largest" else (on, off)
-
-
-def _true_negatives(pair: SoftPair) -> float:
-    return float(pair.q @ (1 - pair.y))
 
 
 # --- penalty_gdice ----------------------------------------------------------------------------
@@ -152,8 +148,7 @@ def sens_spec(pair: SoftPair, *, r: Missed = 0.05, smooth: ClassSmooth = 1e-5) -
     A class that the gt lacks adds nothing. Often printed as a score to be made large: this is a loss.
     """
     on, off = _per_class(pair, r, smooth)
-    squared = (pair.p - pair.y) ** 2
-    return on * float(squared @ pair.y) + off * float(squared @ (1 - pair.y))
+    return on * pair.sums.squares_on + off * pair.sums.squares_off
 
 
 @gradient_of("sens_spec")
@@ -170,7 +165,7 @@ def _sens_spec_map(pair: SoftPair, *, r: float, smooth: float) -> Vector:
 
 def _per_class(pair: SoftPair, share: float, smooth: float) -> tuple[float, float]:
     """Return share/foreground and (1-share)/background; 0 where the gt lacks the class and smooth is 0."""
-    foreground, background = pair.sums.y + smooth, float((1 - pair.y).sum()) + smooth
+    foreground, background = pair.sums.y + smooth, pair.sums.off + smooth
     return share / foreground if foreground else 0.0, (1 - share) / background if background else 0.0
 
 
@@ -267,6 +262,8 @@ def noise_robust_dice(pair: SoftPair, *, gamma: Norm = 1.5, smooth: Smooth = 1e-
     dice_squared. Do not compare its values with those of dice.
     """
     size = _norms(pair, smooth)
+    if gamma == 1:
+        return pair.sums.apart / size if size else 0.0
     return float(_apart(pair, gamma).sum()) / size if size else 0.0
 
 
@@ -319,7 +316,7 @@ def iou_inverted(pair: SoftPair, *, smooth: Smooth = 1e-5) -> float:
 
 @gradient_of("iou_inverted")
 def _iou_inverted_gradient(pair: SoftPair, d: Derivatives, *, smooth: float) -> Vector:
-    if pair.y.any():
+    if pair.sums.y:
         return ratio_slope(d, _inverted(pair, smooth), pair.y, 1 - pair.y)
     return ratio_slope(d, _inverted(pair, smooth), pair.y - 1, 0.0)
 
@@ -331,5 +328,5 @@ def _iou_inverted_map(pair: SoftPair, *, smooth: float) -> Vector:
 
 
 def _inverted(pair: SoftPair, smooth: float) -> Ratio:
-    overlap = pair.sums.py if pair.y.any() else _true_negatives(pair)
+    overlap = pair.sums.py if pair.sums.y else pair.sums.tn
     return ratio(sum(pair.errors), overlap + smooth)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.errors import UsageError
-from segcli.losses.categorical import categorical_ce, categorical_ce_gradient, categorical_ce_map
+from segcli.losses.categorical import categorical_ce, categorical_ce_gradient, categorical_ce_map, one_each
 from segcli.losses.distribution import Clip
 from segcli.losses.region import Ratio, Smooth, dice, dice_gradient, dice_map, ratio, ratio_map
 from segcli.losses.surrogates import lovasz, lovasz_gradient, lovasz_map
@@ -39,9 +39,26 @@ Weighting = Annotated[
     Param("default = the overlap of all classes but the background; gdl = classes by 1/(volume + 1)",
           words=("default", "gdl")),
 ]  # fmt: skip
+Volume = Annotated[
+    Literal["square", "simple", "uniform"],
+    Param("weight of a class: 1/volume^2 in the gt, 1/volume, or 1", words=("square", "simple", "uniform")),
+]
+AbsentClass = Annotated[
+    Literal["zero", "largest"],
+    Param("weight of a class that the gt lacks: none, or the largest of the others", words=("zero", "largest")),
+]
 Background = Annotated[
     Literal["include", "exclude"],
     Param("whether the mean Dice loss counts the background (cross-entropy always does)", words=("include", "exclude")),
+]
+CeWeights = Annotated[
+    tuple[float, ...] | Literal["none", "balanced"],
+    Param(
+        "weight of each class in the cross-entropy, the background first; balanced = 1/voxels of the class in this gt",
+        many=True,
+        ge=0,
+        words=("none", "balanced"),
+    ),
 ]
 CeWeight = Annotated[float, Param("weight of the cross-entropy", ge=0)]
 DiceWeight = Annotated[float, Param("weight of the mean Dice loss", ge=0)]
@@ -202,13 +219,79 @@ def _matrix(distances: tuple[float, ...] | str, classes: SoftClasses) -> Matrix:
     return np.asarray(matrix + matrix.T)
 
 
+# --- generalized_dice_softmax -----------------------------------------------------------------
+
+
+@loss(
+    family="region",
+    formula=r"1-\frac{2\sum_cw_c\sum_ip_{c,i}y_{c,i}+s}{\sum_cw_c\sum_i(p_{c,i}+y_{c,i})+s},\quad"
+    r"w_c=\left(\sum_iy_{c,i}\right)^{-2}",
+    reference="Sudre et al. 2017, arXiv:1707.03237",
+    range=(0.0, 1.0),
+    optimum=None,
+    aliases=("gdl_softmax", "generalised_dice_softmax", "generalized_dice_multiclass"),
+    reads="all-classes",
+    caution="Where one class is much smaller than the others its weight is nearly all, and the loss is its dice. The "
+    "sums are of the order 1/volume of the smallest class: smooth=1e-5 is not small beside them where that has more "
+    "than some 10000 voxels, and pulls the loss towards 0. Use smooth=0 there.",
+)
+def generalized_dice_softmax(
+    classes: SoftClasses, *, weighting: Volume = "square", smooth: Smooth = 1e-5, absent: AbsentClass = "zero"
+) -> float:
+    """Dice loss of all classes in one ratio, each weighed by 1/volume^2 of the ground truth.
+
+    Choose it when exclusive classes of very different sizes are to count alike. It is no mean of generalized_dice
+    over labels, which weighs one label against its background; of two classes both are the same. A class that the
+    gt lacks has an infinite weight by the formula. Here it has none (absent=zero): its false alarms cost only what
+    is missing of the right class. MONAI gives it the largest weight of the others (absent=largest).
+    """
+    return _generalized(classes, weighting, smooth, absent).loss
+
+
+@gradient_of("generalized_dice_softmax")
+def _generalized_dice_softmax_gradient(
+    classes: SoftClasses, d: ClassDerivatives, *, weighting: str, smooth: float, absent: str
+) -> Matrix:
+    of = _generalized(classes, weighting, smooth, absent)
+    if of.size == 0:
+        return 0 * classes.p
+    # in terms of the overlap, because near 1 the loss has lost most of the digits of 1-loss
+    return d.chain((_class_weights(classes, weighting, absent) * (of.score - 2 * classes.y.T)).T / of.size)
+
+
+@voxel_map_of("generalized_dice_softmax", "additive")
+def _generalized_dice_softmax_map(classes: SoftClasses, *, weighting: str, smooth: float, absent: str) -> Vector:
+    error = _class_weights(classes, weighting, absent) @ _differences(classes)
+    return ratio_map(_generalized(classes, weighting, smooth, absent), error)
+
+
+def _generalized(classes: SoftClasses, weighting: str, smooth: float, absent: str) -> Ratio:
+    weight = _class_weights(classes, weighting, absent)
+    overlap = 2 * float(weight @ (classes.p * classes.y).sum(axis=1))
+    return ratio(float(weight @ _differences(classes).sum(axis=1)), overlap + smooth)
+
+
+def _differences(classes: SoftClasses) -> Matrix:
+    return classes.p * (1 - classes.y) + (1 - classes.p) * classes.y
+
+
+def _class_weights(classes: SoftClasses, weighting: str, absent: str) -> Vector:
+    import numpy as np
+
+    power = {"square": -2, "simple": -1, "uniform": 0}[weighting]
+    there = classes.sizes > 1e-100  # of a soft gt: below it 1/volume^2 is infinite in float64
+    weight = np.where(there, classes.sizes, 1.0) ** power
+    others = weight[there].max() if absent == "largest" and there.any() else 0.0
+    return np.where(there, weight, others)
+
+
 # --- dice_ce ----------------------------------------------------------------------------------
 
 
 @loss(
     family="compound",
     formula=r"\frac{w_{dice}}{|C|}\sum_{c\in C}\left(1-\frac{2\sum_ip_{c,i}y_{c,i}+s}{\sum_ip_{c,i}+\sum_iy_{c,i}+s}"
-    r"\right)-\frac{w_{ce}}{N}\sum_i\sum_cy_{c,i}\ln p_{c,i}",
+    r"\right)-w_{ce}\frac{\sum_i\sum_ca_c\,y_{c,i}\ln p_{c,i}}{\sum_i\sum_ca_c\,y_{c,i}}",
     reference="Isensee et al. 2018, arXiv:1809.10486",
     range=(0.0, _INF),
     optimum=None,
@@ -222,6 +305,7 @@ def dice_ce(
     *,
     w_dice: DiceWeight = 1.0,
     w_ce: CeWeight = 1.0,
+    weights: CeWeights = "none",
     background: Background = "include",
     smooth: Smooth = 1e-5,
     clip: Clip = 1e-7,
@@ -230,11 +314,12 @@ def dice_ce(
 
     Choose it as the robust default for exclusive classes. It is MONAI's DiceCELoss with softmax. nnU-Net leaves
     the background out of the Dice term (background=exclude) and adds minus the Dice coefficient in place of its
-    loss: it prints this value minus w_dice, and reaches below 0. Of a binary pair both classes count; bce_dice
+    loss: it prints this value minus w_dice, and reaches below 0. `weights` are those of the cross-entropy alone, as
+    in categorical_ce; MONAI's weight= multiplies the Dice terms too. Of a binary pair both classes count; bce_dice
     with w_dice counts the foreground alone. Late in training Dice is most of the value and cross-entropy most of
     the gradient.
     """
-    cross = categorical_ce(classes, clip=clip)
+    cross = categorical_ce(classes, weights=_own(weights, classes), clip=clip)
     if cross is None:
         return None
     chosen = _regions(classes, background)
@@ -248,6 +333,7 @@ def _dice_ce_gradient(
     *,
     w_dice: float,
     w_ce: float,
+    weights: tuple[float, ...] | str,
     background: str,
     smooth: float,
     clip: float,
@@ -255,20 +341,39 @@ def _dice_ce_gradient(
     import numpy as np
 
     by_p, chosen = np.zeros_like(classes.p), _regions(classes, background)
+    if categorical_ce(classes, weights=_own(weights, classes), clip=clip) is None:
+        return by_p
     for c in chosen:
         pair = classes.channel(c)
         by_p[c] = dice_gradient(pair, pair.wrt("p"), smooth=smooth) / len(chosen)
-    cross = categorical_ce_gradient(classes, d, weights="none", label_smoothing=0.0, clip=clip)
+    cross = categorical_ce_gradient(classes, d, weights=weights, label_smoothing=0.0, clip=clip)
     return w_dice * d.chain(by_p) + w_ce * cross
 
 
 @voxel_map_of("dice_ce", "additive")
 def _dice_ce_map(
-    classes: SoftClasses, *, w_dice: float, w_ce: float, background: str, smooth: float, clip: float
+    classes: SoftClasses,
+    *,
+    w_dice: float,
+    w_ce: float,
+    weights: tuple[float, ...] | str,
+    background: str,
+    smooth: float,
+    clip: float,
 ) -> Vector:
     chosen = _regions(classes, background)
-    cross = categorical_ce_map(classes, weights="none", label_smoothing=0.0, clip=clip)
+    cross = categorical_ce_map(classes, weights=_own(weights, classes), label_smoothing=0.0, clip=clip)
+    if categorical_ce(classes, weights=_own(weights, classes), clip=clip) is None:
+        return cross
     return sum((w_dice / len(chosen) * dice_map(classes.channel(c), smooth=smooth) for c in chosen), w_ce * cross)
+
+
+def _own(weights: tuple[float, ...] | str, classes: SoftClasses) -> tuple[float, ...] | Literal["none", "balanced"]:
+    """Return the weights; raise `UsageError` under this loss's name unless each class has one."""
+    if isinstance(weights, str):
+        return "balanced" if weights == "balanced" else "none"
+    one_each("dice_ce: weights", weights, classes)
+    return weights
 
 
 def _regions(classes: SoftClasses, background: str) -> range:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from segcli.losses.distribution import Clip, bce, bce_gradient, bce_map, cross_entropy
+from segcli.losses.distribution import Clip, bce, bce_gradient, bce_map, cross_entropy, mean_cross_entropy
 from segcli.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
@@ -83,7 +83,7 @@ def combo(
     authors' code adds the background term with the wrong sign, by which an all-foreground prediction
     beats a perfect one; here both terms are punished.
     """
-    cross = pair.mean(cross_entropy(pair.y, pair.logs(clip), on=beta, off=1 - beta))
+    cross = mean_cross_entropy(pair, clip, on=beta, off=1 - beta)
     return None if cross is None else alpha * cross - (1 - alpha) * (1 - dice(pair, smooth=smooth))
 
 

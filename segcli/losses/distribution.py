@@ -47,7 +47,18 @@ def cross_entropy(y: Vector, logs: Logs, on: float = 1.0, off: float = 1.0) -> V
     It is linear in the logarithms: given their derivatives (`Derivatives.clipped`) in place of
     `logs`, it returns its own derivative.
     """
-    return -(on * y * logs.log_p + off * (1 - y) * logs.log_q)
+    found, other = y * logs.log_p, 1 - y
+    found *= -on
+    other *= logs.log_q
+    other *= off
+    found -= other
+    return found
+
+
+def mean_cross_entropy(pair: SoftPair, clip: float, on: float = 1.0, off: float = 1.0) -> float | None:
+    """Return the mean of `cross_entropy` over the voxels that count."""
+    sums = pair.log_sums(clip)
+    return pair.share(on * sums.on + off * sums.off)
 
 
 # --- bce --------------------------------------------------------------------------------------
@@ -72,13 +83,15 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
     With `label_smoothing` s and a hard gt the least value is H(s/2), reached at p = y(1-s) + s/2;
     pred = gt itself is then punished as overconfident.
     """
-    return pair.mean(cross_entropy(_smoothed(pair.y, label_smoothing), pair.logs(clip)))
+    if label_smoothing:
+        return pair.mean(cross_entropy(_smoothed(pair.y, label_smoothing), pair.logs(clip)))
+    return mean_cross_entropy(pair, clip)
 
 
 @ideal_of("bce")
-def bce_ideal(pair: SoftPair, *, label_smoothing: float, clip: float) -> Vector:  # noqa: ARG001 (one signature for all)
-    """Return the prediction at which `bce` is least: the smoothed ground truth."""
-    return _smoothed(pair.y, label_smoothing)
+def bce_ideal(pair: SoftPair, *, label_smoothing: float, clip: float) -> Vector | None:  # noqa: ARG001 (one signature for all)
+    """Return the prediction at which `bce` is least: the smoothed ground truth; `None` for the gt as it is."""
+    return _smoothed(pair.y, label_smoothing) if label_smoothing else None
 
 
 @gradient_of("bce")
@@ -118,7 +131,7 @@ def weighted_bce(pair: SoftPair, *, beta: Beta = "auto", clip: Clip = 1e-7) -> f
     (1 when it is empty): values of different cases then have different weights, and beta of a tiny
     object is so large that a few voxels make up half of the loss.
     """
-    return pair.mean(cross_entropy(pair.y, pair.logs(clip), on=_beta(pair, beta)))
+    return mean_cross_entropy(pair, clip, on=_beta(pair, beta))
 
 
 @gradient_of("weighted_bce")
@@ -160,7 +173,7 @@ def balanced_bce(pair: SoftPair, *, clip: Clip = 1e-7) -> float | None:
     gets weight 0. It is weighted_bce:beta=auto times the foreground's share of the voxels.
     """
     share = _share(pair)
-    return pair.mean(cross_entropy(pair.y, pair.logs(clip), on=1 - share, off=share))
+    return mean_cross_entropy(pair, clip, on=1 - share, off=share)
 
 
 @gradient_of("balanced_bce")
@@ -200,7 +213,8 @@ def focal(pair: SoftPair, *, alpha: Alpha = 0.25, gamma: Gamma = 2.0, clip: Clip
     voxels, being hard, get the attention. Libraries differ: MONAI and SMP use no alpha, Keras has
     balancing off, kornia averages over two channels and prints half of this.
     """
-    return pair.mean(_focal(pair, alpha, gamma, clip))
+    sums, (on, off) = pair.log_sums(clip, gamma), _alpha(alpha)
+    return pair.share(on * sums.focal_on + off * sums.focal_off)
 
 
 @gradient_of("focal")
@@ -299,7 +313,8 @@ def poly1(pair: SoftPair, *, eps: Epsilon = 1.0, clip: Clip = 1e-7) -> float | N
     With a hard gt it is bce + eps*mae. The added term is not clipped: it has a gradient where the clip
     has flattened the cross-entropy.
     """
-    return pair.mean(cross_entropy(pair.y, pair.logs(clip)) + eps * _untrue(pair))
+    logs = pair.log_sums(clip)
+    return pair.share(logs.on + logs.off + eps * sum(pair.errors))
 
 
 @gradient_of("poly1")
@@ -337,7 +352,7 @@ def brier(pair: SoftPair) -> float | None:
     confident error costs 1 at most and no clip is needed. For training its gradient by the logit dies out
     at confidently wrong voxels.
     """
-    return pair.mean((pair.p - pair.y) ** 2)
+    return pair.share(pair.sums.squares_on + pair.sums.squares_off)
 
 
 @gradient_of("brier")
@@ -370,7 +385,7 @@ def mae(pair: SoftPair) -> float | None:
     to a doubtful voxel is 0 or 1, so probabilities are pushed to the ends. Soft Dice that is pooled over
     classes before the ratio (kornia's and Keras' default on one-hot arrays) is this loss under another name.
     """
-    return pair.mean(abs(pair.p - pair.y))
+    return pair.share(pair.sums.apart)
 
 
 @gradient_of("mae")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 Averaging = Literal["macro", "micro", "batch", "pooled"]
 
 #: The names in the calls.
-LEGEND = "p: probabilities, z: logits, y: the ground truth in channels, labels: in one map"
+LEGEND = "p: probabilities, z: logits, y: the ground truth in channels, labels: in one map, M: distances of the labels"
 #: What becomes of cases and channels, in words.
 AVERAGING: dict[Averaging, str] = {
     "macro": "mean over cases and channels",
@@ -25,11 +25,14 @@ AVERAGING: dict[Averaging, str] = {
     "batch": "cases pooled, mean over channels",
     "pooled": "cases and channels pooled",
 }
-#: What is computed of which channels, in words; a channel by itself needs none.
+#: The same of a measure that reads all classes at once.
+AVERAGING_CLASSES: dict[Averaging, str] = {"macro": "mean over cases", "batch": "cases pooled"}
+#: What is computed of which channels, in words; a channel by itself needs none, nor do all classes at once.
 CHANNELS: dict[str, str] = {
     "one": "",
     "two": "given background and foreground",
     "all": "background is a channel too",
+    "classes": "",
 }
 
 
@@ -38,8 +41,8 @@ class Implementation:
     """One public implementation of a loss and how it differs from segcli's.
 
     `same_as` is the measure that gives its value with its defaults, times `times`, where there is one and unless the
-    case is one of `not_when`. `parameters`: ours to theirs, several joined by " = ". `checked`: run by the tests, read
-    in its source, or reported by others.
+    case is one of `not_when`. `channels`: what that measure reads, `classes` where it reads all at once. `parameters`:
+    ours to theirs, several joined by " = ". `checked`: run by the tests, read in its source, or reported by others.
     """
 
     library: str
@@ -47,10 +50,10 @@ class Implementation:
     call: str
     same_as: str = ""
     averaging: Averaging = "macro"
-    channels: Literal["one", "two", "all"] = "one"
+    channels: Literal["one", "two", "all", "classes"] = "one"
     cases: Literal["many", "one"] = "many"
     ndim: Literal[0, 2, 3] = 0
-    times: Literal["1", "1/2", "1/C"] = "1"
+    times: Literal["1", "1/2", "1/4", "1/C"] = "1"
     not_when: tuple[Literal["gt empty", "gt full"], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     differs: str = ""
@@ -62,7 +65,8 @@ class Implementation:
         line = f"{self.library} {self.version}{checked}: {quote}{self.call}{quote}"
         if self.same_as:
             factor = "" if self.times == "1" else f"{self.times} of "
-            how = [AVERAGING[self.averaging], CHANNELS[self.channels]]
+            averaging = AVERAGING_CLASSES if self.channels == "classes" else AVERAGING
+            how = [averaging[self.averaging], CHANNELS[self.channels]]
             how.append(", ".join(f"{ours} is {theirs}" for ours, theirs in self.parameters.items() if ours != theirs))
             how.append(f"not when {' or '.join(self.not_when)}" if self.not_when else "")
             line += f" = {factor}{quote}{self.same_as}{quote} ({'; '.join(part for part in how if part)})"

@@ -165,13 +165,12 @@ def _explog_map(pair: SoftPair, *, w_dice: float, w_ce: float, gamma: float, smo
 
 def _both(pair: SoftPair, smooth: float) -> tuple[Ratio, Ratio]:
     """Return the Dice ratios of the foreground and of the background."""
-    true_negatives = float(pair.q @ (1 - pair.y))
-    return dice_ratio(pair, smooth), ratio(sum(pair.errors), 2 * true_negatives + smooth)
+    return dice_ratio(pair, smooth), ratio(sum(pair.errors), 2 * pair.sums.tn + smooth)
 
 
 def _frequencies(pair: SoftPair) -> tuple[float, float]:
     """Return the weights of foreground and background voxels."""
-    foreground, background = max(pair.sums.y, 1.0), max(float((1 - pair.y).sum()), 1.0)
+    foreground, background = max(pair.sums.y, 1.0), max(pair.sums.off, 1.0)
     total = foreground + background
     return math.sqrt(total / foreground), math.sqrt(total / background)
 

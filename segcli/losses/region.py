@@ -138,8 +138,7 @@ def _dice_squared_map(pair: SoftPair, *, smooth: float) -> Vector:
 
 
 def _dice_squared(pair: SoftPair, smooth: float) -> Ratio:
-    apart = pair.p - pair.y
-    return ratio(float(apart @ apart), 2 * pair.sums.py + smooth)
+    return ratio(pair.sums.squares_on + pair.sums.squares_off, 2 * pair.sums.py + smooth)
 
 
 # --- iou --------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def _arc_rest(x: float) -> float:
 def _table(pair: SoftPair) -> tuple[float, float, float, float]:
     """Return the soft TP, FP, FN and TN."""
     false_alarms, misses = pair.errors
-    return pair.sums.py, false_alarms, misses, float(pair.q @ (1 - pair.y))
+    return pair.sums.py, false_alarms, misses, pair.sums.tn
 
 
 def _denominator(pair: SoftPair, smooth: float) -> float:

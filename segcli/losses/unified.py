@@ -64,7 +64,9 @@ def unified_focal(
     """
     if not pair.n:
         return None
-    cross = (1.0 if reduce == "sum" else 0.5) * float(_focused(pair, delta, gamma, form, clip).sum())
+    sums = pair.log_sums(clip, gamma)
+    foreground = sums.focal_on if form == "symmetric" else sums.on
+    cross = (1.0 if reduce == "sum" else 0.5) * (delta * foreground + (1 - delta) * sums.focal_off) / pair.n
     region = sum(math.pow(of.loss, power) for of, power in _classes(pair, delta, gamma, form, smooth))
     return mix * cross + (1 - mix) * region / 2
 
@@ -124,6 +126,6 @@ def _classes(
 ) -> tuple[tuple[Ratio, float], tuple[Ratio, float]]:
     """Return the Tversky losses of foreground and background, each with its power."""
     alarms, misses = pair.errors
-    background = ratio(delta * alarms + (1 - delta) * misses, float(pair.q @ (1 - pair.y)) + smooth)
+    background = ratio(delta * alarms + (1 - delta) * misses, pair.sums.tn + smooth)
     power = 1 - gamma
     return (tversky_ratio(pair, 1 - delta, delta, smooth), power), (background, power if form == "symmetric" else 1.0)

@@ -1,4 +1,4 @@
-"""Surface distances: how far apart the two surfaces lie, and what share of them lies close.
+"""Surface distances: how far apart the two surfaces lie.
 
 Two things fix the number: what the surface is (`surface=`) and how the two directions are pooled (the
 name of the metric). All distances are in the unit of the spacing.
@@ -6,58 +6,57 @@ name of the metric). All distances are in the unit of the spacing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from segcli import surfaces
 from segcli.measure import Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
     from segcli.pair import Pair
 
 Surface = Annotated[
-    Literal["surfel", "border"],
+    surfaces.Surface,
     Param(
-        "surfel: elements of the dual grid weighted by area (surface-distance); "
-        "border: voxels with a face neighbour outside, each counting 1 (MONAI, MedPy)",
-        words=("surfel", "border"),
+        "; ".join(f"{word}: {meaning}" for word, meaning in surfaces.MEANING.items()),
+        words=surfaces.SURFACES,
         shown=True,
     ),
 ]
 INF = float("inf")
-NO_DISTANCE = WhenEmpty(None, None, None)
+#: What all distances have in common.
+DISTANCE: dict[str, Any] = {
+    "family": "surface",
+    "range": (0, INF),
+    "better": "lower",
+    "unit": "mm",
+    "when_empty": WhenEmpty(None, None, None),
+}
 
 
 @metric(
-    family="surface",
+    **DISTANCE,
     aliases=("hausdorff",),
     formula=r"\max(\max_{p \in \partial P} d(p, \partial G), "
     r"\max_{g \in \partial G} d(g, \partial P))",
     reference="Huttenlocher 1993, doi:10.1109/34.232073",
-    range=(0, INF),
-    better="lower",
-    unit="mm",
     symmetric=True,
-    when_empty=NO_DISTANCE,
     caution="one stray voxel decides it",
 )
 def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Hausdorff distance: the largest distance from either surface to the other.
 
     A worst case: a single stray voxel sets it. hd95 is the usual robust form. SimpleITK's filter of
-    that name measures between whole voxel sets, which can be much less.
+    that name and scikit-image measure between whole voxel sets (surface=set), which can be much less.
     """
     d = pair.distances(surface)
-    return None if d is None else float(max(d.pred_to_gt.max(), d.gt_to_pred.max()))
+    return None if d is None else d.largest()
 
 
 @metric(
-    family="surface",
+    **DISTANCE,
     formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
     reference="Huttenlocher 1993, doi:10.1109/34.232073; pooling as surface-distance, MONAI, MetricsReloaded",
-    range=(0, INF),
-    better="lower",
-    unit="mm",
     symmetric=True,
-    when_empty=NO_DISTANCE,
 )
 def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Larger of the two directed 95th percentiles of the surface distances.
@@ -70,35 +69,79 @@ def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface",
+    **DISTANCE,
     formula=r"P_{95}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
     reference="pooling as MedPy, panoptica, seg-metrics",
-    range=(0, INF),
-    better="lower",
-    unit="mm",
     symmetric=True,
-    when_empty=NO_DISTANCE,
     caution="a small missed part vanishes among the points of the other surface",
 )
 def hd95_pooled(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """95th percentile of the distances of both directions taken together.
 
-    It lies between the two directed percentiles, often at half of hd95: never compare the two.
+    It lies between the two directed percentiles but for interpolation, often at half of hd95: never compare the two.
     """
     d = pair.distances(surface)
     return None if d is None else d.percentile(95, "both")
 
 
 @metric(
-    family="surface",
+    **DISTANCE,
+    aliases=("hd95_mean",),
+    formula=r"\tfrac12(P_{95}\, d(\partial P, \partial G) + P_{95}\, d(\partial G, \partial P))",
+    reference="pooling as plastimatch",
+    symmetric=True,
+)
+def msd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Mean of the two directed 95th percentiles of the surface distances.
+
+    Both directions have a say, where hd95 shows the worse one only. Some publish it as HD95, which is never
+    less; plastimatch's percent Hausdorff distance is such a mean, of values by rank without interpolation.
+    """
+    d = pair.distances(surface)
+    return None if d is None else (d.percentile(95, "pred") + d.percentile(95, "gt")) / 2
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\mathrm{pool}(P_p\, d(\partial P, \partial G), P_p\, d(\partial G, \partial P))",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    symmetric=True,
+)
+def hd_percentile(
+    pair: Pair,
+    *,
+    p: Annotated[float, Param("percentile of the distances; 100 is the largest", ge=0, le=100, shown=True)] = 95.0,
+    pooling: Annotated[
+        Literal["max", "mean", "together"],
+        Param(
+            "max: larger of the two directed percentiles, as hd95; mean: their mean, as msd95; "
+            "together: percentile of both directions together, as hd95_pooled",
+            words=("max", "mean", "together"),
+            shown=True,
+        ),
+    ] = "max",
+    surface: Surface = "surfel",
+) -> float | None:
+    """Hausdorff distance at any percentile, pooled in any of the three ways.
+
+    For what hd, hd95, hd95_pooled and msd95 do not name, as a 90th or 99th percentile. Low percentiles are 0
+    as soon as enough of the two surfaces coincides.
+    """
+    d = pair.distances(surface)
+    if d is None:
+        return None
+    if pooling == "together":
+        return d.percentile(p, "both")
+    both = d.percentile(p, "pred"), d.percentile(p, "gt")
+    return max(both) if pooling == "max" else sum(both) / 2
+
+
+@metric(
+    **DISTANCE,
     aliases=("average_symmetric_surface_distance",),
     formula=r"\frac{\sum_{p} d(p, \partial G) + \sum_{g} d(g, \partial P)}{|\partial P| + |\partial G|}",
     reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
-    range=(0, INF),
-    better="lower",
-    unit="mm",
     symmetric=True,
-    when_empty=NO_DISTANCE,
 )
 def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Average symmetric surface distance: mean over the elements of both surfaces together.
@@ -110,15 +153,11 @@ def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface",
+    **DISTANCE,
     formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} "
     r"+ \overline{d(\partial G, \partial P)}\right)",
     reference="Beneš & Zitová 2015, doi:10.1111/jmi.12214",
-    range=(0, INF),
-    better="lower",
-    unit="mm",
     symmetric=True,
-    when_empty=NO_DISTANCE,
 )
 def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     """Mean of the two directed mean surface distances.
@@ -130,58 +169,132 @@ def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @metric(
-    family="surface",
-    aliases=("surface_dice", "normalized_surface_dice"),
-    formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}| + |\{g : d(g, \partial P) \le \tau\}|}"
-    r"{|\partial P| + |\partial G|}",
-    reference="Nikolov 2021, doi:10.2196/26151",
-    range=(0, 1),
-    better="higher",
-    symmetric=True,
-    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
+    **DISTANCE,
+    formula=r"\frac{1}{|\partial P|} \sum_{p} d(p, \partial G)",
+    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    caution="blind to what the prediction misses",
 )
-def nsd(
-    pair: Pair,
-    *,
-    tol: Annotated[
-        float, Param("distance that is still acceptable, in the unit of the spacing", ge=0, shown=True)
-    ] = 2.0,
-    surface: Surface = "surfel",
-) -> float | None:
-    """Normalised surface distance: share of both surfaces that lies within `tol` of the other.
+def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Mean distance from the surface of the prediction to that of the ground truth.
 
-    Choose `tol` as the disagreement of two experts. A tolerance below one voxel says little.
+    It tells how far false parts lie out. MONAI and MedPy call it the average surface distance; a part that
+    the prediction misses altogether does not show in it, but in asd_gt_to_pred.
     """
     d = pair.distances(surface)
-    return None if d is None else d.share_within(tol)
+    return None if d is None else d.mean("pred")
 
 
 @metric(
-    family="surface",
-    formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
-    reference="after Cheng 2021, arXiv:2103.16562",
-    range=(0, 1),
-    better="higher",
-    symmetric=True,
-    when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
+    **DISTANCE,
+    formula=r"\frac{1}{|\partial G|} \sum_{g} d(g, \partial P)",
+    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    caution="blind to false parts",
 )
-def boundary_iou(
-    pair: Pair,
-    *,
-    width: Annotated[
-        float | str,
-        Param(
-            "width of the inner band in the unit of the spacing; auto: 2% of the image diagonal, at least one voxel",
-            gt=0,
-            words=("auto",),
-            shown=True,
-        ),
-    ] = "auto",
-) -> float | None:
-    """Intersection over union of the inner bands along the two boundaries.
+def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Mean distance from the surface of the ground truth to that of the prediction.
 
-    More sensitive to the contour of a large object than iou. The band is Euclidean and in the unit of
-    the spacing; Cheng's own code erodes by whole pixels and gives other numbers.
+    It tells how far off what is missed lies; false parts do not show in it, but in asd_pred_to_gt.
     """
-    both, either = pair.bands(None if width == "auto" else float(width))
-    return both / either if either else None
+    d = pair.distances(surface)
+    return None if d is None else d.mean("gt")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\sqrt{\frac{\sum_{p} d(p, \partial G)^2 + \sum_{g} d(g, \partial P)^2}"
+    r"{|\partial P| + |\partial G|}}",
+    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    symmetric=True,
+)
+def rmsd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Root mean square of the surface distances of both directions.
+
+    Between assd and hd: large errors weigh more than in a mean, and no single voxel decides it.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.mean_square() ** 0.5
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\mathrm{median}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
+    reference="pooling as seg-metrics",
+    symmetric=True,
+    caution="0 as soon as half of the surfaces coincides",
+)
+def median_sd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Median of the surface distances of both directions together.
+
+    The typical error, untouched by outliers; on good predictions it is 0 and says nothing.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(50, "both")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\sqrt{\frac{\sum_{p} (d(p, \partial G) - m)^2 + \sum_{g} (d(g, \partial P) - m)^2}"
+    r"{|\partial P| + |\partial G|}},\; m = \mathrm{ASSD}",
+    reference="pooling as seg-metrics",
+    symmetric=True,
+    caution="0 also where the surfaces are everywhere equally far apart",
+)
+def std_sd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Spread: standard deviation of the surface distances of both directions together.
+
+    How uneven the error is: small beside assd for a shift or a scale, large for a few outliers. Never use it alone.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.deviation()
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max\left(\overline{d(\partial P, \partial G)}, \overline{d(\partial G, \partial P)}\right)",
+    reference="Dubuisson & Jain 1994, doi:10.1109/ICPR.1994.576361",
+    symmetric=True,
+)
+def modified_hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Larger of the two directed mean surface distances: the modified Hausdorff distance.
+
+    It grows with the error everywhere, where hd looks at one point. scikit-image computes it between whole
+    voxel sets: that is surface=set, or ahd_set_max.
+    """
+    d = pair.distances(surface)
+    return None if d is None else max(d.mean("pred"), d.mean("gt"))
+
+
+# --- between all voxels of the masks --------------------------------------------------------------
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\tfrac12\left(\overline{d(P, G)} + \overline{d(G, P)}\right)",
+    reference="pooling as SimpleITK, pymia",
+    symmetric=True,
+    caution="depends on the overlap more than on the boundary: far below assd on a large object",
+)
+def ahd_set(pair: Pair) -> float | None:
+    """Average Hausdorff distance between all voxels of the masks: mean of the two directed means.
+
+    As masd with surface=set. Every voxel in both masks counts with 0, so the larger the object the smaller
+    the value for the same error of its boundary.
+    """
+    d = pair.distances("set")
+    return None if d is None else (d.mean("pred") + d.mean("gt")) / 2
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max\left(\overline{d(P, G)}, \overline{d(G, P)}\right)",
+    reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x",
+    symmetric=True,
+    caution="depends on the overlap more than on the boundary: far below assd on a large object",
+)
+def ahd_set_max(pair: Pair) -> float | None:
+    """Average Hausdorff distance between all voxels of the masks: larger of the two directed means.
+
+    As modified_hd with surface=set, and scikit-image's modified method. Every voxel in both masks counts with 0.
+    """
+    d = pair.distances("set")
+    return None if d is None else max(d.mean("pred"), d.mean("gt"))

@@ -74,3 +74,61 @@ def rve(pair: Pair) -> float | None:
     """
     c = pair.counts
     return (c.pred - c.gt) / c.gt if c.gt else None
+
+
+@metric(
+    family="volume",
+    formula=r"\frac{2\,(|P| - |G|)}{|P| + |G|}",
+    reference="Klein 2009, doi:10.1016/j.neuroimage.2008.12.037",
+    range=(-2, 2),
+    better="zero",
+    when_empty=WhenEmpty(both=None, gt=2.0, pred=-2.0),
+    caution="0 for two masks of one size that never touch",
+)
+def volume_similarity_signed(pair: Pair) -> float | None:
+    """Difference of the volumes as a share of their mean: + too large, - too small.
+
+    What SimpleITK's filter calls volume similarity, with the prediction as its source. Unlike rve it
+    takes both masks alike, and is bounded.
+    """
+    c = pair.counts
+    total = c.pred + c.gt
+    return 2 * (c.pred - c.gt) / total if total else None
+
+
+@metric(
+    family="volume",
+    formula=r"v\,(|P| - |G|)",
+    reference="a count",
+    range=(-float("inf"), float("inf")),
+    better="zero",
+    unit="mm^3",
+    caution="0 for two masks of one size that never touch",
+)
+def volume_difference(pair: Pair) -> float:
+    """Volume of the prediction less that of the ground truth (areas in 2-D).
+
+    Its mean over cases is the bias of the volume: errors of opposite sign cancel.
+    """
+    c = pair.counts
+    return (c.pred - c.gt) * pair.voxel_volume
+
+
+@metric(
+    family="volume",
+    aliases=("absolute_volume_difference", "avd"),
+    formula=r"v\,\bigl||P| - |G|\bigr|",
+    reference="a count",
+    range=(0, float("inf")),
+    better="lower",
+    unit="mm^3",
+    symmetric=True,
+    caution="0 for two masks of one size that never touch",
+)
+def absolute_volume_error(pair: Pair) -> float:
+    """Difference of the two volumes without its sign (areas in 2-D).
+
+    For a mean over cases in which too large and too small do not cancel.
+    """
+    c = pair.counts
+    return abs(c.pred - c.gt) * pair.voxel_volume

@@ -6,16 +6,19 @@ import csv
 import io
 from collections.abc import Sequence
 
-from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
-from segcli.evaluate import Scored, Value
+from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure
-from segcli.report.table import Table, escape_markdown, number, shape_text, spacing_text
+from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
+from segcli.scoring import Scored, Value
+from segcli.surfaces import MEANING
 
-WHY = {"both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0"}
-SURFACES = {
-    "surfel": "area-weighted elements of the dual grid, as surface-distance",
-    "border": "voxels with a face neighbour outside, each counting 1, as MONAI and MedPy",
+WHY = {
+    "both_empty": "both empty",
+    "pred_empty": "pred empty",
+    "gt_empty": "gt empty",
+    "no_surface": "no surface",
+    "zero_denominator": "0/0",
 }
 
 
@@ -27,26 +30,57 @@ def heading(case: Scored) -> str:
 
 
 def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Table:
-    """Return one row for each label (and case, when there are several) and a mean row."""
+    """Return one row for each label (and case, when there are several), a mean row, and one of all classes at once."""
+    measures = [b for b in measures if b.measure.kind != "table"]
     common = common_surface(measures)
     several = len(cases) > 1
     first = cases[0]
-    units = {(m.kind, m.measure): m.unit for m in first.means}
+    rows: list[Mean | Value] = [*first.means, *first.values]
+    units = {(m.kind, m.measure): m.unit for m in rows}
     headers = ["case"] * several + ["label"]
     headers += [_header(b, units.get((b.measure.kind, b.name), ""), common, measures) for b in measures]
     table = Table([*headers, ""], left=frozenset({0, int(several), len(headers)}))
     for case in cases:
-        for label in case.labels:
-            values = {(v.kind, v.measure): v for v in case.values if v.label == label.name}
-            found = [(values.get((b.measure.kind, b.name)), b.measure) for b in measures]
-            cells = ["" if value is None else number(value.value, measure) for value, measure in found]
-            table.rows.append([case.case] * several + [label.name, *cells, _remark(case, label.name)])
-        for name in mean_labels(case):
-            _add_mean(table, case, name, measures, several=several)
+        if not all(b.over_classes for b in measures):
+            for label in case.labels:
+                _add_values(table, case, label.name, measures, several=several, remark=_remark(case, label.name))
+            for name in mean_labels(case):
+                _add_mean(table, case, name, measures, several=several)
+        if any(v.label == ALL for v in case.values):
+            table.emphasis.add(len(table.rows))
+            _add_values(table, case, ALL, measures, several=several)
     if all(not row[-1] for row in table.rows):
         table.headers.pop()
         table.rows = [row[:-1] for row in table.rows]
     return table
+
+
+def _add_values(
+    table: Table, case: Scored, label: str, measures: Sequence[BoundMeasure], *, several: bool, remark: str = ""
+) -> None:
+    """Add the row of a label, or of all classes; a measure that is not of that row leaves its cell blank."""
+    values = {(v.kind, v.measure): v for v in case.values if v.label == label}
+    found = [(b.measure, values.get((b.measure.kind, b.name))) for b in measures]
+    cells = ["" if value is None else number(value.value, measure) for measure, value in found]
+    table.rows.append([case.case] * several + [label, *cells, remark])
+
+
+def measure_tables(cases: Sequence[Scored]) -> list[tuple[str, Table]]:
+    """Return the title and the table of each table measure, of each case and label that has one."""
+    found = []
+    for case in cases:
+        for t in case.tables:
+            title = " ".join([t.measure] + [case.case] * (len(cases) > 1) + [t.label] * (t.label != ALL))
+            texts = frozenset(i for i in range(len(t.columns)) if any(isinstance(row[i], str) for row in t.rows))
+            rows = [[_cell(value) for value in row] for row in t.rows]
+            found.append((title, Table(list(t.columns), rows, left=texts)))
+    return found
+
+
+def _cell(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return grouped(value) if isinstance(value, int) else number(value)
 
 
 def _header(bound: BoundMeasure, unit: str, common: str | None, measures: Sequence[BoundMeasure]) -> str:
@@ -92,9 +126,10 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     """Return what definition the numbers follow and why some are undefined."""
     notes = []
     surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
-    notes += [f"surface={name} ({SURFACES[name]})" for name in sorted(surfaces)]
-    if any(b.name.startswith("boundary_iou") for b in measures):
-        notes.append("boundary_iou: Euclidean inner bands (segcli catalog boundary_iou)")
+    notes += [f"surface={name} ({MEANING[name]})" for name in sorted(surfaces)]
+    bands = [b.measure.name for b in measures if "width" in b.params and b.measure.family == "surface"]
+    notes += [f"{name}: Euclidean inner bands (segcli catalog {name})" for name in dict.fromkeys(bands)]
+    notes += _over_classes(cases, measures)
     if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if average != "macro":
@@ -107,12 +142,36 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     return notes + _undefined(cases)
 
 
+def _over_classes(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> list[str]:
+    """Return which classes stand behind the row `all`."""
+    asked = [b for b in measures if b.params.get("background") == "in"]
+    notes = ["all: over the classes, the background one of them (background=out leaves it out)"] if asked else []
+    if not any(b.measure.family == "multiclass" for b in measures):
+        return notes
+    for case in cases:
+        plain = [x.name for x in case.labels if not x.is_region]
+        absent = [name for name in plain if not case.counts[name].pred and not case.counts[name].gt]
+        if absent:
+            where = f"{case.case} all" if len(cases) > 1 else "all"
+            count = f"{len(absent)} of {len(plain)} labels"
+            notes.append(f"{where}: {count} in neither mask, left out of means over classes: {_some(absent, 8)}")
+    return notes
+
+
 #: Why a value is undefined, in words, for the rows that it concerns.
 BECAUSE = {
     "pred_empty": "the prediction has no voxel of this label",
     "gt_empty": "the ground truth has no voxel of this label",
     "both_empty": "neither mask has a voxel of this label",
+    "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
+}
+#: The same for the row of all classes.
+OF_ALL = {
+    "pred_empty": "the prediction is nothing but background",
+    "gt_empty": "the ground truth is nothing but background",
+    "both_empty": "both masks are nothing but background",
+    "zero_denominator": "the formula has no value for these maps",
 }
 
 
@@ -123,14 +182,15 @@ def _undefined(cases: Sequence[Scored]) -> list[str]:
         for v in case.values:
             if v.status == "undefined":
                 row = f"{case.case} {v.label}" if len(cases) > 1 else v.label
-                rows.setdefault((row, v.why), {})[v.measure.split(":")[0]] = ""
+                because = (OF_ALL if v.label == ALL else BECAUSE)[v.why]
+                rows.setdefault((row, because), {})[v.measure.split(":")[0]] = ""
     grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (row, why), names in rows.items():
-        grouped.setdefault((why, tuple(names)), []).append(row)
+    for (row, because), names in rows.items():
+        grouped.setdefault((because, tuple(names)), []).append(row)
     return [
-        f"{_some(found, 8)}: {BECAUSE[why]}; {_some(names, 6)} {'is' if len(names) == 1 else 'are'} undefined "
+        f"{_some(found, 8)}: {because}; {_some(names, 6)} {'is' if len(names) == 1 else 'are'} undefined "
         f"(segcli catalog {names[0]})"
-        for (why, names), found in grouped.items()
+        for (because, names), found in grouped.items()
     ]
 
 
@@ -161,8 +221,12 @@ def score_text(
     *,
     color: bool = False,
 ) -> str:
-    table = score_table(cases, measures).text(color=color)
-    return "\n".join([heading(cases[0]), table, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
+    lines = [heading(cases[0])]
+    if any(b.measure.kind != "table" for b in measures):
+        lines.append(score_table(cases, measures).text(color=color))
+    for title, table in measure_tables(cases):
+        lines += [title, table.text(color=color)]
+    return "\n".join([*lines, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
 
 
 def score_markdown(
@@ -173,9 +237,12 @@ def score_markdown(
     verdicts: Sequence[Verdict] = (),
 ) -> str:
     notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)]]
-    return "\n\n".join(
-        [escape_markdown(heading(cases[0])), score_table(cases, measures).markdown(), "  \n".join(notes)]
-    )
+    parts = [escape_markdown(heading(cases[0]))]
+    if any(b.measure.kind != "table" for b in measures):
+        parts.append(score_table(cases, measures).markdown())
+    for title, table in measure_tables(cases):
+        parts += [escape_markdown(title), table.markdown()]
+    return "\n\n".join([*parts, "  \n".join(notes)])
 
 
 def score_csv(cases: Sequence[Scored]) -> str:

@@ -25,6 +25,8 @@ def default_name(measure: Measure) -> str:
 
 
 def range_text(measure: Measure) -> str:
+    if measure.kind == "table":
+        return ""
     low, high = measure.range
     left = "(-inf" if math.isinf(low) else f"[{low:.4g}"
     right = "inf)" if math.isinf(high) else f"{high:.4g}]"
@@ -60,10 +62,13 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
     """Return what is known of a measure beside its text, formula and parameters; empty facts are left out."""
     better = f", {ARROWS[measure.better]}" if ARROWS[measure.better] else ""
     found = [("range", f"{range_text(measure)} {measure.unit}".strip() + better)]
-    if measure.kind == "metric":
+    if measure.kind == "table":
+        found = []
+    elif measure.kind == "metric":
         e = measure.when_empty
         empties = f"both empty: {_empty(e.both)} · gt empty: {_empty(e.gt)} · pred empty: {_empty(e.pred)}"
         found.append(("empty masks", empties))
+        found.append(("best", "" if measure.optimum is not None else "depends on the case: its value at pred = gt"))
     else:
         optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
         gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"

@@ -6,7 +6,7 @@ from typing import Any
 
 from segcli.bibliography import Work, bibtex, entry, escape_bibtex
 from segcli.cite import BCA, Citation, Cited
-from segcli.report.case import SURFACES
+from segcli.surfaces import BY_AREA, MEANING
 
 SCHEMA = "segcli.cite/1"
 
@@ -20,16 +20,14 @@ EMPTY = {
     "worst": "Where both masks are empty a metric has its best value; where one is, 0 or the image diagonal.",
     "zero": "Where a mask is empty a metric is 0.",
 }
-PERCENTILES = {
-    "surfel": "percentiles are the smallest distance at which the summed area reaches the share",
-    "border": "percentiles interpolate linearly between distances",
-}
+#: How percentiles are taken: by the area of the elements, or of distances that each count 1.
+BY_SUM = "percentiles are the smallest distance at which the summed area reaches the share"
+BY_RANK = "percentiles interpolate linearly between distances"
 
 
 def _surface(value: str) -> str:
     """Return what a surface is made of, and how percentiles are taken on it."""
-    parts = [SURFACES.get(value, ""), PERCENTILES.get(value, "")]
-    return f"surface={value}: " + "; ".join(p for p in parts if p) if any(parts) else ""
+    return f"surface={value}: {MEANING[value]}; {BY_SUM if value in BY_AREA else BY_RANK}" if value in MEANING else ""
 
 
 def paragraph(citation: Citation) -> str:

@@ -13,9 +13,9 @@ from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Norms, Row
-from segcli.report.case import SURFACES
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
 from segcli.run import finite
+from segcli.surfaces import MEANING
 
 SCHEMA = "segcli.compare/1"
 
@@ -118,8 +118,8 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append(f"--average {comparison.average}: {IN_WORDS[comparison.average]}")
     if comparison.batch_dice:
         notes.append("--batch-dice: losses are of all images of the stack, their sums taken together")
-    surfaces = {s for r in comparison.rows for s in SURFACES if f"surface={s}" in r.measure}
-    notes += [f"surface={s} ({SURFACES[s]})" for s in sorted(surfaces)]
+    surfaces = {part.partition("=")[2] for r in comparison.rows for part in r.measure.split(":") if "surface=" in part}
+    notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
     return notes + _cautions(comparison)
 
 

@@ -11,8 +11,9 @@ from segcli.diff import Difference
 from segcli.measure import BoundMeasure, Measure
 from segcli.places import Spread
 from segcli.rank import Ranking
-from segcli.report.case import SURFACES, common_surface
+from segcli.report.case import common_surface
 from segcli.report.table import DASH, number
+from segcli.surfaces import MEANING
 
 Cell = Literal["sd", "iqr"]
 
@@ -113,7 +114,7 @@ def definitions(bounds: Sequence[BoundMeasure]) -> list[str]:
         said.append(escape_latex(f"{name}: {_lower(b.measure.summary.rstrip('.').replace('`', ''))}"))
     found = ["; ".join(said) + "."]
     surfaces = sorted({str(b.params["surface"]) for b in bounds if "surface" in b.params})
-    return found + [escape_latex(f"Surface {name}: {SURFACES[name]}.") for name in surfaces if name in SURFACES]
+    return found + [escape_latex(f"Surface {name}: {MEANING[name]}.") for name in surfaces if name in MEANING]
 
 
 def _lower(text: str) -> str:

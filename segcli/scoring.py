@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import (
     ALL,
@@ -23,15 +23,13 @@ from segcli.errors import UsageError
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
-from segcli.measure import FORMULA, BoundMeasure, Kind, bind, parse
+from segcli.measure import BoundMeasure, Kind, bind, parse
+from segcli.policy import Status, check_policy, classes_value, metric_value
 
 if TYPE_CHECKING:
     from segcli.masks.reading import Reading
     from segcli.pair import Case, Counts, Pair
     from segcli.soft import SoftPair
-
-Status = Literal["ok", "undefined", "policy"]
-POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,8 @@ class Scored:
         Raises `UsageError` for what was not computed.
         """
         bound = bind(measure)
+        if bound.measure.kind == "table":
+            raise UsageError(f"{measure} is a table, not one number.", hint="it is in .tables", code="measure.kind")
         name = ALL if label is None and bound.over_classes else label_named(label, self.labels)
         rows: list[Value | Mean] = [*self.values, *self.means]
         rows = [v for v in rows if v.label == name]
@@ -121,46 +121,6 @@ def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
 # --- measures -----------------------------------------------------------------------------------
 
 
-def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
-    """Return a metric's value with its status and the reason where it is undefined or a policy's."""
-    measure, counts = bound.measure, pair.counts
-    if measure.reads == "probability" and pair.soft is None:
-        return None, "undefined", "hard_mask"
-    why = {(0, 0): "both_empty", (1, 0): "gt_empty", (0, 1): "pred_empty"}.get(
-        (int(counts.pred > 0), int(counts.gt > 0)), ""
-    )
-    rule = measure.when_empty
-    given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}.get(why, FORMULA)
-    value = bound(pair) if given == FORMULA else given
-    if policy != "undefined" and why and given != FORMULA:
-        replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
-        if replaced is not None:
-            return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
-    if value is None:  # where the formula was asked, it is not the emptiness that has no value
-        return None, "undefined", "zero_denominator" if given == FORMULA else why
-    return value, "ok", ""
-
-
-def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
-    """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
-
-    Of an error whose best value lies inside its range (a relative volume error) no value stands for a
-    miss: a policy that would make it 0 would call the miss perfect.
-    """
-    measure = bound.measure
-    if both:
-        return measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
-    if measure.better == "zero":
-        return value
-    if policy == "zero":
-        return 0.0
-    if measure.better == "higher":
-        return 0.0 if value is None else value
-    if policy == "worst" and value is None and measure.better == "lower":
-        return diagonal if measure.unit == "mm" else measure.range[1]
-    return value
-
-
 def unit_of(bound: BoundMeasure, unit: str, ndim: int) -> str:
     """Return the unit of a measure on a grid: mm or voxel, and their powers in as many dimensions."""
     given = bound.measure.unit
@@ -188,11 +148,11 @@ def score_loaded(
     by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
+    named = [(bound, bound.name, unit_of(bound, case.unit, len(case.shape))) for bound in metrics]
     for pair in pairs:
-        for bound in metrics:
+        for bound, name, unit in named:
             value, status, why = metric_value(bound, pair, empty)
-            unit = unit_of(bound, case.unit, len(case.shape))
-            values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
+            values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
@@ -213,6 +173,20 @@ def score_loaded(
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
     )
+
+
+def values_of(
+    loaded: Loaded, index: int, metrics: Sequence[BoundMeasure], losses: Sequence[BoundMeasure], *, empty: str
+) -> list[Value]:
+    """Return every measure of one label alone of a loaded pair, `loaded.labels[index]`."""
+    case, pair = loaded.case, loaded.case.pair(index)
+    values = []
+    for bound in metrics:
+        if bound.measure.kind != "table" and not bound.over_classes:
+            value, status, why = metric_value(bound, pair, empty)
+            unit = unit_of(bound, case.unit, len(case.shape))
+            values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
+    return values + _losses_of(loaded, pair.label, [b for b in losses if not b.over_classes])
 
 
 def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> list[Value]:
@@ -247,10 +221,9 @@ def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
     soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
     for bound in wide:
         kind = bound.measure.kind
-        value = bound(soft if kind == "loss" else loaded.case.classes)
+        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
-        status, why = ("undefined", "zero_denominator") if value is None else ("ok", "")
-        found.append(Value(ALL, kind, bound.name, value, unit, "ok" if status == "ok" else "undefined", why))
+        found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found
 
 
@@ -313,12 +286,6 @@ def measures_of(kind: Kind, asked: str | Iterable[str] | None, *, surface: str |
     """Return the measures of a list or text, with `surface` set where a measure has it and did not name it."""
     bound = parse(kind, asked or ())
     return bound if surface is None else [b.with_default("surface", surface) for b in bound]
-
-
-def check_policy(empty: str) -> str:
-    if empty not in POLICIES:
-        raise UsageError(f"--empty {empty} is not one of {', '.join(POLICIES)}.", code="empty")
-    return empty
 
 
 def score(
