@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.classes import SoftClasses
-from segcli.pair import Counts, Pair
+from segcli.counts import Counts
+from segcli.pair import Pair
 from segcli.soft import SoftPair, Vector
 
 

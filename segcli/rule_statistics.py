@@ -9,9 +9,9 @@ import numpy as np
 
 from segcli.averaging import MEAN
 from segcli.columns import Columns, Key
+from segcli.counts import Counts
 from segcli.errors import UsageError
 from segcli.measure import BoundMeasure, Measure
-from segcli.pair import Counts
 from segcli.pooled import NoGridError, PooledCounts
 from segcli.rules import Rule, Stat
 from segcli.statistics import Interval, Vector, generator, mean_interval

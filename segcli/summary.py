@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from segcli.averaging import ALL, MEAN
+from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND
+from segcli.counts import Counts
 from segcli.measure import bind
-from segcli.pair import Counts
 from segcli.pooled import NoGridError, PooledCounts
-from segcli.statistics import generator, mean_interval
+from segcli.statistics import Interval, Vector, mean_intervals
 
 Case = Mapping[str, Any]
 #: What a summary is of: label, kind, canonical measure.
 Key = tuple[str, str, str]
+MEANS = (MEAN, MEAN_WITHOUT_BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def summaries(cases: Sequence[Case], resampling: Resampling, group_by: str | Non
     """Return the summary records of a run's cases, and with `group_by` those of each value of that column.
 
     A record is of one label, kind and measure over all cases that have it: labels first in the order in
-    which the cases have them, then `all` (all classes at once) and the mean over plain labels.
+    which the cases have them, then `all` (all classes at once), then the means over labels.
     """
     found = _summaries(cases, resampling, {})
     if group_by is not None:
@@ -43,86 +44,96 @@ def summaries(cases: Sequence[Case], resampling: Resampling, group_by: str | Non
     return found
 
 
+class _Column:
+    """The values of one label and measure, case by case, and how many of them are not plain numbers."""
+
+    __slots__ = ("policy", "undefined", "unit", "values")
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.values: list[float] = []
+        self.undefined = self.policy = 0
+
+    def add(self, value: float | None, status: str = "ok") -> None:
+        if value is None:
+            self.undefined += 1
+        else:
+            self.values.append(value)
+            self.policy += status == "policy"
+
+
 def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, str]) -> list[dict[str, Any]]:
-    units: dict[Key, str] = {}
-    columns: dict[Key, list[Mapping[str, Any]]] = {}
+    columns: dict[Key, _Column] = {}
     for case in cases:
         for record in case["values"]:
             key = (record["label"], record["kind"], record["measure"])
-            columns.setdefault(key, []).append(record)
-            units.setdefault(key, record["unit"])
+            column = columns.get(key) or columns.setdefault(key, _Column(record["unit"]))
+            column.add(record["value"], record["status"])
     labels = list(dict.fromkeys(label for case in cases for label in case["labels"]))
     labels += [x for x in dict.fromkeys(label for label, _, _ in columns) if x not in labels]
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last
+    regions = {name for case in cases for name in case.get("regions", ())}
+    plain = [x for x in labels if x != ALL and x not in regions]
     counts = {label: [Counts(**c["counts"][label]) for c in cases if label in c["counts"]] for label in labels}
-    plain = [x for x in labels if x != ALL and not any(x in case.get("regions", ()) for case in cases)]
-    found = []
-    pooled: dict[Key, float | None] = {}
+    sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
-    for key in sorted(columns, key=lambda key: order[key[0]]):
-        label = key[0]
-        records = columns[key]
-        values = [r["value"] for r in records if r["value"] is not None]
-        pooled[key] = None if label == ALL else pooled_value(key, counts.get(label, []))
-        sizes = counts.get(label, [])
-        found.append(
-            _head(key, units[key], group)
-            | describe(values, key, resampling, group)
-            | {
-                "undefined": len(records) - len(values),
-                "policy": sum(r["status"] == "policy" for r in records),
-                "missed": sum(c.gt > 0 and c.pred == 0 for c in sizes),
-                "false_alarms": sum(c.gt == 0 and c.pred > 0 for c in sizes),
-                "pooled": pooled[key],
-            }
-        )
+    keys = sorted(columns, key=lambda key: order[key[0]])
+    pooled = {key: None if key[0] == ALL else pooled_value(key, counts.get(key[0], [])) for key in keys}
     if len(plain) > 1:
-        found += [_mean_record(cases, key, units, pooled, plain, resampling, group) for key in _measured(columns)]
-    return found
-
-
-def _measured(columns: Iterable[Key]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((kind, measure) for label, kind, measure in columns if label != ALL))
-
-
-def _mean_record(
-    cases: Sequence[Case],
-    measured: tuple[str, str],
-    units: Mapping[Key, str],
-    pooled: Mapping[Key, float | None],
-    plain: Sequence[str],
-    resampling: Resampling,
-    group: dict[str, str],
-) -> dict[str, Any]:
-    """Return the record of a measure's mean over plain labels: each case's own mean, then over cases."""
-    kind, measure = measured
-    own = [case_mean(case, kind, measure, plain) for case in cases]
-    values = [v for v in own if v is not None]
-    parts = [pooled.get((label, kind, measure)) for label in plain]
-    defined = [v for v in parts if v is not None]
-    key = (MEAN, kind, measure)
-    unit = next(u for k, u in units.items() if k[1:] == measured)
-    return (
-        _head(key, unit, group)
-        | describe(values, key, resampling, group)
-        | {
-            "undefined": len(own) - len(values),
-            "policy": 0,
-            "missed": 0,
-            "false_alarms": 0,
-            "pooled": sum(defined) / len(defined) if defined else None,
+        means = _mean_columns(cases, columns, plain)
+        for key in means:
+            parts = [pooled.get((label, *key[1:])) for label in plain] if key[0] == MEAN else []
+            defined = [v for v in parts if v is not None]
+            pooled[key] = sum(defined) / len(defined) if defined else None
+        columns |= means
+        keys += means
+    described = _described([columns[key].values for key in keys], resampling)
+    return [
+        {
+            **_head(key, columns[key].unit, group),
+            **one,
+            "undefined": columns[key].undefined,
+            "policy": columns[key].policy,
+            **sizes.get(key[0], {"missed": 0, "false_alarms": 0}),
+            "pooled": pooled[key],
         }
-    )
-
-
-def case_mean(case: Case, kind: str, measure: str, plain: Sequence[str]) -> float | None:
-    """Return a case's macro mean of a measure over the plain labels that have a value."""
-    chosen = [
-        r["value"]
-        for r in case["values"]
-        if r["kind"] == kind and r["measure"] == measure and r["label"] in plain and r["value"] is not None
+        for key, one in zip(keys, described, strict=True)
     ]
-    return sum(chosen) / len(chosen) if chosen else None
+
+
+def _sizes(counts: Sequence[Counts]) -> dict[str, int]:
+    return {
+        "missed": sum(c.gt > 0 and c.pred == 0 for c in counts),
+        "false_alarms": sum(c.gt == 0 and c.pred > 0 for c in counts),
+    }
+
+
+def _mean_columns(cases: Sequence[Case], columns: Mapping[Key, _Column], plain: Sequence[str]) -> dict[Key, _Column]:
+    """Return the mean rows as columns: each case's own mean over its labels, then over cases.
+
+    A case that was not scored by segcli brings no means: there it is the macro mean over plain labels.
+    """
+    units = {key[1:]: column.unit for key, column in columns.items() if key[0] != ALL}
+    found = {(MEAN, *measured): _Column(unit) for measured, unit in units.items()}
+    for case in cases:
+        for label, kind, measure, value in _own_means(case, plain):
+            key = (label, kind, measure)
+            if (kind, measure) in units:
+                found.setdefault(key, _Column(units[kind, measure])).add(value)
+    return dict(sorted(found.items(), key=lambda item: MEANS.index(item[0][0])))
+
+
+def _own_means(case: Case, plain: Sequence[str]) -> Iterator[tuple[str, str, str, float | None]]:
+    if "means" in case:
+        yield from ((m["label"], m["kind"], m["measure"], m["value"]) for m in case["means"])
+        return
+    own: dict[tuple[str, str], list[float | None]] = {}
+    for record in case["values"]:
+        if record["label"] in plain:
+            own.setdefault((record["kind"], record["measure"]), []).append(record["value"])
+    for (kind, measure), values in own.items():
+        defined = [v for v in values if v is not None]
+        yield MEAN, kind, measure, sum(defined) / len(defined) if defined else None
 
 
 def _head(key: Key, unit: str, group: dict[str, str]) -> dict[str, Any]:
@@ -131,14 +142,17 @@ def _head(key: Key, unit: str, group: dict[str, str]) -> dict[str, Any]:
     return head | ({"group": group} if group else {})
 
 
-def describe(values: Sequence[float], key: Key, resampling: Resampling, group: Mapping[str, str]) -> dict[str, Any]:
+def _described(columns: Sequence[Sequence[float]], resampling: Resampling) -> list[dict[str, Any]]:
+    arrays = [np.asarray(values, dtype=np.float64) for values in columns]
+    intervals = mean_intervals(arrays, level=resampling.level, resamples=resampling.resamples, seed=resampling.seed)
+    return [_description(x, interval, resampling) for x, interval in zip(arrays, intervals, strict=True)]
+
+
+def _description(x: Vector, interval: Interval | None, resampling: Resampling) -> dict[str, Any]:
     """Return the number of values, their mean with its interval, their spread and quantiles; null without values."""
-    x = np.asarray(values, dtype=np.float64)
     names = ("p05", "p25", "median", "p75", "p95")
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
     quantiles = [float(q) for q in np.quantile(x, shares)] if x.size else [None] * len(shares)
-    rng = generator(resampling.seed, *key, *(f"{k}={v}" for k, v in group.items()))
-    interval = mean_interval(x, rng, level=resampling.level, resamples=resampling.resamples)
     return {
         "n": int(x.size),
         "mean": float(x.mean()) if x.size else None,

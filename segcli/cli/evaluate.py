@@ -39,6 +39,7 @@ def evaluate(
     surface: opt.Surface = None,
     empty: opt.Empty = "undefined",
     background: opt.Background = True,
+    average: opt.Average = "macro",
     worst: Annotated[int, typer.Option(min=0, help="Name so many of the worst cases.")] = 5,
     ci: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -71,8 +72,9 @@ def evaluate(
         bool, typer.Option("--merge", help="The arguments are shards: put them together.", rich_help_panel=ENGINE)
     ] = False,
     strict: opt.Strict = False,
-    form: opt.Format = "table",
-    output: opt.Output = None,
+    cell: opt.Cell = None,
+    form: opt.PaperFormat = "table",
+    output: opt.PaperOutput = None,
     *,
     reading: dict[str, Any],
 ) -> ExitCode:
@@ -83,11 +85,15 @@ def evaluate(
     """
     from segcli.cli.cohort import Asked, answer
 
+    given = {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     asked = Asked(
-        session=ctx.obj, paths=folders or [], manifest=manifest, match=match, glob=glob, dry_run=dry_run,
-        missing=missing, metrics=metrics, losses=losses, surface=surface, empty=empty, background=background,
-        worst=worst, ci=ci, seed=seed, group_by=group_by, jobs=jobs, engine=engine, scheduler=scheduler,
-        resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, strict=strict, form=form,
-        outputs=output or [], reading=reading,
+        session=ctx.obj, given=frozenset(given), paths=folders or [], manifest=manifest, match=match, glob=glob,
+        dry_run=dry_run, missing=missing, worst=worst, ci=ci, seed=seed, group_by=group_by, jobs=jobs, engine=engine,
+        scheduler=scheduler, resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, cell=cell, form=form,
+        outputs=output or [],
+        plan={
+            "metrics": metrics, "losses": losses, "surface": surface, "empty": empty, "background": background,
+            "average": average, "strict": strict, **reading,
+        },
     )  # fmt: skip
     return answer(asked)

@@ -16,13 +16,16 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from segcli.cli.catalog import catalog
+from segcli.cli.cite import cite
 from segcli.cli.compare import compare
 from segcli.cli.configured import configure, global_default, not_typed, said, with_environment
 from segcli.cli.describe import describe
+from segcli.cli.diff import diff
 from segcli.cli.doctor import doctor
 from segcli.cli.evaluate import evaluate
 from segcli.cli.gate import gate
 from segcli.cli.inspect import inspect
+from segcli.cli.rank import rank
 from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
@@ -35,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, evaluate, gate, catalog, describe, doctor, schema):
+for command in (score, compare, inspect, evaluate, gate, diff, rank, cite, catalog, describe, doctor, schema):
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.

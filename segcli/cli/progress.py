@@ -21,16 +21,23 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._first: int | None = None
         self._drawn = False
+        self.done = self.of = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away."""
         if self._drawn:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+            self._drawn = False
 
     def __call__(self, done: int, of: int) -> None:
         """Draw the line where it is time to."""
+        self.done, self.of = done, of
         now = time.monotonic()
         if self._first is None:
             self._first = done - 1

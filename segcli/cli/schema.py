@@ -12,9 +12,9 @@ from segcli.errors import ExitCode
 
 def schema(
     name: Annotated[
-        Literal["run", "compare", "inspect", "gate"],
+        Literal["run", "compare", "inspect", "gate", "diff", "rank", "cite"],
         typer.Argument(
-            metavar="run|compare|inspect|gate",
+            metavar="run|compare|inspect|gate|diff|rank|cite",
             help="run: what score and evaluate write; the others: the command's JSON.",
         ),
     ],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from segcli.config import Config
 from segcli.errors import UsageError
+from segcli.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: A wait longer than this, in seconds, is told about.
 PATIENCE = 1.0
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "md", ".txt": "table"}
+#: What commands write whose results stand in papers.
+PAPER_SUFFIXES = {**SUFFIXES, ".tex": "latex"}
 
 
 @dataclass(slots=True)
@@ -47,6 +50,11 @@ class Session:
         for note in notes:
             if note.level == "warning" or not self.quiet:
                 print(f"{note.level}: {note.text}", file=sys.stderr)
+
+    def warn(self, texts: Sequence[str]) -> None:
+        """Print warnings to stderr, also with `--quiet`."""
+        for text in texts:
+            print(f"warning: {text}", file=sys.stderr)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -116,17 +124,3 @@ def deliver(
     for path in outputs:
         if not session.quiet:
             print(f"wrote {path}", file=sys.stderr)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it; a link keeps pointing where it does."""
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text if text.endswith("\n") else text + "\n")
-        temporary.replace(target)
-    except OSError as problem:
-        raise UsageError(f"-o {path}: cannot be written ({problem.strerror}).", code="output.write") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
+from segcli.errors import InputError
 from segcli.measure import BoundMeasure, bind
 from segcli.run import finite
 
 #: What a record holds for this module alone.
-_OWN = ("occur", "literal", "voxels", "error")
+_OWN = {"of", "occur", "one_map", "literal", "absent"}
 
 
 def assemble(
@@ -21,30 +24,41 @@ def assemble(
 
     Without named labels the label set is the union over all cases: where every prediction has the same one
     value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
-    whose two files have only one each. A label that neither file of a case has is undefined there.
+    whose two files have only one each. Raises `InputError` where predictions are single probability maps
+    and the ground truths have several labels: whose the map is nobody says.
     """
     ordered = sorted(records, key=lambda r: str(r["case"]))
-    errors = [{"case": r["case"], **r["error"]} for r in ordered if "error" in r]
+    errors = [{"case": r["case"], **r["error"], "pred": r["pred"], "gt": r["gt"]} for r in ordered if "error" in r]
     scored = [r for r in ordered if "error" not in r]
     if spec["labels"] is None and not _binary(scored):
+        _refuse_one_map(scored)
         scored = _with_all_labels(spec, [_by_value(r) for r in scored])
+    elif any(r["status"] == "missing" for r in scored):
+        measures = _averaged(spec)
+        scored = [_with_means(r, spec, measures) if r["status"] == "missing" else r for r in scored]
     cases = [
-        {key: value for key, value in r.items() if key not in _OWN} | {"group": dict(groups.get(_file_case(r), {}))}
+        {key: value for key, value in r.items() if key not in _OWN} | {"group": dict(groups.get(r["of"], {}))}
         for r in scored
     ]
     return cases, errors
-
-
-def _file_case(record: Record) -> str:
-    """Return the case that a record's files are of: an image of a stack is `case[3]`."""
-    name = str(record["case"])
-    return name.rpartition("[")[0] if name.endswith("]") else name
 
 
 def _binary(records: Sequence[Record]) -> bool:
     return all(len({v for r in records for v in r["occur"][side]}) <= 1 for side in ("pred", "gt")) and all(
         list(r["labels"].values()) == ["any"] for r in records
     )
+
+
+def _refuse_one_map(records: Sequence[Record]) -> None:
+    found = next((r for r in records if r["one_map"]), None)
+    if found is not None:
+        values = sorted({v for r in records for v in r["occur"]["gt"]})
+        raise InputError(
+            f"{found['case']}: the prediction is one probability map, the ground truths have "
+            f"the labels {', '.join(map(str, values))}.",
+            hint="--labels fg=any scores everything that is not 0",
+            code="kind.mixed",
+        )
 
 
 def _by_value(record: Record) -> Record:
@@ -54,13 +68,16 @@ def _by_value(record: Record) -> Record:
     if "literal" in record:
         return {**record, **record["literal"]}
     values = sorted({*record["occur"]["pred"], *record["occur"]["gt"]})
+    old = next(iter(record["labels"]))
+    own = [v for v in record["values"] if v["label"] == old]
+    rest = [v for v in record["values"] if v["label"] != old]
     if not values:
-        return record | {"labels": {}, "counts": {}, "values": []}
-    old, new = next(iter(record["labels"])), str(values[0])
+        return record | {"labels": {}, "counts": {}, "values": rest}
+    new = str(values[0])
     return record | {
         "labels": {new: values},
         "counts": {new: record["counts"][old]},
-        "values": [v | {"label": new} if v["label"] == old else v for v in record["values"]],
+        "values": [v | {"label": new} for v in own] + rest,
     }
 
 
@@ -68,61 +85,53 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
     """Return the records with every label of any of them; where a case lacks one, both its masks are empty."""
     known: dict[str, list[int]] = {label: v for r in records for label, v in r["labels"].items()}
     names = sorted(known, key=lambda name: known[name])
-    measures = [bind(text) for text in spec["measures"]]
-    measures = [b for b in measures if b.measure.kind != "table" and not b.over_classes]
+    measures = _averaged(spec)
     found = []
     for record in records:
-        own = {name: [v for v in record["values"] if v["label"] == name] for name in names}
-        lacking = [name for name in names if name not in record["labels"]]
-        for name in lacking:
-            own[name] = [_absent(bound, name, record, spec["empty"]) for bound in measures]
-        rest = [v for v in record["values"] if v["label"] not in own]
-        nothing = {"tp": 0, "fp": 0, "fn": 0, "tn": record["voxels"]}
-        found.append(
-            record
-            | {
-                "labels": {name: known[name] for name in names},
-                "counts": {name: record["counts"].get(name, nothing) for name in names},
-                "values": [value for name in names for value in own[name]] + rest,
-            }
-        )
+        by_label: dict[str, list[Record]] = {}
+        for value in record["values"]:
+            by_label.setdefault(value["label"], []).append(value)
+        for name in names:
+            if name not in record["labels"]:
+                by_label[name] = [v | {"label": name} for v in record["absent"]["values"]]
+        rest = [value for name, values in by_label.items() if name not in known for value in values]
+        counts = {name: record["counts"].get(name, record["absent"]["counts"]) for name in names}
+        values = [value for name in names for value in by_label.get(name, [])] + rest
+        unified = {"labels": {name: known[name] for name in names}, "counts": counts, "values": values}
+        found.append(_with_means({**record, **unified}, spec, measures))
     return found
 
 
-def _absent(bound: BoundMeasure, label: str, record: Record, empty: str) -> Record:
-    """Return what a measure says of a label that neither map of a case has."""
-    from segcli.policy import Status, metric_value
-    from segcli.pooled import NoGridError
-    from segcli.scoring import unit_of
-
-    kind = bound.measure.kind
-    value: float | None = None
-    status: Status = "undefined"
-    why = "both_empty"
-    if kind == "metric" and bound.measure.reads == "labels":
-        try:
-            value, status, why = metric_value(bound, _nothing(record), empty)
-        except NoGridError:  # a surface of nothing
-            value, status, why = None, "undefined", "both_empty"
-    found: Record = {
-        "label": label,
-        "kind": kind,
-        "measure": bound.name,
-        "value": finite(value),
-        "unit": unit_of(bound, record["unit"], len(record["shape"])),
-        "status": status,
-    }
-    return found | ({"why": why} if why else {})
+# --- the mean row -----------------------------------------------------------------------------------
 
 
-def _nothing(record: Record) -> Any:
-    """Return the evidence of a label that neither map has, on a case's grid."""
-    from types import SimpleNamespace
+def _averaged(spec: Mapping[str, Any]) -> list[BoundMeasure]:
+    bound = [bind(text) for text in spec["measures"]]
+    return [b for b in bound if b.measure.kind == "metric" and not b.over_classes]
 
-    from segcli.pair import Counts
+
+def _with_means(record: Record, spec: Mapping[str, Any], measures: Sequence[BoundMeasure]) -> Record:
+    """Return a record with the means of its metrics over the labels that it has now.
+
+    Those of losses are over the channels of the prediction, which no other case changes.
+    """
+    plain = [name for name in record["labels"] if name not in record["regions"]]
+    values = {(v["label"], v["measure"]): v for v in record["values"] if v["kind"] == "metric"}
+    weight = weights(spec["average"], [record["counts"][name]["tp"] + record["counts"][name]["fn"] for name in plain])
+    means: list[Mean] = []
+    for bound in measures:
+        own = [values[name, bound.name] for name in plain]
+        unit = own[0]["unit"] if own else ""
+        if spec["average"] == "micro" and len(plain) > 1:
+            means.append(pooled_mean(bound, _pooled(record, plain), len(plain), unit=unit))
+        else:
+            means.append(weighted_mean("metric", bound.name, [v["value"] for v in own], weight, unit=unit))
+    losses = [m for m in record["means"] if m["kind"] == "loss"]
+    return record | {"means": [asdict(m) | {"value": finite(m.value)} for m in means] + losses}
+
+
+def _pooled(record: Record, names: Sequence[str]) -> Any:
+    from segcli.counts import Counts
     from segcli.pooled import PooledCounts
 
-    evidence = PooledCounts([Counts(0, 0, 0, record["voxels"])], math.prod(record["spacing"]))
-    sides = [n * s for n, s in zip(record["shape"], record["spacing"], strict=True)]
-    evidence.__dict__["case"] = SimpleNamespace(diagonal=math.hypot(*sides))
-    return evidence
+    return PooledCounts([Counts(**record["counts"][name]) for name in names], math.prod(record["spacing"]))

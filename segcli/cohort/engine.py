@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
+import types
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from segcli.cohort.work import Plan, Record, Task, score_task
+from segcli.cohort.work import Plan, Record, Task, error_record, score_task
+from segcli.kernels._jit import is_cold
 
 Done = tuple[Task, list[Record]]
+Running = dict[Future[list[Record]], Task]
 
 #: One thread for each worker: several libraries read these when they are loaded.
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -32,13 +37,13 @@ def processes() -> int:
         return os.cpu_count() or 1
 
 
-def run_here(plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
+def run_here(plan: Plan, tasks: Sequence[Task]) -> Generator[Done, None, None]:
     """Yield each case with its records, scored in this process."""
     for task in tasks:
         yield task, score_task(plan, task)
 
 
-def run_pool(plan: Plan, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
+def run_pool(plan: Plan, tasks: Sequence[Task], jobs: int) -> Generator[Done, None, None]:
     """Yield each case with its records as they finish, scored by `jobs` worker processes.
 
     Where a worker dies (out of memory, a signal) the pool is made anew, and the cases that were under way
@@ -47,51 +52,77 @@ def run_pool(plan: Plan, tasks: Sequence[Task], jobs: int) -> Iterator[Done]:
     waiting = deque(tasks)
     while waiting:
         suspects = yield from _until_broken(plan, waiting, jobs)
-        for task in suspects:
-            yield task, _alone(plan, task)
+        while suspects:
+            yield from _one_by_one(plan, suspects)
 
 
-def _until_broken(plan: Plan, waiting: deque[Task], jobs: int) -> Generator[Done, None, list[Task]]:
+def _until_broken(plan: Plan, waiting: deque[Task], jobs: int) -> Generator[Done, None, deque[Task]]:
     """Yield results until all is done or the pool breaks; return the cases that were under way then."""
-    under_way: dict[Future[list[Record]], Task] = {}
+    running: Running = {}
     with _pool(jobs) as pool:
         try:
-            # The first case alone: it compiles the kernels if they are not, and the others find them.
-            first = waiting.popleft()
-            under_way[pool.submit(score_task, plan, first)] = first
-            yield from _finished(under_way)
-            while waiting or under_way:
-                while waiting and len(under_way) < jobs * AHEAD:
-                    task = waiting[0]
-                    under_way[pool.submit(score_task, plan, task)] = task
-                    waiting.popleft()
-                yield from _finished(under_way)
+            if is_cold():  # the first case alone compiles the kernels, and the others find them
+                _submit(pool, plan, waiting, running)
+                yield from _finished(running)
+            while waiting or running:
+                while waiting and len(running) < jobs * AHEAD:
+                    _submit(pool, plan, waiting, running)
+                yield from _finished(running)
         except BrokenProcessPool:
-            return list(under_way.values())
+            yield from _results_of(running)
+            return deque(running.values())
         except BaseException:
             stop(pool)
             raise
-    return []
+    return deque()
 
 
-def _finished(under_way: dict[Future[list[Record]], Task]) -> Iterator[Done]:
-    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-    for future in sorted(done, key=lambda f: under_way[f].case):
-        records = future.result()  # raises where the pool broke, with the case still under way
-        yield under_way.pop(future), records
+def _submit(pool: ProcessPoolExecutor, plan: Plan, waiting: deque[Task], running: Running) -> None:
+    """Hand out the next case; where that fails it is among the suspects, so that each pool gets on."""
+    task = waiting.popleft()
+    lost: Future[list[Record]] = Future()
+    running[lost] = task
+    with _no_main():
+        running[pool.submit(score_task, plan, task)] = task
+    del running[lost]
 
 
-def _alone(plan: Plan, task: Task) -> list[Record]:
-    """Return the records of a case in a process of its own."""
+def _finished(running: Running) -> Iterator[Done]:
+    """Wait for cases to finish and yield them; raise where the pool broke, with its cases still there."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in sorted(done, key=lambda f: running[f].case):
+        records = future.result()
+        yield running.pop(future), records
+
+
+def _results_of(running: Running) -> Iterator[Done]:
+    """Yield what had finished when the pool broke."""
+    for future in [f for f in running if f.done() and f.exception() is None]:
+        yield running.pop(future), future.result()
+
+
+def _one_by_one(plan: Plan, suspects: deque[Task]) -> Iterator[Done]:
+    """Yield the suspects' records, one after the other in one worker, up to the one that kills it."""
     with _pool(1) as pool:
         try:
-            return pool.submit(score_task, plan, task).result()
-        except BrokenProcessPool:
-            message = "its worker process was killed (out of memory?)"
-            return [{"case": task.case, "error": {"code": "worker.killed", "message": message}}]
+            while suspects:
+                task = suspects.popleft()
+                try:
+                    with _no_main():
+                        future = pool.submit(score_task, plan, task)
+                    records = future.result()
+                except BrokenProcessPool:
+                    yield task, [killed(task)]
+                    return
+                yield task, records
         except BaseException:
             stop(pool)
             raise
+
+
+def killed(task: Task) -> Record:
+    """Return the record of a case whose worker dies again and again."""
+    return error_record(task, "worker.killed", "its worker process was killed (out of memory?)")
 
 
 @contextmanager
@@ -103,7 +134,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare) as pool:
             yield pool
     finally:
         for name, value in before.items():
@@ -113,13 +144,41 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ[name] = value
 
 
-def _quiet() -> None:
-    """Leave Ctrl-C to the driver, which stops its workers itself."""
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the main module while workers are started: they need nothing of it.
+
+    multiprocessing runs it again in every worker, which a script without `if __name__ == "__main__"` does
+    not survive.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _prepare() -> None:
+    """Leave Ctrl-C to the driver, which stops its workers itself; end with the driver, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    """Exit when the driver is gone: a worker waiting for work would never know."""
+    import multiprocessing
+
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def stop(pool: ProcessPoolExecutor) -> None:
     """End the workers at once: what they were at is not in the journal and will be scored again."""
+    workers = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
-    for process in list((pool._processes or {}).values()):
+    for process in workers:
         process.terminate()

@@ -1,226 +1,176 @@
-"""A cohort from pairs to a run: what is left to do is scored, written down case by case, and put together."""
+"""The library's front door to cohorts: two folders, or a manifest, to a run."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from segcli.cohort.assemble import assemble
-from segcli.cohort.engine import Done, processes, run_here, run_pool
-from segcli.cohort.journal import Journal
-from segcli.cohort.pairing import Missing, Pairing
-from segcli.cohort.work import Plan, Record, Task
-from segcli.errors import InputError
-from segcli.run import SCHEMA, spec_of
-from segcli.summary import Resampling, summaries
+from segcli.errors import InputError, UsageError
+from segcli.writing import write_whole
 
-MissingPolicy = Literal["fail", "worst", "skip"]
-Progress = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from segcli.cohort.collecting import Collected, MissingPolicy, Progress
+    from segcli.cohort.pairing import Pairing
+    from segcli.cohort.work import Plan
+
+Source = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """Where cases are scored: worker processes of this machine, or those of a Dask cluster."""
-
-    name: Literal["process", "dask"] = "process"
-    jobs: int = 0
-    scheduler: str | None = None
-
-    def run(self, plan: Plan, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Yield each case with its records, as they finish."""
-        jobs = self.jobs or processes()
-        if self.name == "dask":
-            from segcli.cohort.dask_engine import run_dask
-
-            return run_dask(plan, tasks, jobs, self.scheduler)
-        return run_here(plan, tasks) if jobs == 1 else run_pool(plan, tasks, min(jobs, max(1, len(tasks))))
-
-
-@dataclass(frozen=True)
-class Collected:
-    """The records of the cases of a cohort, or of one shard of it, and what has no partner."""
-
-    spec: dict[str, Any]
-    records: list[Record]
-    missing: list[Missing]
-    groups: dict[str, dict[str, str]] = field(default_factory=dict)
-    reused: int = 0
-
-
-def collect(
-    plan: Plan,
-    pairing: Pairing,
-    engine: Engine,
+def evaluate(
+    pred: Source | None = None,
+    gt: Source | None = None,
     *,
-    journal: Path | None = None,
+    manifest: Source | None = None,
+    match: str = "stem",
+    glob: str = "**/*",
+    missing: MissingPolicy = "fail",
+    metrics: str | Iterable[str] | None = "default",
+    losses: str | Iterable[str] | None = (),
+    surface: str | None = None,
+    empty: str = "undefined",
+    background: bool = True,
+    average: str = "macro",
+    group_by: str | None = None,
+    ci: float = 0.95,
+    seed: int = 0,
+    output: Source | None = None,
     resume: bool = False,
     retry_errors: bool = False,
-    missing: MissingPolicy = "fail",
-    shard: tuple[int, int] = (1, 1),
+    jobs: int = 0,
+    engine: Literal["process", "dask"] = "process",
+    scheduler: str | None = None,
+    strict: bool = False,
     progress: Progress | None = None,
-) -> Collected:
-    """Score the pairs of a cohort, or every N-th of them with `shard` (I, N).
+    **reading: Any,
+) -> dict[str, Any]:
+    """Score a folder of predictions against a folder of ground truths and return the run.
 
-    With a `journal` each case is written down when it is done; `resume` takes from it what is done of files
-    that have not changed, `retry_errors` scores again what failed.
+    `pred` and `gt` are folders whose files are paired by `match` (`stem`, `relpath`, `bids`,
+    `regex:PATTERN`), or `manifest` is a CSV with the columns case, pred, gt and any group columns. The
+    result is the document that `segcli evaluate -o RUN.json` writes (`segcli schema run`): plain dicts with
+    `cases` (values of each label: lengths in mm where the file has a spacing, else in voxels, ratios as
+    fractions, `None` where undefined), `missing`, `errors` and `summary` (mean over cases with its
+    interval of level `ci`). A case that fails is an entry of `errors` and a ground truth without a
+    prediction one of `missing`: neither raises. With `missing="worst"` the latter is scored as an empty
+    prediction.
+
+    With `output`, a path that ends in .json, the run is written there; a journal beside it keeps what is
+    done, and `resume` goes on after a crash. `jobs` is the number of worker processes (0: one for each
+    processor; 1: none, everything runs here). Scripts need no `if __name__ == "__main__"` for that.
+    `progress(done, of)` is called after each case. The other keywords are those of `segcli.score`.
+
+    Raises `InputError` for folders or a manifest that cannot be paired and where no case could be
+    scored, `UsageError` for what cannot be asked.
     """
-    spec = cohort_spec(plan, missing)
-    index, of = shard
-    pairs = pairing.pairs[index - 1 :: of]
-    lacking = pairing.missing[index - 1 :: of]
-    tasks = [Task(p.case, str(p.pred), str(p.gt)) for p in pairs]
-    groups = {p.case: dict(p.group) for p in pairs}
-    if missing == "worst":
-        empty = [m for m in lacking if m.side == "pred"]
-        tasks += [Task(m.case, "", str(m.path)) for m in empty]
-        groups |= {m.case: dict(m.group) for m in empty}
-    if journal is None:
-        return Collected(spec, _all(engine.run(plan, tasks), len(tasks), 0, progress), lacking, groups)
-    with Journal(journal, spec["sha256"], resume=resume or retry_errors) as kept:
-        records: list[Record] = []
-        todo = []
-        for task in tasks:
-            known = kept.known(task)
-            if known is None or (retry_errors and any("error" in r for r in known)):
-                todo.append(task)
-            else:
-                records += known
-        reused = len(tasks) - len(todo)
-        records += _all(_noted(engine.run(plan, todo), kept), len(tasks), reused, progress)
-    return Collected(spec, records, lacking, groups, reused)
+    from segcli.cohort.collecting import Engine, collect
+    from segcli.cohort.journal import finish, journal_path
+    from segcli.run import environment, to_json
+    from segcli.summary import Resampling
 
-
-def _noted(results: Iterator[Done], journal: Journal) -> Iterator[Done]:
-    for task, records in results:
-        journal.add(task, records)
-        yield task, records
-
-
-def _all(results: Iterator[Done], of: int, before: int, progress: Progress | None) -> list[Record]:
-    found: list[Record] = []
-    for number, (_, records) in enumerate(results, start=before + 1):
-        found += records
-        if progress is not None:
-            progress(number, of)
-    return found
-
-
-def cohort_spec(plan: Plan, missing: MissingPolicy) -> dict[str, Any]:
-    """Return every option that can change a number of the cohort, with a hash over them."""
-    metrics, losses = plan.measures()
-    return spec_of(
-        [*metrics, *losses],
-        plan.reading,
-        empty=plan.empty,
-        background=plan.background,
-        average=plan.average,
-        batch_dice=False,
+    started, clock = datetime.now(UTC), time.perf_counter()
+    target = None if output is None else Path(output)
+    if target is None and (resume or retry_errors):
+        raise UsageError("resume needs the run file.", hint='output="run.json"', code="evaluate.output")
+    if target is not None and target.suffix.lower() != ".json":
+        raise UsageError(f"output {target}: a run is JSON.", hint='output="run.json"', code="output.suffix")
+    if not 0.5 <= ci < 1:
+        raise UsageError(f"ci {ci:g} is not in [0.5, 1).", code="evaluate.ci")
+    plan = plan_of(
+        metrics, losses, surface=surface, empty=empty, background=background, average=average, strict=strict, **reading
+    )
+    pairing = pairing_of([Path(p) for p in (pred, gt) if p is not None], manifest, match, glob)
+    check_group(group_by, pairing.columns)
+    journal = None if target is None else journal_path(target)
+    collected = collect(
+        plan,
+        pairing,
+        Engine(engine, jobs, scheduler),
+        journal=journal,
+        resume=resume,
+        retry_errors=retry_errors,
         missing=missing,
+        progress=progress,
+    )
+    volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
+    run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
+    if target is not None and journal is not None:
+        write_whole(target, to_json(run))
+        finish(journal)
+    return run
+
+
+def plan_of(
+    metrics: str | Iterable[str] | None,
+    losses: str | Iterable[str] | None,
+    *,
+    surface: str | None = None,
+    empty: str = "undefined",
+    background: bool = True,
+    average: str = "macro",
+    strict: bool = False,
+    **reading: Any,
+) -> Plan:
+    """Return what is computed of every case; every option is checked here, before a file is read."""
+    from segcli.averaging import check_average
+    from segcli.cohort.work import Plan
+    from segcli.loading import reading_of
+    from segcli.policy import check_policy
+    from segcli.scoring import measures_of
+
+    chosen, chosen_losses = measures_of("metric", metrics, surface=surface), measures_of("loss", losses)
+    if not chosen and not chosen_losses:
+        raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
+    return Plan(
+        tuple(b.id for b in chosen),
+        tuple(b.id for b in chosen_losses),
+        reading_of(**reading),
+        empty=check_policy(empty),
+        background=background,
+        average=check_average(average),
+        strict=strict,
     )
 
 
-def document(
-    collected: Collected,
-    folder: Path,
-    resampling: Resampling,
-    environment: dict[str, Any],
-    *,
-    group_by: str | None = None,
+def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:
+    """Return the pairs of two folders, or of a manifest."""
+    from segcli.cohort.pairing import pair_folders, read_manifest
+
+    if manifest is not None:
+        if folders:
+            raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
+        return read_manifest(Path(manifest))
+    if len(folders) != 2:
+        raise UsageError(
+            f"two folders are wanted, {len(folders)} given.",
+            hint="segcli evaluate PRED_DIR GT_DIR, or --manifest FILE.csv",
+            code="evaluate.paths",
+        )
+    return pair_folders(folders[0], folders[1], match, glob)
+
+
+def check_group(column: str | None, columns: Sequence[str]) -> None:
+    if column is not None and column not in columns:
+        known = ", ".join(columns) or "none: a manifest or the named groups of --match regex: give them"
+        raise UsageError(f"--group-by {column}: no such column.", hint=f"columns: {known}", code="evaluate.group")
+
+
+def run_of(
+    collected: Collected, target: Path | None, resampling: Any, environment: Mapping[str, Any], group_by: str | None
 ) -> dict[str, Any]:
-    """Return the run of a cohort; its paths are relative to `folder`, where the run file goes."""
-    cases, errors = assemble(collected.spec, collected.records, collected.groups)
-    return {
-        "schema": SCHEMA,
-        "spec": collected.spec,
-        "cases": [_moved(case, lambda path: relative(Path(path), folder)) for case in cases],
-        "missing": [
-            {"case": m.case, "side": m.side, "path": relative(m.path, folder)}
-            for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
-        ],
-        "errors": errors,
-        "summary": summaries(cases, resampling, group_by),
-        "environment": environment,
-    }
+    """Return the run of a cohort. Raises `InputError` where no case could be scored."""
+    from segcli.cohort.collecting import document
 
-
-def _moved(record: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """Return a record with the paths of its files moved."""
-    if "pred" not in record:
-        return dict(record)
-    sides = {side: {**record[side], "path": move(record[side]["path"])} for side in ("pred", "gt")}
-    return {**record, **sides}
-
-
-def relative(path: Path, folder: Path) -> str:
-    """Return a path as seen from a folder, with forward slashes; empty stays empty."""
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix() if path.name else ""
-
-
-# --- shards -----------------------------------------------------------------------------------------
-
-SHARD = "segcli.shard/1"
-
-
-def shard_document(collected: Collected, shard: tuple[int, int], folder: Path) -> dict[str, Any]:
-    """Return the records of one shard as they are: what only the whole cohort can decide is left to the merge."""
-    return {
-        "schema": SHARD,
-        "shard": list(shard),
-        "spec": collected.spec,
-        "records": [_moved(r, lambda path: relative(Path(path), folder)) for r in collected.records],
-        "missing": [
-            {"case": m.case, "side": m.side, "path": relative(m.path, folder), "group": dict(m.group)}
-            for m in collected.missing
-        ],
-        "groups": collected.groups,
-    }
-
-
-def merge(paths: Sequence[Path]) -> Collected:
-    """Return all shards of a cohort as one. Raises `InputError` where one is missing, twice, or of another plan."""
-    shards = [(path, _read_shard(path)) for path in paths]
-    first_path, first = shards[0]
-    of = first["shard"][1]
-    seen: dict[int, Path] = {}
-    for path, shard in shards:
-        if shard["spec"]["sha256"] != first["spec"]["sha256"] or shard["shard"][1] != of:
-            raise InputError(
-                f"{path}: was made with other measures, options or shards than {first_path}.",
-                hint="all shards of a cohort are made by the same call but for --shard",
-                code="shard.spec",
-            )
-        index = shard["shard"][0]
-        if index in seen:
-            raise InputError(f"{path} and {seen[index]} are both shard {index}/{of}.", code="shard.twice")
-        seen[index] = path
-    lacking = [f"{i}/{of}" for i in range(1, of + 1) if i not in seen]
-    if lacking:
-        raise InputError(f"shard {', '.join(lacking)} is not among the files.", code="shard.missing")
-    merged = Collected(first["spec"], [], [], {})
-    for path, shard in shards:
-        merged.records.extend(_moved(r, lambda p, at=path.parent: str(at / p)) for r in shard["records"])  # type: ignore[misc]
-        merged.missing.extend(
-            Missing(m["case"], m["side"], path.parent / m["path"], m["group"]) for m in shard["missing"]
-        )
-        merged.groups.update(shard["groups"])
-    return merged
-
-
-def _read_shard(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("schema") != SHARD:
+    folder = Path() if target is None else target.parent
+    run = document(collected, folder, resampling, dict(environment), group_by=group_by)
+    if not run["cases"]:
+        first = run["errors"][0] if run["errors"] else None
         raise InputError(
-            f"{path}: is no shard of an evaluation.",
-            hint="segcli evaluate ... --shard 1/4 -o shard1.json",
-            code="shard.schema",
+            "no case could be scored" + (f"; {first['case']}: {first['message']}" if first else "."),
+            hint="segcli describe FILE says what is in a file",
+            code="evaluate.none",
         )
-    return found
+    return run

@@ -6,6 +6,7 @@ Everything that has no partner is kept: a ground truth without a prediction must
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.readers import SUFFIXES
+from segcli.masks.readers import SUFFIXES, files_of, partner, suffix_of
 
 Side = Literal["pred", "gt"]
 MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
@@ -35,11 +36,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A file without its partner: `side` is the one that is not there, `path` the file that is."""
+    """A file without its partner: `side` is the one that is not there, `path` the file that is, if any."""
 
     case: str
     side: Side
-    path: Path
+    path: Path | None
     group: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,7 +54,8 @@ class Pairing:
     @property
     def columns(self) -> list[str]:
         """Return the names of the group columns."""
-        return list(dict.fromkeys(key for pair in self.pairs for key in pair.group))
+        groups = [*(pair.group for pair in self.pairs), *(m.group for m in self.missing)]
+        return list(dict.fromkeys(key for group in groups for key in group))
 
 
 def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*") -> Pairing:
@@ -84,7 +86,7 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
             )
     found = {side: _keyed(sides[side], folder, key_of, match) for side, folder in given}
     pairs = [
-        Pair(case, path, found["gt"][case][0], {**found["gt"][case][1], **group})
+        Pair(case, path, found["gt"][case][0], _joined(found["gt"][case][1], group))
         for case, (path, group) in found["pred"].items()
         if case in found["gt"]
     ]
@@ -100,6 +102,11 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
     return Pairing(sorted(pairs, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
 
 
+def _joined(of_gt: Mapping[str, str], of_pred: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that either path gives; where both do, that of the prediction."""
+    return {key: of_pred.get(key) or value for key, value in {**of_pred, **of_gt}.items()}
+
+
 def _files(folder: Path, pattern: str) -> list[Path]:
     try:
         matched = sorted(folder.glob(pattern))
@@ -107,21 +114,21 @@ def _files(folder: Path, pattern: str) -> list[Path]:
         raise UsageError(
             f"--glob {pattern}: {problem}.", hint="for example --glob '*.nii.gz'", code="pairing.glob"
         ) from None
-    names = {path for path in matched if path.is_file() and not path.name.startswith(".")}
+    return [path for path in matched if _is_mask(path, folder)]
+
+
+def _is_mask(path: Path, folder: Path) -> bool:
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    ending = suffix_of(path.name)
     # The pair .hdr/.img is one mask: its header stands for it.
-    return [
-        p for p in matched if p in names and _ending(p) and not (p.suffix == ".img" and p.with_suffix(".hdr") in names)
-    ]
-
-
-def _ending(path: Path) -> str:
-    name = path.name.lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    headed = ending in (".img", ".img.gz") and partner(str(path), ".hdr") is not None
+    return ending in SUFFIXES and not headed and path.is_file()
 
 
 def _bare(path: Path) -> str:
     """Return a file's name without its ending."""
-    return path.name[: len(path.name) - len(_ending(path))]
+    return path.name[: len(path.name) - len(suffix_of(path.name))]
 
 
 Key = Callable[[Path], tuple[str, dict[str, str]] | None]
@@ -158,7 +165,7 @@ def _by_pattern(pattern: re.Pattern[str], path: Path) -> tuple[str, dict[str, st
         return None
     named = {key: value or "" for key, value in found.groupdict().items()}
     case = named.pop("case", None) or next((g for g in found.groups() if g), found[0])
-    return case, named
+    return (case, named) if case else None
 
 
 def _keyed(paths: Sequence[Path], folder: Path, key_of: Key, match: str) -> dict[str, tuple[Path, dict[str, str]]]:
@@ -220,35 +227,40 @@ def read_manifest(path: Path) -> Pairing:
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason}).", code="manifest.read") from None
-    rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    # Not splitlines: a quoted cell may hold a line break, and names may hold what Unicode calls one.
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     header = [name.strip() for name in rows.fieldnames or []]
     lacking = [name for name in ("case", "pred", "gt") if name not in header]
-    if lacking:
+    if lacking or len(set(header)) < len(header):
+        what = f"column {lacking[0]} is missing" if lacking else "a column is there twice"
         raise InputError(
-            f"{path}: column {lacking[0]} is missing; found: {', '.join(header) or 'nothing'}.",
+            f"{path}: {what}; found: {', '.join(header) or 'nothing'}.",
             hint="a manifest has the columns case,pred,gt; any others become groups",
             code="manifest.columns",
         )
+    rows.fieldnames = header
     pairs: dict[str, Pair | None] = {}
     missing: list[Missing] = []
-    for number, raw in enumerate(rows, start=2):
-        row = {
-            (key or "").strip(): (value or "").strip()
-            for key, value in raw.items()
-            if isinstance(value, (str, type(None)))
-        }
-        case = row["case"]
+    for row in rows:
+        line = f"{path}: line {rows.line_num}"
+        if None in row:
+            raise InputError(
+                f"{line} has more cells than the header.",
+                hint='quote a cell with a comma: "a,b"',
+                code="manifest.cells",
+            )
+        cells = {key: (value or "").strip() for key, value in row.items()}
+        case = cells["case"]
         if not case or case in pairs:
             what = "has no case" if not case else f"names case {case} a second time"
-            raise InputError(f"{path}: line {number} {what}.", hint="one line for each case", code="manifest.case")
-        group = {key: value for key, value in row.items() if key not in ("case", "pred", "gt", "")}
-        files: dict[Side, Path | None] = {s: _existing(path.parent, row[s]) for s in ("pred", "gt")}
-        pred, gt = files["pred"], files["gt"]
+            raise InputError(f"{line} {what}.", hint="one line for each case", code="manifest.case")
+        group = {key: value for key, value in cells.items() if key not in ("case", "pred", "gt", "")}
+        pred, gt = (_existing(path.parent, cells[side]) for side in ("pred", "gt"))
         pairs[case] = None if pred is None or gt is None else Pair(case, pred, gt, group)
         if pred is None:
-            missing.append(Missing(case, "pred", gt or path.parent / row["gt"], group))
+            missing.append(Missing(case, "pred", gt, group))
         if gt is None:
-            missing.append(Missing(case, "gt", pred or path.parent / row["pred"], group))
+            missing.append(Missing(case, "gt", pred, group))
     found = [pair for pair in pairs.values() if pair is not None]
     if not found:
         raise InputError(
@@ -259,4 +271,4 @@ def read_manifest(path: Path) -> Pairing:
 
 def _existing(folder: Path, name: str) -> Path | None:
     path = folder / name
-    return path if name and path.is_file() else None
+    return path if name and all(part.is_file() for part in files_of(str(path))) else None

@@ -106,7 +106,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
     if missing["pred"]:
         parts.append(f"{_count(missing['pred'], 'missing prediction')}")
     if missing["gt"]:
-        parts.append(f"{_count(missing['gt'], 'prediction')} without ground truth")
+        parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
     notes.append(", ".join(parts))
     errors = run["errors"]
     notes += [f"error: {e['case']}: {e['message']}" for e in errors[:MOST]]
@@ -119,9 +119,9 @@ def footnotes(run: Run, worst: int) -> list[str]:
     return notes
 
 
-def _count(cases: Sequence[str], what: str) -> str:
+def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
     names = ", ".join(cases[:MOST]) + (f" and {len(cases) - MOST} more" if len(cases) > MOST else "")
-    return f"{_times(len(cases), what)} ({names})"
+    return f"{_times(len(cases), what)}{rest} ({names})"
 
 
 def _times(count: int, what: str) -> str:
@@ -153,18 +153,17 @@ def worst_cases(run: Run, worst: int) -> list[str]:
     bound = _leading(measures_of(run))
     if bound is None or not worst:
         return []
+    wanted = (bound.measure.kind, bound.name)
+    found: dict[str, list[tuple[float, str, Mapping[str, Any]]]] = {}
+    for case in run["cases"]:
+        for v in case["values"]:
+            if (v["kind"], v["measure"]) == wanted and v["value"] is not None:
+                found.setdefault(v["label"], []).append((v["value"], case["case"], case))
     lines = []
-    for label in dict.fromkeys(v["label"] for c in run["cases"] for v in c["values"]):
-        key = (label, bound.measure.kind, bound.name)
-        found = [
-            (v["value"], case["case"], _why(case, label))
-            for case in run["cases"]
-            for v in case["values"]
-            if (v["label"], v["kind"], v["measure"]) == key and v["value"] is not None
-        ]
-        found.sort(key=lambda x: (x[0] if bound.measure.better == "higher" else -x[0], x[1]))
-        if len(found) > worst:
-            shown = [f"{case} {number(value, bound.measure)}{why}" for value, case, why in found[:worst]]
+    for label, rows in found.items():
+        rows.sort(key=lambda x: (x[0] if bound.measure.better == "higher" else -x[0], x[1]))
+        if len(rows) > worst:
+            shown = [f"{name} {number(value, bound.measure)}{_why(case, label)}" for value, name, case in rows[:worst]]
             lines.append(f"worst ({label} {bound.name}): " + " · ".join(shown))
     return lines
 
@@ -199,14 +198,3 @@ def run_csv(run: Run) -> str:
             value = "" if v["value"] is None else repr(v["value"])
             writer.writerow([*lead, v["label"], v["kind"], v["measure"], value, v["status"], v.get("why", "")])
     return stream.getvalue()
-
-
-def pairing_text(pairs: Sequence[Any], missing: Sequence[Any], *, color: bool = False) -> str:
-    """Return the list of pairs and of what has no partner: what `--dry-run` prints."""
-    columns = list(dict.fromkeys(key for pair in pairs for key in pair.group))
-    table = Table(["case", "pred", "gt", *columns], left=frozenset(range(3 + len(columns))))
-    for pair in pairs:
-        table.rows.append([pair.case, str(pair.pred), str(pair.gt), *(pair.group.get(c, "") for c in columns)])
-    words = {"pred": "no prediction for", "gt": "no ground truth for"}
-    lines = [f"{words[m.side]} {m.path}" for m in missing]
-    return "\n".join([table.text(color=color), *lines, f"{len(pairs)} pairs, {len(missing)} files without a partner"])
