@@ -22,6 +22,7 @@ FLOORS = {
     "masks": 1,
     "sums": 2,
     "soft": 2,
+    "stretch": 2,
     "classes": 2,
     "joint": 2,
     "pooled": 2,

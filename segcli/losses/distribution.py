@@ -69,6 +69,7 @@ def mean_cross_entropy(pair: SoftPair, clip: float, on: float = 1.0, off: float 
     formula=r"-\frac{1}{N}\sum_i\left[y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
     reference="Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
     range=(0.0, _INF),
+    reach="voxel",
     optimum=None,
     aliases=("log_loss", "binary_cross_entropy", "binary_crossentropy"),
     reads="probability",
@@ -84,7 +85,8 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
     pred = gt itself is then punished as overconfident.
     """
     if label_smoothing:
-        return pair.mean(cross_entropy(_smoothed(pair.y, label_smoothing), pair.logs(clip)))
+        total = pair.total(lambda own: cross_entropy(_smoothed(own.y, label_smoothing), own.logs(clip)))
+        return pair.share(total)
     return mean_cross_entropy(pair, clip)
 
 
@@ -118,6 +120,7 @@ def _smoothed(y: Vector, share: float) -> Vector:
     formula=r"-\frac{1}{N}\sum_i\left[\beta\,y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
     reference="after Ronneberger, Fischer and Brox 2015, arXiv:1505.04597",
     range=(0.0, _INF),
+    reach="voxel",
     optimum=None,
     aliases=("wbce", "weighted_ce"),
     reads="probability",
@@ -160,6 +163,7 @@ def _beta(pair: SoftPair, beta: float | str) -> float:
     r"\quad\beta=1-\frac{1}{N}\sum_i y_i",
     reference="Xie and Tu 2015, arXiv:1504.06375",
     range=(0.0, _INF),
+    reach="voxel",
     optimum=None,
     aliases=("balanced_ce", "class_balanced_bce"),
     reads="probability",
@@ -200,6 +204,7 @@ def _share(pair: SoftPair) -> float:
     formula=r"-\frac{1}{N}\sum_i\left[\alpha\,y_i(1-p_i)^\gamma\ln p_i+(1-\alpha)(1-y_i)\,p_i^\gamma\ln(1-p_i)\right]",
     reference="Lin et al. 2017, arXiv:1708.02002",
     range=(0.0, _INF),
+    reach="voxel",
     optimum=None,
     aliases=("focal_loss", "binary_focal"),
     reads="probability",
@@ -301,6 +306,7 @@ def _hardest(hardness: Vector, k: float) -> Vector:
     formula=r"\mathrm{BCE}+\frac{\epsilon}{N}\sum_i(1-p_{t,i}),\quad p_t=p\,y+(1-p)(1-y)",
     reference="Leng et al. 2022, arXiv:2204.12511",
     range=(0.0, _INF),
+    reach="voxel",
     optimum=None,
     aliases=("poly1_ce", "poly_loss"),
     reads="probability",
@@ -340,6 +346,7 @@ def _untrue(pair: SoftPair) -> Vector:
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2",
     reference="Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
     range=(0.0, 1.0),
+    reach="voxel",
     symmetric=True,
     aliases=("mse", "brier_score", "l2"),
     reads="probability",
@@ -373,6 +380,7 @@ def _brier_map(pair: SoftPair) -> Vector:
     formula=r"\frac{1}{N}\sum_i|p_i-y_i|",
     reference="Ghosh, Kumar and Sastry 2017, arXiv:1712.09482",
     range=(0.0, 1.0),
+    reach="voxel",
     symmetric=True,
     aliases=("l1", "mean_absolute_error"),
     reads="probability",
