@@ -134,8 +134,10 @@ class Tally:
             return None
         found = []
         for kind, voxels, numbers, sizes in self.pair.islands:
-            sums = np.bincount(numbers, weights=self._at(voxels), minlength=len(sizes))
-            found += [Island(kind, int(n), float(s / self._total)) for s, n in zip(sums, sizes, strict=True)]
+            if len(sizes):
+                share = np.bincount(numbers, weights=self._at(voxels), minlength=len(sizes)) / self._total
+                worst = int(share.argmax())
+                found.append(Island(kind, int(sizes[worst]), float(share[worst])))
         return max(found, key=lambda island: island.share, default=None)
 
     def _at(self, voxels: NDArray[np.intp]) -> Vector | None:

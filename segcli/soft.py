@@ -38,10 +38,10 @@ class Derivatives:
     where the clip flattens the loss: the gradient is that of the loss as it is computed.
     """
 
-    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"]) -> None:
+    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, Logs] | None = None) -> None:
         self._pair = pair
         self.wrt = wrt
-        self._clipped: dict[float, Logs] = {}
+        self._clipped: dict[float, Logs] = {} if clipped is None else clipped
 
     @cached_property
     def p(self) -> Vector:
@@ -333,13 +333,19 @@ class SoftPair:
         if not inside.any() or inside.all():
             return np.zeros(self.n)
         spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)
-        found = np.zeros(self.shape)
-        here, there = self._placed(inside), self._placed(~inside)
-        for side, other in ((here, there), (there, here)):
-            # The nearest voxel of the other side is in the box of this one or next to it: a voxel farther off, moved
-            # to the face of the grown box, is nearer and still of the other side, unless it is ignored there.
-            box = _box(side, margin=1) if self.valid is None else (slice(None),) * side.ndim
-            found[box] += distance_transform(other[box], spacing)
+        # The nearest voxel of the other side is in the box of a side or next to it: a voxel farther off, moved to the
+        # face of the grown box, is nearer and still of the other side, unless it is ignored there.
+        sides = [self._placed(inside), self._placed(~inside)]
+        boxes = [_box(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
+        distances = [distance_transform(sides[1 - k][boxes[k]], spacing) for k in (0, 1)]
+        large = int(distances[1].size >= distances[0].size)
+        if distances[large].shape == self.shape:
+            found = distances[large]
+            found[boxes[1 - large]] += distances[1 - large]
+        else:
+            found = np.zeros(self.shape)
+            for box, distance in zip(boxes, distances, strict=True):
+                found[box] += distance
         return self.vector(found)
 
     def _placed(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.soft import Derivatives, SoftPair, Vector
+from segcli.soft import Derivatives, Logs, SoftPair, Vector
 from segcli.sums import VoxelSums
 
 #: Voxels of a stretch: a dozen float64 vectors of it fit into a cache of 3 MB.
@@ -36,7 +36,7 @@ class Stretch(SoftPair):
         self.shape, self.spacing, self.n = whole.shape, whole.spacing, whole.n
         self.threshold, self.hard = whole.threshold, whole.hard
         self._given, self._truth, self._told = whole._given, whole._truth, whole._told
-        self._wrt: dict[str, Derivatives] = {}
+        self._slopes: dict[str, dict[float, Logs]] = {"p": {}, "z": {}}
 
     @cached_property
     def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
@@ -61,10 +61,9 @@ class Stretch(SoftPair):
         return function(self)
 
     def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
-        """Return the derivatives, the same for all losses that ask."""
-        if wrt not in self._wrt:
-            self._wrt[wrt] = Derivatives(self, wrt)
-        return self._wrt[wrt]
+        """Return the derivatives; those of logarithms are found once for all losses that ask."""
+        # the vectors are kept, not the `Derivatives`: a cycle of references would outlive the stretch
+        return Derivatives(self, wrt, self._slopes[wrt])
 
     def perfect(self, p: Vector | None = None) -> SoftPair:
         """Return these voxels of the pair that predicts its ground truth."""
