@@ -53,7 +53,7 @@ def excess_map(bound: BoundMeasure, pair: Evidence) -> Vector | None:
     return _excess(bound, pair, bound.perfect(pair))
 
 
-def _excess(bound: BoundMeasure, pair: Evidence, best: Evidence) -> Vector | None:
+def _excess(bound: BoundMeasure, pair: Any, best: Any) -> Vector | None:
     here = bound.voxel_map(pair)
     return None if here is None else here - bound.voxel_map(best)
 
@@ -61,7 +61,7 @@ def _excess(bound: BoundMeasure, pair: Evidence, best: Evidence) -> Vector | Non
 # --- several losses at once -------------------------------------------------------------------
 
 
-def tallies(bounds: Sequence[BoundMeasure], pair: Evidence, mapped: Sequence[bool]) -> Iterator[Tally]:
+def tallies(bounds: Sequence[BoundMeasure], pair: Any, mapped: Sequence[bool]) -> Iterator[Tally]:
     """Return what the voxels give to each loss: its gradients added up, and its excess map where it is `mapped`.
 
     The voxels are gone through once, stretch by stretch, for all losses that can be worked out so: they share the
@@ -85,18 +85,17 @@ def tallies(bounds: Sequence[BoundMeasure], pair: Evidence, mapped: Sequence[boo
 
 
 class Tally:
-    """Sums over the voxels of a loss's excess map and gradients."""
+    """Sums over the voxels of a loss's excess map and gradients, of `SoftPair` or `SoftClasses`."""
 
-    def __init__(self, bound: BoundMeasure, pair: Evidence, mapped: bool) -> None:
+    def __init__(self, bound: BoundMeasure, pair: Any, mapped: bool) -> None:
         self.bound = bound
         self.pair = pair
         self.mapped = mapped and bound.measure.voxel_map is not None
         self.best = bound.perfect(pair)
-        #: Whether an entry of its map depends on other voxels: it cannot be worked out of a part of them.
-        self.whole = bound.measure.reach == "all"
+        self.whole = not bound.measure.local
         self._map: Vector | None = None
         self._total = self._size = self._outside = self._near = 0.0
-        self._norms = {"p": (0.0, 0.0), "z": (0.0, 0.0)}
+        self._norms: dict[Literal["p", "z"], tuple[float, float]] = {"p": (0.0, 0.0), "z": (0.0, 0.0)}
 
     def add(self, part: Any, best: Any) -> None:
         """Add the voxels of the pair, or a stretch of them."""

@@ -40,9 +40,6 @@ __all__ = [
 Kind = Literal["loss", "metric", "table"]
 #: What a function is given: one label's masks, one label's probabilities, or all classes at once.
 Reads = Literal["labels", "probability", "all-classes"]
-#: Which voxels an entry of the gradient or of the voxel map depends on, sums over all voxels apart: on its own p
-#: and y, on its place too (its distances to boundaries), or on others.
-Reach = Literal["voxel", "place", "all"]
 Better = Literal["higher", "lower", "zero", "none"]
 #: In `WhenEmpty`: the formula itself has a value there, so the function is called.
 FORMULA: Literal["formula"] = "formula"
@@ -83,7 +80,9 @@ class Measure:
     better: Better
     unit: str = ""
     reads: Reads = "labels"
-    reach: Reach = "all"
+    #: Of a loss: whether gradient and map need of other voxels nothing but sums and what `SoftPair` knows by voxel
+    #: (distances): they can then be worked out of any part of the voxels.
+    local: bool = False
     symmetric: bool = False
     when_empty: WhenEmpty = WhenEmpty(FORMULA, FORMULA, FORMULA)
     params: Mapping[str, Param]
@@ -153,7 +152,7 @@ class BoundMeasure:
 
     def _each(self, function: Callable[[Any], Any], pair: Any) -> Any:
         """Return a function of the pair, worked out stretch by stretch where that can be."""
-        return function(pair) if self.measure.reach == "all" else pair.each(function)
+        return pair.each(function) if self.measure.local else function(pair)
 
     def with_default(self, key: str, value: object) -> BoundMeasure:
         """Return a copy with `key` set where the measure has it and the caller did not name it."""

@@ -20,6 +20,7 @@ from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
 
 Vector = NDArray[np.float64]
 T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 
 
 class Logs(NamedTuple):
@@ -31,17 +32,24 @@ class Logs(NamedTuple):
     log_q: Vector
 
 
+class LogSlopes(NamedTuple):
+    """Derivatives of `Logs.log_p` and `Logs.log_q`."""
+
+    log_p: Vector
+    log_q: Vector
+
+
 class Derivatives:
     """Derivatives of what losses are made of, with respect to the probability or to the logit.
 
-    `p` is dp/dx; `clipped(clip)` holds the same for the clipped p, log p and log(1-p). They are 0
+    `p` is dp/dx; `clipped(clip)` holds the same for log p and log(1-p) of the clipped p. They are 0
     where the clip flattens the loss: the gradient is that of the loss as it is computed.
     """
 
-    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, Logs] | None = None) -> None:
+    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, LogSlopes] | None = None) -> None:
         self._pair = pair
         self.wrt = wrt
-        self._clipped: dict[float, Logs] = {} if clipped is None else clipped
+        self._clipped: dict[float, LogSlopes] = {} if clipped is None else clipped
 
     @cached_property
     def p(self) -> Vector:
@@ -49,28 +57,25 @@ class Derivatives:
             return np.ones_like(self._pair.p)
         return self._pair.p * self._pair.q
 
-    def clipped(self, clip: float) -> Logs:
-        """Return d(p, 1-p, log p, log(1-p)) of `SoftPair.logs(clip)`."""
+    def clipped(self, clip: float) -> LogSlopes:
+        """Return d(log p, log(1-p)) of `SoftPair.logs(clip)`."""
         if clip not in self._clipped:
             self._clipped[clip] = self._slopes(clip)
         return self._clipped[clip]
 
-    def _slopes(self, clip: float) -> Logs:
+    def _slopes(self, clip: float) -> LogSlopes:
         pair = self._pair
         if pair.z is not None:
             if self.wrt == "z":
-                dp = pair.p * pair.q
-                return Logs(dp, -dp, pair.q, -pair.p)
+                return LogSlopes(pair.q, -pair.p)
             # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
-            p, q = np.maximum(pair.p, 1e-150), np.maximum(pair.q, 1e-150)
-            return Logs(np.ones_like(p), -np.ones_like(p), 1 / p, -1 / q)
+            return LogSlopes(1 / np.maximum(pair.p, 1e-150), -1 / np.maximum(pair.q, 1e-150))
         p = pair.p
         inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
         seen = pair.logs(clip)
         if self.wrt == "p":
-            return Logs(inside, -inside, inside / seen.p, -inside / seen.q)
-        dp = inside * seen.p * seen.q
-        return Logs(dp, -dp, inside * seen.q, -inside * seen.p)
+            return LogSlopes(inside / seen.p, -inside / seen.q)
+        return LogSlopes(inside * seen.q, -inside * seen.p)
 
 
 class SoftPair:
@@ -232,7 +237,7 @@ class SoftPair:
             kept[key] = make(self)
         return kept[key]
 
-    def own(self, vector: NDArray[Any]) -> NDArray[Any]:
+    def here(self, vector: NDArray[D]) -> NDArray[D]:
         """Return what a vector over all voxels has at those of this pair: of a stretch, its part."""
         return vector
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.soft import Derivatives, Logs, SoftPair, Vector
+from segcli.soft import Derivatives, LogSlopes, SoftPair, Vector
 from segcli.sums import VoxelSums
 
 #: Voxels of a stretch: a dozen float64 vectors of it fit into a cache of 3 MB.
@@ -21,6 +21,7 @@ LENGTH = 1 << 15
 
 Where = slice | NDArray[np.intp]
 T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 
 
 class Stretch(SoftPair):
@@ -36,7 +37,7 @@ class Stretch(SoftPair):
         self.shape, self.spacing, self.n = whole.shape, whole.spacing, whole.n
         self.threshold, self.hard = whole.threshold, whole.hard
         self._given, self._truth, self._told = whole._given, whole._truth, whole._told
-        self._slopes: dict[str, dict[float, Logs]] = {"p": {}, "z": {}}
+        self._slopes: dict[str, dict[float, LogSlopes]] = {"p": {}, "z": {}}
 
     @cached_property
     def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
@@ -48,7 +49,7 @@ class Stretch(SoftPair):
     def _sums(self) -> VoxelSums:
         return self.whole._sums
 
-    def own(self, vector: NDArray[Any]) -> NDArray[Any]:
+    def here(self, vector: NDArray[D]) -> NDArray[D]:
         """Return what a vector over all voxels has here."""
         return vector[self.where]
 
@@ -72,24 +73,26 @@ class Stretch(SoftPair):
     @cached_property
     def inside_gt(self) -> NDArray[np.bool_]:
         """Return which of these voxels are foreground in the ground truth."""
-        return self.own(self.whole.inside_gt)
+        return self.here(self.whole.inside_gt)
 
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:
         """Return which of these voxels lie within a step of the gt border."""
-        return self.own(self.whole.near_boundary)
+        return self.here(self.whole.near_boundary)
 
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return the distance of each of these voxels to a boundary."""
-        return self.own(self.whole.boundary_distance(of, unit))
+        return self.here(self.whole.boundary_distance(of, unit))
 
-    def grid(self, vector: Vector, fill: float = 0.0) -> NoReturn:
+    @property
+    def grid(self) -> NoReturn:
         """Raise: some of the voxels make no grid."""
-        raise TypeError("a stretch of voxels has no grid: the loss must say reach='all'")
+        raise TypeError("a stretch of voxels has no grid: the loss is not local")
 
-    def vector(self, grid: NDArray[Any]) -> NoReturn:
+    @property
+    def vector(self) -> NoReturn:
         """Raise: as `grid`."""
-        raise TypeError("a stretch of voxels has no grid: the loss must say reach='all'")
+        raise TypeError("a stretch of voxels has no grid: the loss is not local")
 
 
 def stretches(n: int) -> Iterator[slice]:

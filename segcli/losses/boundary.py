@@ -37,7 +37,7 @@ Radius = Annotated[int, Param("largest radius in voxels; the radii are 3, 6, 9 a
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2\left(d_p(i)^\alpha+d_y(i)^\alpha\right)",
     reference="Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
-    reach="place",
+    local=True,
     symmetric=True,
     aliases=("hausdorff_dt", "hausdorff_dt_loss"),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt it is 0 for "
@@ -77,7 +77,7 @@ def _far(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
     formula=r"\frac{1}{N}\sum_i p_i\,\phi_i,\quad\phi=+d\text{ outside the gt},\ -(d-h)\text{ inside}",
     reference="Kervadec et al. 2019, arXiv:1812.07032",
     range=(-_INF, _INF),
-    reach="place",
+    local=True,
     optimum=None,
     aliases=("boundary_loss", "surface_loss"),
     caution="Not usable alone: training ends at all background. Negative by design; read the excess over the optimum "
@@ -121,7 +121,7 @@ def _signed(pair: SoftPair, unit: Literal["mm", "voxel"]) -> Vector:
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2\,d_y(i)^\alpha",
     reference="Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
-    reach="place",
+    local=True,
     aliases=("hd_dt_os",),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt, or a full one, it "
     "is 0 for any prediction.",
@@ -154,7 +154,7 @@ def _hd_dt_onesided_map(pair: SoftPair, *, alpha: float, unit: Literal["mm", "vo
     formula=r"\ln\left(1+\frac{1}{N}\sum_i(p_i-y_i)^2\left(d_p(i)^\alpha+d_y(i)^\alpha\right)\right)",
     reference="after Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
-    reach="place",
+    local=True,
     symmetric=True,
     aliases=("log_hausdorff_dt", "log_hausdorff_dt_loss"),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt it is 0 for "

@@ -138,7 +138,7 @@ def _dice_cldice_map(pair: SoftPair, *, alpha: float, iterations: int, smooth: f
     formula=r"1-\frac{\sum_ip_iT_i+s}{\sum_iT_i+s},\quad T=\text{tube around the skeleton of the gt, inside the gt}",
     reference="Kirchhoff et al. 2024, arXiv:2404.03010",
     range=(0.0, 1.0),
-    reach="place",
+    local=True,
     optimum=None,
     aliases=("skeleton_recall_loss",),
     caution="Not usable alone: it sees no false alarms, all foreground is perfect. With an empty gt it is 0 for any "
@@ -153,23 +153,24 @@ def skeleton_recall(pair: SoftPair, *, radius: TubeRadius = 2, smooth: Smooth = 
     Spacing is not used.
     """
     tube, size = _tube(pair, radius, smooth)
-    return pair.total(lambda own: own.own(tube) * own.q) * size
+    return pair.total(lambda own: own.here(tube) * own.q) * size
 
 
 @gradient_of("skeleton_recall")
 def _skeleton_recall_gradient(pair: SoftPair, d: Derivatives, *, radius: int, smooth: float) -> Vector:
     tube, size = _tube(pair, radius, smooth)
-    return -d.p * pair.own(tube) * size
+    return -d.p * pair.here(tube) * size
 
 
 @voxel_map_of("skeleton_recall", "additive")
 def _skeleton_recall_map(pair: SoftPair, *, radius: int, smooth: float) -> Vector:
     tube, size = _tube(pair, radius, smooth)
-    return pair.own(tube) * pair.q * size
+    return pair.here(tube) * pair.q * size
 
 
 def _tube(pair: SoftPair, radius: int, smooth: float) -> tuple[Vector, float]:
     """Return the tube and 1/(its size + smooth), 0 where there is none."""
+    tube: Vector
     tube, voxels = pair.once(("tube", radius), lambda whole: _tube_and_size(whole, radius))
     return tube, 1 / (voxels + smooth) if voxels + smooth > 0 else 0.0
 
