@@ -197,17 +197,22 @@ def table(what: str, calls: dict[str, tuple[Callable[[], list[float]], float]], 
         print(f"    {name:36} {spent:9.2f} ms {spent / first:8.1f}x", flush=True)
 
 
-#: In a process of its own, since the peak is that of a process: arrays in, rows out, kernels compiled before.
+#: In a process of its own, since the peak is that of a process: arrays in, rows out, kernels compiled before. VmHWM
+#: (Linux) and not ru_maxrss, which a child inherits from a parent that has torch in memory.
 COMPARE = """
-import resource, sys, time
+import re, sys, time
+from pathlib import Path
 import numpy as np, segcli
 from segcli.kernels import _jit
 _jit.compile_all()
 pred, gt = (np.load(path) for path in sys.argv[1:3])
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 segcli.compare(pred[..., :32, :32], gt[..., :32, :32], losses=sys.argv[3])
-start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(segcli.__file__, file=sys.stderr)
+start, before = time.process_time(), peak()
 segcli.compare(pred, gt, losses=sys.argv[3])
-print(time.process_time() - start, before / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(time.process_time() - start, before, peak())
 """
 
 
@@ -231,8 +236,11 @@ def compare() -> None:
             for path, array in zip(paths, arrays, strict=True):
                 np.save(path, array)
             for losses in ("dice,bce,tversky,focal", "default"):
-                command = [sys.executable, "-c", COMPARE, *paths, losses]
+                command = [sys.executable, "-P", "-c", COMPARE, *paths, losses]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
+                found = done.stderr.strip().splitlines()[-1]
+                if found != segcli.__file__:  # another copy would be measured
+                    raise RuntimeError(found)
                 cpu, before, peak = (float(number) for number in done.stdout.split())
                 print(f"    {name:24} {losses:24} {cpu:6.2f} s {before:6.0f} -> {peak:5.0f} MB", flush=True)
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from segcli.joint import Joint
 from segcli.masks.labels import BACKGROUND
-from segcli.soft import Islands, SoftPair, Vector
+from segcli.neighbours import Islands
+from segcli.soft import SoftPair, Vector
 
 if TYPE_CHECKING:
     from segcli.masks.labels import Label

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.classes import SoftClasses
+from segcli.neighbours import Islands
 from segcli.pair import Counts
-from segcli.soft import Islands, SoftPair, Vector
+from segcli.soft import SoftPair, Vector
 
 
 class NoGridError(Exception):

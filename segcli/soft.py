@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.neighbours import Islands, box_around, spread
 from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
 
 Vector = NDArray[np.float64]
@@ -145,6 +146,8 @@ class SoftPair:
         return grid.reshape(-1) if self.valid is None else grid[self.valid]
 
     def _column(self, which: Literal[0, 1, 2]) -> Vector:
+        if self._truth is not None:  # the twin's vectors are those of the gt, not copies
+            return self._truth.y
         return np.ascontiguousarray(self.rows[which], dtype=np.float64)
 
     @property
@@ -289,8 +292,8 @@ class SoftPair:
         """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
         inside, outside = self._placed(self.inside_gt), self._placed(~self.inside_gt)
         near = np.zeros(self.shape, dtype=bool)
-        box = _box(inside, margin=2)  # a voxel near the border, and what is near to that
-        near[box] = _spread(inside[box]) & _spread(outside[box])
+        box = box_around(inside, margin=2)  # a voxel near the border, and what is near to that
+        near[box] = spread(inside[box]) & spread(outside[box])
         return self._row(near)
 
     @cached_property
@@ -303,7 +306,7 @@ class SoftPair:
         from scipy.ndimage import label
 
         grid = self._placed(own)
-        box = _box(grid)
+        box = box_around(grid)
         labels = np.zeros(self.shape, dtype=np.int32)
         count = label(grid[box], np.ones((3,) * grid.ndim), output=labels[box])
         numbers = self._row(labels)
@@ -341,7 +344,7 @@ class SoftPair:
         # The nearest voxel of the other side is in the box of a side or next to it: a voxel farther off, moved to the
         # face of the grown box, is nearer and still of the other side, unless it is ignored there.
         sides = [self._placed(inside), self._placed(~inside)]
-        boxes = [_box(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
+        boxes = [box_around(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
         distances = [distance_transform(sides[1 - k][boxes[k]], spacing) for k in (0, 1)]
         large = int(distances[1].size >= distances[0].size)
         if distances[large].shape == self.shape:
@@ -360,41 +363,6 @@ class SoftPair:
         grid = np.zeros(self.shape, dtype=bool)
         grid[self.valid] = mask
         return grid
-
-
-class Islands(NamedTuple):
-    """Components that only one side has: `missed` of the gt or `false` of the prediction.
-
-    `voxels` are the places of their voxels in a vector, `numbers` the island of each, from 0, and `sizes` how
-    many voxels an island has.
-    """
-
-    kind: str
-    voxels: NDArray[np.intp]
-    numbers: NDArray[np.intp]
-    sizes: NDArray[np.intp]
-
-
-def _box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
-    """Return the smallest box around a mask, some voxels wider as far as the grid goes; empty if it is."""
-    box = []
-    for axis in range(mask.ndim):
-        found = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if not found.size:
-            return (slice(0, 0),) * mask.ndim
-        box.append(slice(max(int(found[0]) - margin, 0), int(found[-1]) + 1 + margin))
-    return tuple(box)
-
-
-def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask grown by one step along all axes at once (a 3x3x3 dilation)."""
-    grown = mask.copy()
-    for axis in range(mask.ndim):
-        before = np.moveaxis(grown.copy(), axis, 0)
-        after = np.moveaxis(grown, axis, 0)
-        after[1:] |= before[:-1]
-        after[:-1] |= before[1:]
-    return grown
 
 
 def _logs(p: Vector, q: Vector, z: Vector | None, clip: float) -> Logs:

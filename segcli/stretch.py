@@ -45,6 +45,9 @@ class Stretch(SoftPair):
         p, y, z = self.whole.rows
         return p[self.where], y[self.where], None if z is None else z[self.where]
 
+    def _column(self, which: Literal[0, 1, 2]) -> Vector:
+        return np.ascontiguousarray(self.rows[which], dtype=np.float64)
+
     @cached_property
     def _sums(self) -> VoxelSums:
         return self.whole._sums

@@ -23,6 +23,7 @@ FLOORS = {
     "sums": 2,
     "soft": 2,
     "stretch": 2,
+    "neighbours": 2,
     "classes": 2,
     "joint": 2,
     "pooled": 2,

@@ -85,8 +85,7 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
     pred = gt itself is then punished as overconfident.
     """
     if label_smoothing:
-        total = pair.total(lambda own: cross_entropy(_smoothed(own.y, label_smoothing), own.logs(clip)))
-        return pair.share(total)
+        return pair.share(pair.total(lambda own: cross_entropy(_smoothed(own.y, label_smoothing), own.logs(clip))))
     return mean_cross_entropy(pair, clip)
 
 
@@ -236,13 +235,9 @@ def focal_gradient(pair: SoftPair, d: Derivatives, *, alpha: float | str, gamma:
 @voxel_map_of("focal", "additive")
 def focal_map(pair: SoftPair, *, alpha: float | str, gamma: float, clip: float) -> Vector:
     """Return what each voxel adds to `focal`."""
-    return _focal(pair, alpha, gamma, clip) / pair.n
-
-
-def _focal(pair: SoftPair, alpha: float | str, gamma: float, clip: float) -> Vector:
     seen = pair.logs(clip)
     on, off = _alpha(alpha)
-    return -(on * pair.y * seen.q**gamma * seen.log_p + off * (1 - pair.y) * seen.p**gamma * seen.log_q)
+    return -(on * pair.y * seen.q**gamma * seen.log_p + off * (1 - pair.y) * seen.p**gamma * seen.log_q) / pair.n
 
 
 def _alpha(alpha: float | str) -> tuple[float, float]:
@@ -330,12 +325,8 @@ def _poly1_gradient(pair: SoftPair, d: Derivatives, *, eps: float, clip: float) 
 
 @voxel_map_of("poly1", "additive")
 def _poly1_map(pair: SoftPair, *, eps: float, clip: float) -> Vector:
-    return (cross_entropy(pair.y, pair.logs(clip)) + eps * _untrue(pair)) / pair.n
-
-
-def _untrue(pair: SoftPair) -> Vector:
-    """Return the probability of the other class: 1-p_t."""
-    return pair.p * (1 - pair.y) + pair.q * pair.y
+    untrue = pair.p * (1 - pair.y) + pair.q * pair.y  # 1-p_t
+    return (cross_entropy(pair.y, pair.logs(clip)) + eps * untrue) / pair.n
 
 
 # --- brier ------------------------------------------------------------------------------------
