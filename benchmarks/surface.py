@@ -7,6 +7,7 @@ Every row times both on the same masks with `time.process_time`, warm, and takes
 
 from __future__ import annotations
 
+import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from scipy import ndimage
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
+from segcli.kernels.mesh import mesh_distances
 from segcli.kernels.nearest import nearest_distances
-from segcli.kernels.surface import surface_elements
+from segcli.kernels.surface import surface_cells, surface_elements
 from segcli.masks.labels import Label
 from segcli.pair import Case
 from segcli.surfaces import Surface
@@ -88,6 +90,30 @@ def ours(gt: Mask, pred: Mask, n: int):
         distances = nearest_distances(tables[0][1][mine[0]], tables[1][1][mine[1]], SPACING)
         results.append(statistics(*distances, tables[0][2][mine[0]], tables[1][2][mine[1]]))
     return results
+
+
+def ours_mesh(gt: Mask, pred: Mask, n: int):
+    """Run the same pipeline with triangle meshes."""
+    _, boxes_pred, boxes_gt = contingency(pred, gt, n + 1, n + 1)
+    box = box_of(*boxes_pred[1:], *boxes_gt[1:])
+    lut = np.arange(n + 1, dtype=np.int32)
+    tables = [surface_cells(np.ascontiguousarray(mask[box]), lut, n) for mask in (gt, pred)]
+    results = []
+    for label in range(n):
+        meshes = [
+            (cells[offsets[label] : offsets[label + 1]], codes[offsets[label] : offsets[label + 1]])
+            for offsets, cells, codes in tables
+        ]
+        results.append(statistics(*mesh_distances(*meshes, SPACING)))
+    return results
+
+
+def meshmetrics_tool(gt: Mask, pred: Mask, n: int):
+    """Run MeshMetrics on all labels; it crops each label itself."""
+    peer = importlib.import_module("meshmetrics")
+    found = peer.compute_metrics_multilabel(gt, pred, spacing=SPACING, taus=(2.0,), metrics=("hd", "assd", "nsd"))
+    keys = ("HD_100", "HD_95", "ASSD", "NSD_2.0")
+    return [tuple(found[label][key] for key in keys) for label in range(1, n + 1)]
 
 
 def surface_distance_tool(gt: Mask, pred: Mask, n: int):
@@ -207,6 +233,11 @@ def main() -> None:
         mine = partial(ours, truth, pred, n)
         row(name, mine, "surface-distance", partial(surface_distance_tool, truth, pred, n))
         row("", mine, "SciPy erosion + EDT", partial(scipy_recipe, truth, pred, n))
+        mesh = partial(ours_mesh, truth, pred, n)
+        row(f"{name}, mesh", mesh, "segcli, surfel", mine, 5)
+        if importlib.util.find_spec("meshmetrics"):
+            np.testing.assert_allclose(mesh(), meshmetrics_tool(truth, pred, n), rtol=1e-6)
+            row("", mesh, "MeshMetrics", partial(meshmetrics_tool, truth, pred, n))
     for name, truth, pred, n in cases:
         for surface, their_name, their_call in (
             ("vertex", "SciPy erosion + EDT", scipy_recipe),

@@ -57,10 +57,13 @@ class Counts(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """Surface elements of one label in one map: lattice points (M, ndim) and their weights (M,)."""
+    """Surface elements of one label in one map: lattice points (M, ndim) and their weights (M,).
+
+    Of a mesh these are the cells that it passes and their neighbour codes (uint8).
+    """
 
     points: NDArray[np.int32]
-    weights: Vector
+    weights: NDArray[Any]
 
 
 class Probabilities(Protocol):
@@ -206,7 +209,12 @@ class Case:
         """Return the surface distances of `labels[index]`; `None` where either has no surface."""
         key = (surface, index)
         if key not in self._distances:
-            found = self._set_distances(index) if surface == "set" else self._element_distances(index, surface)
+            if surface == "set":
+                found = self._set_distances(index)
+            elif surface == "mesh":
+                found = self._mesh_distances(index)
+            else:
+                found = self._element_distances(index, surface)
             self._distances[key] = found
         return self._distances[key]
 
@@ -218,6 +226,14 @@ class Case:
             return None
         to_gt, to_pred = nearest_distances(pred.points, gt.points, self.memory_spacing)
         return Distances(to_gt, to_pred, pred.weights, gt.weights, weighted=surface in BY_AREA)
+
+    def _mesh_distances(self, index: int) -> Distances | None:
+        from segcli.kernels.mesh import mesh_distances
+
+        pred, gt = self.elements("pred", "mesh")[index], self.elements("gt", "mesh")[index]
+        if not (len(pred.points) and len(gt.points)):
+            return None
+        return Distances(*mesh_distances(pred, gt, self.memory_spacing, reverse=self.reverse), weighted=True)
 
     def _set_distances(self, index: int) -> Distances | None:
         """Return the distances between all voxels of both masks.
@@ -281,7 +297,7 @@ class Case:
         return lut
 
     def _layer_elements(self, side: Side, surface: Surface, layer: list[int], ignored: int) -> list[Elements]:
-        from segcli.kernels.surface import surface_elements
+        from segcli.kernels.surface import surface_cells, surface_elements
 
         lut = self._lut(side, layer, ignored)
         ndim = len(self.shape)
@@ -292,7 +308,11 @@ class Case:
         # One voxel more on every side: what lies just outside the box has a say.
         box = self.grown(box)
         crop = np.ascontiguousarray(self._maps[side].codes[tuple(box)])
-        offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
+        weights: NDArray[Any]
+        if surface == "mesh":
+            offsets, points, weights = surface_cells(crop, lut, len(layer))
+        else:
+            offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
         points += np.array([s.start for s in box], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
 

@@ -80,3 +80,35 @@ def voxel_sums(p, y, clip, gamma):
             columns.append([w * term for term in terms])
         table.append([math.fsum(column) for column in zip(*columns, strict=True)])
     return np.array(table)
+
+
+def mesh_triangles(inside, spacing):
+    """Return the triangles (M, 3, 3) of a mask, cell by cell (segments of a plane: the second corner twice)."""
+    from segcli.kernels.mesh_cases import mesh_cases
+
+    cases = mesh_cases(tuple(spacing), reverse=False)
+    flat = inside.ndim == 2
+    steps = np.array([1.0, *spacing] if flat else spacing)
+    found = []
+    for cell, code in surfel_codes(inside).items():
+        whole = code * 17 if flat else code
+        for row in cases.triangles[cases.starts[whole] : cases.starts[whole + 1]]:
+            corner = np.array((0, *cell) if flat else cell) * steps + row[:3]
+            found.append([corner, corner + row[3:6], corner + row[6:9]])
+    return np.array(found)
+
+
+def to_triangles(points, triangles):
+    """Return the distance from each point to the nearest triangle: its plane's if above it, else its edges'."""
+    best = np.full(len(points), np.inf)
+    for a, b, c in triangles:
+        for p, q in ((a, b), (b, c), (c, a)):
+            along = q - p
+            share = np.clip((points - p) @ along / max(along @ along, 1e-300), 0, 1)
+            best = np.minimum(best, np.linalg.norm(points - p - share[:, None] * along, axis=1))
+        normal = np.cross(b - a, c - a)
+        if normal @ normal > 0:
+            above = [np.cross(q - p, points - p) @ normal >= 0 for p, q in ((a, b), (b, c), (c, a))]
+            plane = np.abs((points - a) @ normal) / np.sqrt(normal @ normal)
+            best = np.where(np.all(above, axis=0), np.minimum(best, plane), best)
+    return best

@@ -575,7 +575,10 @@ THINNED = {"cldice", "skeleton_recall", "skeleton_precision"}
 @given(drawn=masks(proper=True), seed=st.integers(0, 99))
 @few
 def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -> None:
-    """Turning and flipping the grid, or its order in memory, changes nothing."""
+    """Turning and flipping the grid, or its order in memory, changes nothing.
+
+    But a mesh in space, whose saddles are cut along the axes as VTK cuts them.
+    """
     (pred, gt), spacing = drawn
     random = np.random.default_rng(seed)
     order = random.permutation(gt.ndim)
@@ -587,7 +590,7 @@ def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -
         expected = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
         assert value_of(bound, pair_of(np.asfortranarray(pred), np.asfortranarray(gt), spacing)) == expected
         assert value_of(bound, pair_of(np.asfortranarray(pred), gt, spacing)) == expected
-        if measure.name in THINNED:
+        if measure.name in THINNED or (gt.ndim == 3 and bound.params.get("surface") == "mesh"):
             continue
         turned = [np.flip(m, flip).transpose(order) for m in (pred, gt)]
         assert value_of(bound, pair_of(*turned, tuple(spacing[i] for i in order))) == expected
@@ -671,7 +674,7 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
     directed = sorted(distances.percentile(95, side) for side in ("pred", "gt"))
     close = 1e-12 * value("hd" + shown)
     assert directed[1] == value("hd95" + shown)
-    if surface == "surfel":  # interpolated percentiles of few elements need not lie between
+    if surface in ("surfel", "mesh"):  # interpolated percentiles of few elements need not lie between
         assert directed[0] - close <= value("hd95_pooled" + shown) <= directed[1] + close
     for name in ("hd95", "hd95_pooled", "assd", "masd"):
         assert value(name + shown) <= value("hd" + shown) + close

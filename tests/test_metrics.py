@@ -130,6 +130,7 @@ TOOLS = {
     "distorch": ("vertex", DISTANCES),
     "itk": ("set", DISTANCES | {"avd": "masd"}),
     "pymia": ("surfel", DISTANCES | {"avd": "ahd_set"}),
+    "mesh": ("mesh", DISTANCES),
 }
 EVIDENCE: dict[str, Callable[[Distances, dict[str, Any]], float]] = {
     "hd": lambda d, _: float(d.pred_to_gt.max()),
@@ -140,6 +141,7 @@ OURS = {
     # Both masks empty: a number in that tool, undefined here.
     "530": None, "536": None, "539": None, "542": None, "557": None, "569": None, "572": None, "578": None, "563": None,
     "584": None, "593": None, "596": None, "599": None, "602": None, "605": None,
+    "494": None, "497": None, "500": None, "503": None, "506": None,
     # Nothing predicted: 0 or nan in that tool, undefined here, or nan in that tool and 0 here.
     "552": None, "564": None, "600": None, "603": None, "615": 0.0,
     # A full image has no surface: 1.8e19 in that tool.
@@ -179,6 +181,8 @@ def why_not(case: dict[str, Any]) -> str | None:
         return "no such metric yet"
     if len(case["spacing"]) == 1 and metric not in OVERLAP:
         return "a 1-D surface: segcli reads a row as an image"
+    if case["convention"] == "mesh" and metric == "boundary_iou":
+        return "bands along a mesh are not offered"
     if case["id"][:3] in BANDS_DIFFER:
         return "another definition of the band"
     return None

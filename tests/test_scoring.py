@@ -278,7 +278,7 @@ def test_the_ignore_label_of_nnunet_is_used(tmp_path: Path):
     assert by_file.counts["core"].n == int((gt != 3).sum())
 
 
-@pytest.mark.parametrize("surface", ["surfel", "border"])
+@pytest.mark.parametrize("surface", ["surfel", "border", "mesh"])
 def test_a_face_to_an_ignored_voxel_is_no_surface(surface):
     """Half an object behind ignored voxels: its cut is no error, whatever stands in them."""
     gt = np.zeros((12, 12), np.uint8)

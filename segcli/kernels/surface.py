@@ -80,6 +80,27 @@ def surface_elements(
     return sort_by_label(places, kinds, volume.shape[1] + 1, areas, n, ndim)
 
 
+def surface_cells(
+    labels: NDArray[Any], lut: NDArray[np.int32], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
+    """Find the cells of the dual grid that the surfaces of labels 1..n pass, with their neighbour codes.
+
+    Arguments, offsets and points are those of `surface_elements` for surfels; the third array says which of
+    a cell's voxels are inside (a plane's four bits stand twice). Cells with a voxel that does not count are
+    left out: what passes them is not known.
+    """
+    ndim = labels.ndim
+    labels, lut, blank = _with_blank(labels, lut)
+    volume = writable(labels.reshape((1,) * (3 - ndim) + labels.shape))
+    places, kinds = _cells(volume, lut, blank, ndim == 2)
+    if (lut < 0).any():
+        known = kinds >> 8 & 255 == kinds & 255
+        places, kinds = places[known], kinds[known]
+    # A code instead of an area: the mean of the code with itself is the code.
+    offsets, points, codes = sort_by_label(places, kinds, volume.shape[1] + 1, np.arange(256.0), n, ndim)
+    return offsets, points, codes.astype(np.uint8)
+
+
 def warm() -> None:
     """Compile the kernels for both dtypes."""
     lut = np.array([0, 1], dtype=np.int32)
