@@ -7,7 +7,6 @@ that. No full-size mask of one label is ever made for a metric.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -122,15 +121,6 @@ class Case:
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
         return Classes(self, [named, *plain])
-
-    def with_spacing(self, spacing: tuple[float, ...], unit: Literal["mm", "voxel"]) -> Case:
-        """Return the same maps on another spacing; what does not depend on it is shared."""
-        twin = copy.copy(self)
-        for dependent in ("diagonal", "classes"):
-            twin.__dict__.pop(dependent, None)
-        twin.spacing, twin.unit = spacing, unit
-        twin._distances, twin._elements = {}, {}
-        return twin
 
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""

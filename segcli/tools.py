@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from segcli.errors import UsageError
 from segcli.losses.libraries import Implementation, known
-from segcli.measure import DEFAULTS, BoundMeasure, bind, find, parse
+from segcli.measure import DEFAULTS, BoundMeasure, bind, find, parse, plain
 
 Why = Literal["both_empty", "pred_empty", "gt_empty"]
 WHYS: tuple[Why, ...] = typing.get_args(Why)
@@ -160,14 +160,30 @@ class Convention:
     entries: Mapping[str, Entry]
     libraries: Mapping[str, Implementation]
 
-    def text(self) -> list[str]:
-        """Return one line for each measure: how it reads as the tool's own."""
-        lines = [f"{e.call} = {name}{GRID_WORDS[e.grid]}" for name, e in self.entries.items()]
-        lines += [f"{i.call} = {name}" for name, i in self.libraries.items()]
-        return [f"--convention {self.tool}: {self.title}: {'; '.join(lines)}"]
+    def adopt(self, asked: BoundMeasure) -> BoundMeasure:
+        """Return a measure under this convention: that of a limit, which names it as a user does."""
+        text = ":".join([asked.measure.name, *(f"{k}={plain(asked.params[k])}" for k in asked.params if k in asked.named)])
+        loss = asked.measure.kind == "loss"
+        rules = convention_of(self.tool, None if loss else [text], [text] if loss else None)
+        return (rules.metrics or rules.losses)[0]
+
+    def remarks(self, shape: tuple[int, ...]) -> list[str]:
+        """Return what the tool's own names are for the measures, and where it does not follow its definitions."""
+        names = [f"{e.call} = {name}{' in voxels' if e.grid == 'voxel' else ''}" for name, e in self.entries.items()]
+        names += [f"{i.call} = {name}" for name, i in self.libraries.items()]
+        lines = [f"--convention {self.tool}: {self.title}: {', '.join(names)}"] if names else []
+        lines += [f"{self.title} itself: {e.call} {words}" for e in self.entries.values() for words in failing(e, shape)]
+        pooled = [i.call for i in self.libraries.values() if i.averaging in ("micro", "pooled")]
+        lines += [f"{call} pools the voxels of several channels; the row mean here does not" for call in pooled]
+        return lines
 
 
-GRID_WORDS: dict[str, str] = {"file": "", "voxel": " in voxels", "reversed": " with the spacing reversed"}
+def failing(entry: Entry, shape: tuple[int, ...]) -> list[str]:
+    """Return what a tool does with an image of this shape where it does not follow its own definition."""
+    plane = len(shape) == 2
+    true = {"2-D": plane, "3-D": len(shape) == 3, "not square": plane and shape[0] != shape[1]}
+    return [words for condition, words in entry.fails.items() if true.get(condition)]
+
 
 
 def names() -> tuple[str, ...]:
@@ -186,8 +202,12 @@ def check_convention(name: str) -> str:
     return name
 
 
-def convention(
-    name: str, metrics: str | Iterable[str] | None, losses: str | Iterable[str] | None = None
+def convention_of(
+    name: str,
+    metrics: str | Iterable[str] | None,
+    losses: str | Iterable[str] | None = None,
+    *,
+    surface: str | None = None,
 ) -> Convention:
     """Return what a tool's rules make of these lists of metrics and losses.
 
@@ -195,6 +215,12 @@ def convention(
     the counts of voxels and volumes, of which there is one definition only.
     """
     check_convention(name)
+    if surface is not None:
+        raise UsageError(
+            f"--surface {surface}: the surface is part of --convention {name}.",
+            hint="leave one of the two out",
+            code="convention.parameter",
+        )
     tool = tools().get(name)
     entries: dict[str, Entry] = {}
     chosen: dict[str, BoundMeasure] = {}
@@ -203,7 +229,7 @@ def convention(
             (e for e in tool.metrics if e.quantity == asked.measure.name and not e.variant), None
         )  # fmt: skip
         if entry is None:
-            if asked.measure.better == "none" and asked.measure.kind == "metric":
+            if asked.measure.better == "none":  # a count or a table: there is one definition
                 chosen.setdefault(asked.name, asked)
             elif not preset:
                 raise _has_not(name, asked.measure.name, [e.quantity for e in tool.metrics] if tool else [])
@@ -246,7 +272,7 @@ def _words(bound: BoundMeasure) -> set[str]:
 def _has_not(name: str, asked: str, have: Iterable[str]) -> UsageError:
     have = list(dict.fromkeys(have))
     return UsageError(
-        f"--convention {name} has no {asked}; it has {', '.join(have) or 'no such measure at all'}.",
+        f"--convention {name} has no {asked}; it has {', '.join(have) or 'losses only'}.",
         code="convention.missing",
     )
 

@@ -16,6 +16,7 @@ import typer
 
 from segcli.cli.catalog import catalog
 from segcli.cli.compare import compare
+from segcli.cli.conventions import conventions
 from segcli.cli.describe import describe
 from segcli.cli.doctor import doctor
 from segcli.cli.inspect import inspect
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, catalog, describe, doctor, schema):
+for command in (score, compare, inspect, conventions, catalog, describe, doctor, schema):
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.
