@@ -154,7 +154,7 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     if failed:
         return Printed(None, failed)
     value = views.value(bound, entry.grid)
-    return Printed(None, "prints no number") if value is None else Printed(value * entry.times)
+    return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def metric_rows(reference: BoundMeasure, loaded: Loaded) -> list[Row]:
 def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:
     found = printed(entry, bound, views) if label != ALL else Printed(views.value(bound))
     if label == ALL and found.value is None:
-        found = Printed(None, "prints no number")
+        found = Printed(None, WORDS[entry.undefined])
     because = () if label == ALL else causes(entry, bound, reference, views, found)
     unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
     own = views.value(reference)

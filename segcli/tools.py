@@ -48,7 +48,7 @@ class Entry:
     `quantity`: the metric of segcli's that a user of this one means; `call`: the tool's own name. `measure` times
     `times` is its number, on the spacing of the file, in voxels or with the spacing in reverse order (`grid`).
     `empty`: what it gives where both masks are empty, the prediction, the ground truth; nothing where it is over all
-    classes. `variant`: not what the quantity means by default in that tool. `fails`: when it does not follow its own
+    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `variant`: not what the quantity means by default in that tool. `fails`: when it does not follow its own
     definition, and what it does then. Notes: in general, where a mask is empty, where exactly one is.
     """
 
@@ -58,6 +58,7 @@ class Entry:
     empty: tuple[float | str, ...] = ()
     grid: Grid = "file"
     times: float = 1
+    undefined: str = "unknown"
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
@@ -132,7 +133,7 @@ def tool_of(name: str, entry: dict[str, Any]) -> Tool:
 def _entry(name: str, entry: dict[str, Any]) -> Entry:
     _refuse_unknown(name, Entry, entry)
     found = Entry(**{**entry, "empty": tuple(entry.get("empty", ()))})
-    words = [w for w in found.empty if isinstance(w, str)]
+    words = [w for w in (*found.empty, found.undefined) if isinstance(w, str)]
     if len(found.empty) not in (0, 3) or any(w not in typing.get_args(Word) for w in words):
         raise ValueError(f"{name} {found.call}: empty={found.empty}")
     if found.grid not in typing.get_args(Grid) or not set(found.fails) <= set(typing.get_args(Condition)):
