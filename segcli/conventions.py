@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import nextafter
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import ALL
@@ -153,8 +154,18 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
         return Printed(None, WORDS[rule])
     if failed:
         return Printed(None, failed)
-    value = views.value(bound, entry.grid)
+    value = views.value(exactly(bound) if entry.exact else bound, entry.grid)
     return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
+
+
+def exactly(bound: BoundMeasure) -> BoundMeasure:
+    """Return a measure with a tolerance that holds no more than its number: without segcli's room for noise."""
+    from segcli.distances import SLACK
+
+    tol = bound.params.get("tol")
+    if not isinstance(tol, float) or not tol:
+        return bound
+    return replace(bound, params={**bound.params, "tol": nextafter(tol / SLACK, float("inf"))})
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -190,9 +201,7 @@ def effective(steps: Iterable[tuple[str, float | None]], own: float | None) -> t
         if not same(now, said[-1][1] if said else own):
             said.append((words, now))
     last = len(said) - 1
-    return tuple(
-        words if i == last or now is None else f"{words} ({now:.4g})" for i, (words, now) in enumerate(said)
-    )
+    return tuple(words if i == last or now is None else f"{words} ({now:.4g})" for i, (words, now) in enumerate(said))
 
 
 def _steps(
@@ -207,6 +216,9 @@ def _steps(
                 yield step, "file", 1, words
     if bound.measure is not reference.measure:
         yield bound, "file", 1, STATISTIC_WORDS[bound.measure.name]
+    if entry.exact:
+        bound = exactly(bound)
+        yield bound, "file", 1, "the tolerance taken exactly: the noise of a voxel size puts a step beyond it"
     if entry.grid != "file":
         yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
     if entry.times != 1:
@@ -294,5 +306,5 @@ def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure,
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the largest disagreement first, those of one quantity and label in the order of the table."""
+    """Return the rows with the largest disagreement first, equal ones in the order of the table."""
     return sorted(rows, key=lambda r: -r.difference)

@@ -84,16 +84,14 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
 def _own(bound: BoundMeasure, value: Mapping[str, Any], why: str) -> float | None:
     """Return the value without any policy: what the record says, or what was computed."""
     rule = own_rule(bound, why)
-    return value["value"] if rule == FORMULA else rule  # type: ignore[return-value]
+    return value["value"] if rule == FORMULA else rule
 
 
 def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:
     return any(tool_rule(bound, policy, why) in ("unknown", "arbitrary") for why in whys)
 
 
-def _mean(
-    label: str, bound: BoundMeasure, policy: str, values: Sequence[tuple[float | None, str, float]]
-) -> EmptyMean:
+def _mean(label: str, bound: BoundMeasure, policy: str, values: Sequence[tuple[float | None, str, float]]) -> EmptyMean:
     numbers, by_rule = [], 0
     said: dict[str, int] = {}
     for value, why, diagonal in values:

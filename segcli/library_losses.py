@@ -33,8 +33,19 @@ def loss_rows(asked: BoundMeasure, loaded: Loaded) -> list[Row]:
         name = bound.name if bound is not None else ""
         rows.append(
             Row(
-                "loss", asked.name, scene.label, one.library, one.version, "run", _call(one, asked), name, found,
-                asked.name, own, "", because,
+                "loss",
+                asked.name,
+                scene.label,
+                one.library,
+                one.version,
+                "run",
+                _call(one, asked),
+                name,
+                found,
+                asked.name,
+                own,
+                "",
+                because,
             )  # fmt: skip
         )
     return rows

@@ -306,8 +306,8 @@ def score(
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
     `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
-    and rule for empty masks the measures follow; `empty` is another rule for those. Every other keyword is an option of the command
-    line: `labels`, `spacing` (mm, array axis order),
+    and rule for empty masks the measures follow; `empty` is another rule for those. Every other keyword is an
+    option of the command line: `labels`, `spacing` (mm, array axis order),
     `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
     `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
     list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,

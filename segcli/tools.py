@@ -48,8 +48,10 @@ class Entry:
     `quantity`: the metric of segcli's that a user of this one means; `call`: the tool's own name. `measure` times
     `times` is its number, on the spacing of the file, in voxels or with the spacing in reverse order (`grid`).
     `empty`: what it gives where both masks are empty, the prediction, the ground truth; nothing where it is over all
-    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `variant`: not what the quantity means by default in that tool. `fails`: when it does not follow its own
-    definition, and what it does then. Notes: in general, where a mask is empty, where exactly one is.
+    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `exact`: its tolerance has
+    no room for the noise of a header's spacing, where segcli's has 1e-6. `variant`: not what the quantity means by
+    default in that tool. `fails`: when it does not follow its own definition, and what it does then. Notes: in
+    general, where a mask is empty, where exactly one is.
     """
 
     quantity: str
@@ -59,6 +61,7 @@ class Entry:
     grid: Grid = "file"
     times: float = 1
     undefined: str = "unknown"
+    exact: bool = False
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
@@ -72,8 +75,9 @@ class Entry:
     def bound(self, asked: BoundMeasure | None = None) -> BoundMeasure:
         """Return the measure, with the parameters that `asked` names and the tool leaves open."""
         bound = bind(self.measure, "metric")
-        for key in sorted(asked.named if asked else ()):
-            assert asked is not None
+        if asked is None:
+            return bound
+        for key in sorted(asked.named):
             if key in bound.named:
                 if bound.params[key] != asked.params[key]:
                     raise UsageError(
@@ -86,7 +90,6 @@ class Entry:
             else:
                 raise UsageError(f"{self.call} ({self.measure}) has no {key}.", code="convention.parameter")
         return bound
-
 
     def remark(self, why: str) -> str:
         """Return what more is to be said where a mask is empty."""
@@ -163,7 +166,9 @@ class Convention:
 
     def adopt(self, asked: BoundMeasure) -> BoundMeasure:
         """Return a measure under this convention: that of a limit, which names it as a user does."""
-        text = ":".join([asked.measure.name, *(f"{k}={plain(asked.params[k])}" for k in asked.params if k in asked.named)])
+        text = ":".join(
+            [asked.measure.name, *(f"{k}={plain(asked.params[k])}" for k in asked.params if k in asked.named)]
+        )
         loss = asked.measure.kind == "loss"
         rules = convention_of(self.tool, None if loss else [text], [text] if loss else None)
         return (rules.metrics or rules.losses)[0]
@@ -173,7 +178,9 @@ class Convention:
         names = [f"{e.call} = {name}{' in voxels' if e.grid == 'voxel' else ''}" for name, e in self.entries.items()]
         names += [f"{i.call} = {name}" for name, i in self.libraries.items()]
         lines = [f"--convention {self.tool}: {self.title}: {', '.join(names)}"] if names else []
-        lines += [f"{self.title} itself: {e.call} {words}" for e in self.entries.values() for words in failing(e, shape)]
+        lines += [
+            f"{self.title} itself: {e.call} {words}" for e in self.entries.values() for words in failing(e, shape)
+        ]
         pooled = [i.call for i in self.libraries.values() if i.averaging in ("micro", "pooled")]
         lines += [f"{call} pools the voxels of several channels; the row mean here does not" for call in pooled]
         return lines
@@ -184,7 +191,6 @@ def failing(entry: Entry, shape: tuple[int, ...]) -> list[str]:
     plane = len(shape) == 2
     true = {"2-D": plane, "3-D": len(shape) == 3, "not square": plane and shape[0] != shape[1]}
     return [words for condition, words in entry.fails.items() if true.get(condition)]
-
 
 
 def names() -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from segcli.errors import ExitCode
 def schema(
     name: Annotated[
         Literal["run", "compare", "inspect", "conventions"],
-        typer.Argument(metavar="run|compare|inspect|conventions", help="run: what score writes; the others: the command's JSON."),
+        typer.Argument(
+            metavar="run|compare|inspect|conventions", help="run: what score writes; the others: the command's JSON."
+        ),
     ],
 ) -> ExitCode:
     """Print the JSON Schema of a result file."""

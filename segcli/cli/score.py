@@ -60,8 +60,7 @@ def score(
     rule = scoring.empty_rule(empty, rules)
     chosen = rules.metrics if rules else scoring.measures_of("metric", asked, surface=surface)
     chosen_losses = rules.losses if rules else scoring.measures_of("loss", losses)
-    sides = (("min", min_), ("max", max_))
-    limits = [limit for side, texts in sides for limit in gate.parse_limits(side, texts or [], surface, rules)]
+    limits = gate.parse_limits("min", min_ or [], surface, rules) + gate.parse_limits("max", max_ or [], surface, rules)
     for limit in limits:
         group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
         if limit.measure.name not in [b.name for b in group]:

@@ -196,7 +196,9 @@ def title(policy: str) -> str:
     return policy if tool is None else f"{tool.title} {tool.version}"
 
 
-MEANS_NOTE = "values: how many of the cases the mean rests on; by rule: how many of them the rule put in; nan is left out"
+MEANS_NOTE = (
+    "values: how many of the cases the mean rests on; by rule: how many of them the rule put in; nan is left out"
+)
 
 
 def render_means(found: Sequence[EmptyMean], wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
