@@ -3,6 +3,7 @@
     import segcli
     case = segcli.score("pred.nii.gz", "gt.nii.gz", labels="liver=1,tumour=2")
     case.value("dice", label="tumour")
+    run = segcli.evaluate("predictions", "labels", output="run.json")
 
 Names are loaded when first used: importing the package imports neither NumPy nor Numba.
 """
@@ -13,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segcli.cohort.evaluate import evaluate
     from segcli.comparison import compare
     from segcli.errors import InputError, SegcliError, UsageError
     from segcli.inspection import inspect
@@ -27,6 +29,7 @@ _HOMES = {
     "score": "segcli.scoring",
     "Scored": "segcli.scoring",
     "Value": "segcli.scoring",
+    "evaluate": "segcli.cohort.evaluate",
     "compare": "segcli.comparison",
     "inspect": "segcli.inspection",
     "measures": "segcli.measure",
@@ -47,6 +50,7 @@ __all__ = [
     "Value",
     "__version__",
     "compare",
+    "evaluate",
     "find",
     "inspect",
     "measures",

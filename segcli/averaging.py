@@ -91,7 +91,7 @@ def pooled_labels(pairs: Sequence[Pair]) -> Any:
     """Return the counts of several labels summed, as one label."""
     from segcli.pooled import PooledCounts
 
-    return PooledCounts([pair.counts for pair in pairs], pairs[0].voxel_volume)
+    return PooledCounts([pair.counts for pair in pairs], pairs[0].voxel_volume, pairs)
 
 
 def pooled_channels(pairs: Sequence[SoftPair]) -> SoftPair:

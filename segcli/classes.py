@@ -20,6 +20,7 @@ from segcli.soft import SoftPair, Vector
 if TYPE_CHECKING:
     from segcli.masks.labels import Label
     from segcli.pair import Case
+    from segcli.ranks import Ranks
 
 #: (C, n): one row for each class, one column for each voxel that counts.
 Matrix = NDArray[np.float64]
@@ -125,6 +126,13 @@ class SoftClasses:
     def decided(self) -> NDArray[np.intp]:
         """Return the class of each voxel in the prediction (n,); of equals the first."""
         return np.asarray(self.p.argmax(axis=0))
+
+    @cached_property
+    def confidence(self) -> Ranks:
+        """Return the largest probability of each voxel, ranked; foreground is where its class is right."""
+        from segcli.ranks import Ranks
+
+        return Ranks.of(self.p.max(axis=0), self.decided == self.target)
 
     @cached_property
     def sizes(self) -> Vector:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
-from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError, UsageError
 from segcli.measure import FORMULA, BoundMeasure, bind
 from segcli.policy import POLICIES, own_rule, replacement, tool_rule, tool_words, why_empty
 from segcli.tools import tools
-
-SCHEMA = "segcli.run/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +29,6 @@ class EmptyMean:
     of: int
     by_rule: int
     words: str = ""
-
-
-def load_run(path: str) -> dict[str, Any]:
-    """Return a run file (`segcli.run/1`); `InputError` for anything else."""
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError):
-        raise InputError(f"{path}: is not JSON.", hint="score -f json writes a run", code="run.json") from None
-    schema = document.get("schema", "") if isinstance(document, Mapping) else ""
-    if schema != SCHEMA:
-        raise InputError(f"{path}: schema {str(schema) or 'none'}, not {SCHEMA}.", code="run.schema")
-    return dict(document)
 
 
 def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:

@@ -54,8 +54,8 @@ def loss_rows(asked: BoundMeasure, loaded: Loaded) -> list[Row]:
 def _call(one: Implementation, asked: BoundMeasure) -> str:
     """Return the call with the parameters that were asked for, as a user of the literature's names writes them."""
     names = {"fp": "alpha", "fn": "beta"} if {"alpha", "beta"} <= set(one.parameters.values()) else {}
-    given = [f"{names.get(k, one.parameters[k])}={plain(asked.params[k])}" for k in asked.params
-             if k in asked.named and k in one.parameters]  # fmt: skip
+    asked_for = [k for k in asked.params if k in asked.named and k in one.parameters]
+    given = [f"{names.get(k, one.parameters[k])}={plain(asked.params[k])}" for k in asked_for]
     return one.call + (f" with {', '.join(given)}" if given else "")
 
 

@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 Kind = Literal["loss", "metric", "table"]
-#: What a function is given: one label's masks, one label's probabilities, or all classes at once.
-Reads = Literal["labels", "probability", "all-classes"]
+#: What a function reads: one label's masks or probabilities, all classes at once, or the probabilities of all.
+#: A loss of all classes reads their probabilities anyway; a metric without them is undefined.
+Reads = Literal["labels", "probability", "all-classes", "class-probabilities"]
 Better = Literal["higher", "lower", "zero", "none"]
 #: In `WhenEmpty`: the formula itself has a value there, so the function is called.
 FORMULA: Literal["formula"] = "formula"
@@ -125,7 +126,7 @@ class BoundMeasure:
     @property
     def over_classes(self) -> bool:
         """Return whether it reads all classes at once: its one value has the label `all`."""
-        return self.measure.reads == "all-classes"
+        return self.measure.reads in ("all-classes", "class-probabilities")
 
     def __call__(self, pair: Any) -> Any:
         return self.measure.function(pair, **self.params)

@@ -7,6 +7,7 @@ that. No full-size mask of one label is ever made for a metric.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
+from segcli.counts import Counts
 from segcli.distances import Distances
 from segcli.errors import InputError
 from segcli.label_map import SMALL, LabelMap
@@ -32,27 +34,6 @@ Vector = NDArray[np.float64]
 
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
-
-
-class Counts(NamedTuple):
-    """Voxels of one label, ignored ones left out."""
-
-    tp: int
-    fp: int
-    fn: int
-    tn: int
-
-    @property
-    def pred(self) -> int:
-        return self.tp + self.fp
-
-    @property
-    def gt(self) -> int:
-        return self.tp + self.fn
-
-    @property
-    def n(self) -> int:
-        return self.tp + self.fp + self.fn + self.tn
 
 
 class Elements(NamedTuple):
@@ -121,6 +102,15 @@ class Case:
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
         return Classes(self, [named, *plain])
+
+    def with_labels(self, labels: Sequence[Label]) -> Case:
+        """Return the same two maps with other labels; what has been counted is not counted again."""
+        twin = copy.copy(self)
+        twin.labels, twin.probabilities = list(labels), None
+        twin._distances, twin._elements = {}, {}
+        for name in ("classes", "_differences"):
+            twin.__dict__.pop(name, None)
+        return twin
 
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""

@@ -93,13 +93,14 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
     """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
 
     Of an error whose best value lies inside its range (a relative volume error) no value stands for a
-    miss: a policy that would make it 0 would call the miss perfect. An end at infinity is no value either.
+    miss: a policy that would make it 0 would call the miss perfect. Of a threshold none does, and an end at
+    infinity is no value either.
     """
     measure = bound.measure
-    if both:
+    if both and measure.better != "none":
         best = measure.range[1] if measure.better == "higher" and policy != "zero" else 0.0
         return best if isfinite(best) else value
-    if measure.better == "zero":
+    if measure.better in ("zero", "none"):
         return value
     if policy == "zero":
         return 0.0
@@ -113,6 +114,8 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
 
 def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:
     """Return a measure over all classes with its status, and the reason where it has no value."""
+    if bound.measure.reads == "class-probabilities" and classes.soft is None:
+        return None, "undefined", "hard_mask"
     value = bound(classes)
     if value is None:
         return None, "undefined", classes.empty if bound.measure.kind == "metric" else "zero_denominator"

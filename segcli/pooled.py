@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.classes import SoftClasses
-from segcli.pair import Counts
+from segcli.counts import Counts
+from segcli.pair import Pair
 from segcli.soft import SoftPair, Vector
 
 
@@ -25,10 +26,19 @@ class NoGridError(Exception):
 class PooledCounts:
     """The counts of several labels or cases summed, as the evidence of one: for measures of counts."""
 
-    def __init__(self, counts: Sequence[Counts], voxel_volume: float | None = None) -> None:
+    def __init__(self, counts: Sequence[Counts], voxel_volume: float | None = None, pairs: Sequence[Pair] = ()) -> None:
         self.counts = Counts(*(sum(column) for column in zip(*counts, strict=True)))
+        self._pairs = pairs
         if voxel_volume is not None:
             self.voxel_volume = voxel_volume
+
+    @cached_property
+    def soft(self) -> PooledPair:
+        """Return the voxels of all labels with their probabilities; raise where masks are hard or only counts known."""
+        parts = [soft for soft in (pair.soft for pair in self._pairs) if soft is not None]
+        if not parts:
+            raise NoGridError
+        return PooledPair(parts)
 
     def __getattr__(self, name: str) -> Any:
         raise NoGridError(name)

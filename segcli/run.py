@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segcli.measure import BoundMeasure
-from segcli.scoring import Scored
+from segcli.scoring import Scored, Value
 
 if TYPE_CHECKING:
     from segcli.gate import Verdict
@@ -67,6 +67,7 @@ def spec_of(
     average: str,
     batch_dice: bool,
     convention: str | None = None,
+    missing: str = "fail",
 ) -> dict[str, Any]:
     """Return every option that can change a number, with a hash over them."""
     spec: dict[str, Any] = {
@@ -89,6 +90,7 @@ def spec_of(
         "average": average,
         "batch_dice": batch_dice,
         "convention": convention,
+        "missing": missing,
     }
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -106,24 +108,22 @@ def case_record(case: Scored) -> dict[str, Any]:
         "status": "ok",
         "notes": [{"level": n.level, "text": n.text} for n in case.notes],
         "labels": {label.name: label.spec() for label in case.labels},
+        "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
-        "values": [
-            {
-                "label": v.label,
-                "kind": v.kind,
-                "measure": v.measure,
-                "value": finite(v.value),
-                "unit": v.unit,
-                "status": v.status,
-            }
-            | ({"why": v.why} if v.why else {})
-            for v in case.values
-        ],
+        "values": [value_record(v) for v in case.values],
+        "means": [asdict(m) | {"value": finite(m.value)} for m in case.means],
         "tables": [
             {"label": t.label, "measure": t.measure, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
             for t in case.tables
         ],
     }
+
+
+def value_record(value: Value) -> dict[str, Any]:
+    record = asdict(value) | {"value": finite(value.value)}
+    if not value.why:
+        del record["why"]
+    return record
 
 
 def file_record(mask: Mask) -> dict[str, Any]:

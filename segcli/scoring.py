@@ -29,8 +29,9 @@ from segcli.policy import Status, check_policy, classes_value, metric_value
 from segcli.tools import Convention, convention_of
 
 if TYPE_CHECKING:
+    from segcli.counts import Counts
     from segcli.masks.reading import Reading
-    from segcli.pair import Case, Counts, Pair
+    from segcli.pair import Case, Pair
     from segcli.soft import SoftPair
 
 
@@ -184,6 +185,20 @@ def score_loaded(
         tables=_tables(loaded, pairs, tables),
         remarks=[] if convention is None else convention.remarks(case.shape),
     )
+
+
+def values_of(
+    loaded: Loaded, index: int, metrics: Sequence[BoundMeasure], losses: Sequence[BoundMeasure], *, empty: str
+) -> list[Value]:
+    """Return every measure of one label alone of a loaded pair, `loaded.labels[index]`."""
+    case, pair = loaded.case, loaded.case.pair(index)
+    values = []
+    for bound in metrics:
+        if bound.measure.kind != "table" and not bound.over_classes:
+            value, status, why = metric_value(bound, pair, empty)
+            unit = unit_of(bound, case.unit, len(case.shape))
+            values.append(Value(pair.label.name, "metric", bound.name, value, unit, status, why))
+    return values + _losses_of(loaded, pair.label, [b for b in losses if not b.over_classes])
 
 
 def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> list[Value]:

@@ -9,12 +9,15 @@ grid nor the ignore label, and `grid` puts a vector back in place.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
+
+if TYPE_CHECKING:
+    from segcli.ranks import Ranks
 
 Vector = NDArray[np.float64]
 
@@ -203,6 +206,13 @@ class SoftPair:
     def inside_gt(self) -> NDArray[np.bool_]:
         """Return which voxels are foreground in the ground truth; a soft one counts above 1/2."""
         return self.y > 0.5
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Return the distinct probabilities with their voxels; a soft ground truth counts above 1/2."""
+        from segcli.ranks import Ranks
+
+        return Ranks.of(self.p, self.inside_gt)
 
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:

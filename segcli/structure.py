@@ -185,41 +185,46 @@ class Structure:
 
     def hd95(
         self, pred: Objects, chosen: list[int], gt: Objects, wanted: list[int], surface: Surface, grown: int = 0
-    ) -> float:
-        """Return the 95th percentile of the surface distances between some objects of either side."""
-        from segcli.distances import Distances
-        from segcli.kernels.nearest import nearest_distances
+    ) -> float | None:
+        """Return the 95th percentile of the surface distances between some objects of either side.
+
+        `None` where they have no surface of this kind: an open border of what fills the image.
+        """
+        from segcli.masks.labels import Label
+        from segcli.pair import Case
 
         boxes = np.concatenate([pred.extents.boxes[chosen], gt.extents.boxes[wanted]])
         box = np.stack([boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)], axis=1)
-        points_pred, weights_pred = self._elements(pred, chosen, box, surface, grown)
-        points_gt, weights_gt = self._elements(gt, wanted, box, surface, grown)
-        to_gt, to_pred = nearest_distances(points_pred, points_gt, self.case.memory_spacing)
-        d = Distances(to_gt, to_pred, weights_pred, weights_gt, weighted=surface == "surfel")
-        return max(d.percentile(95, "pred"), d.percentile(95, "gt"))
+        origin = self.grown(grown)[:, 0]
+        codes, values = self.case.codes("gt")
+        # One voxel more on every side: a neighbour, ignored or not, has a say in what is surface.
+        shape = np.array((1,) * (3 - self.ndim) + codes.shape)
+        wide = np.stack([np.maximum(box[:, 0] - 1, -origin), np.minimum(box[:, 1] + 1, shape - origin)], axis=1)
+        inner = tuple(slice(*ends) for ends in box - wide[:, :1])
+        crops = [self._painted(objects, own, box, wide, inner) for objects, own in ((pred, chosen), (gt, wanted))]
+        valid = None
+        if self.case.valid is not None:
+            valid = self._as_image(self._codes("gt", wide + origin[:, None])[0] != len(values))
+        crop = Case(crops[0], crops[1], [Label("objects", (1,))], spacing=self.case.spacing, valid=valid)
+        d = crop.distances(0, surface)
+        return None if d is None else max(d.percentile(95, "pred"), d.percentile(95, "gt"))
 
-    def _elements(
-        self, objects: Objects, chosen: list[int], box: NDArray[np.int64], surface: Surface, grown: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def _painted(
+        self, objects: Objects, chosen: list[int], box: NDArray[np.int64], wide: NDArray[np.int64], inner: Any
+    ) -> NDArray[np.uint8]:
+        """Return some objects of a box as a mask of the box one voxel wider."""
         from segcli.kernels.components import painted
-        from segcli.kernels.surface import surface_elements
 
         wanted = np.zeros(len(objects.ids), dtype=np.bool_)
         wanted[chosen] = True
-        origin = self.grown(grown)[:, 0]
-        codes, values = self.case.codes("gt")
-        # One voxel more on every side: an ignored neighbour has a say in what is surface.
-        shape = np.array((1,) * (3 - self.ndim) + codes.shape)
-        wide = np.stack([np.maximum(box[:, 0] - 1, -origin), np.minimum(box[:, 1] + 1, shape - origin)], axis=1)
         canvas = np.zeros(tuple(wide[:, 1] - wide[:, 0]), dtype=np.uint8)
-        inner = tuple(slice(*ends) for ends in box - wide[:, :1])
         canvas[inner] = painted(objects.runs, wanted, box)
-        if self.case.valid is not None:
-            canvas[self._codes("gt", wide + origin[:, None])[0] == len(values)] = 2
+        return self._as_image(canvas)
+
+    def _as_image(self, canvas: NDArray[Any]) -> NDArray[Any]:
+        """Return a part of the grid, in the order of memory, with the axes of the image."""
         plane = np.ascontiguousarray(canvas[0] if self.ndim == 2 else canvas)
-        lut = np.array([0, 1, -1], dtype=np.int32)
-        _, points, weights = surface_elements(plane, lut, 1, self.case.memory_spacing, surface)
-        return points, weights
+        return plane.T if self.case.reverse else plane
 
     # --- lesions ------------------------------------------------------------------------------
 

@@ -112,3 +112,12 @@ def to_triangles(points, triangles):
             plane = np.abs((points - a) @ normal) / np.sqrt(normal @ normal)
             best = np.where(np.all(above, axis=0), np.minimum(best, plane), best)
     return best
+
+
+def count_runs(keys):
+    """Count keys that differ in their last bit at most, and those whose last bit is set, one after another."""
+    found = {}
+    for key in keys.tolist():
+        first, size, marked = found.get(key >> 1, (key, 0, 0))
+        found[key >> 1] = (first, size + 1, marked + (key & 1))
+    return [list(column) for column in zip(*found.values(), strict=True)] or [[], [], []]

@@ -725,17 +725,32 @@ def test_means_under_each_rule(base: str) -> None:
     assert (hd95, "nnunet") not in found  # has no such metric
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    """One line says what is wrong with the file."""
-    for text, complaint in [("{", "not JSON"), ("[]", "schema none"), ('{"schema": "segcli.compare/1"}', "compare/1")]:
-        path = tmp_path / "run.json"
-        path.write_text(text)
-        with pytest.raises(InputError, match=complaint):
-            empty_means.load_run(str(path))
+def test_what_has_no_empty_mask_is_refused(tmp_path: Path) -> None:
+    """One line says that there is nothing to see, or what the file lacks."""
     with pytest.raises(InputError, match="lacks"):
         empty_means.empty_means({"schema": "segcli.run/1", "cases": [{}]})
     with pytest.raises(UsageError, match="no rule changes"):
         empty_means.empty_means(run_of((BOX, BOX)))
+    (tmp_path / "run.json").write_text("{")
+    assert command_line(["conventions", "--empty", str(tmp_path / "run.json")]) == 3
+
+
+@pytest.mark.parametrize("empty", ["undefined", "worst"])
+def test_means_of_a_folder(empty: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of `evaluate` will do, whatever rule it followed."""
+    for side, masks in (("pred", (BOX, BOX * 0, BOX * 0)), ("gt", (BOX, BOX, BOX * 0))):
+        (tmp_path / side).mkdir()
+        for i, mask in enumerate(masks):
+            np.save(tmp_path / side / f"case{i}.npy", mask)
+    run = str(tmp_path / "run.json")
+    folders = [str(tmp_path / side) for side in ("pred", "gt")]
+    assert command_line(["evaluate", *folders, "-m", "dice", "--empty", empty, "-o", run, "-q"]) == 0
+    capsys.readouterr()
+    assert command_line(["conventions", "--empty", run, "-f", "json"]) == 0
+    found = {row["rule"]: row for row in json.loads(capsys.readouterr().out)["empty"]}
+    assert found["undefined"]["mean"] == found["monai"]["mean"] == 0.5
+    assert found["medpy"]["mean"] == 0.5
+    assert found["worst"]["mean"] == found["brats"]["mean"] == pytest.approx(2 / 3)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.differences import differing_voxels
 from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.nearest import nearest_distances
+from segcli.kernels.runs import count_runs
 from segcli.kernels.surface import surface_elements
 from segcli.kernels.surfel_areas import face_areas, surfel_areas
 
@@ -410,6 +411,28 @@ def test_distance_transform_refuses_other_arrays():
     ]:
         with pytest.raises(ValueError, match="distance_transform"):
             distance_transform(features, spacing)
+
+
+# --- runs ----------------------------------------------------------------------------------------------
+
+
+@given(data=st.data(), dtype=st.sampled_from([np.uint32, np.uint64]))
+def test_count_runs_equals_its_twin(data, dtype):
+    """Runs are counted as one key after another, up to the largest key there is."""
+    top = int(np.iinfo(dtype).max)
+    elements = st.one_of(st.integers(0, 9), st.integers(top - 9, top))
+    keys = np.sort(data.draw(hnp.arrays(dtype, st.integers(0, 40), elements=elements)))
+    keys.flags.writeable = data.draw(st.booleans())
+    found, sizes, marked = count_runs(keys)
+    assert (found.dtype, sizes.dtype, marked.dtype) == (dtype, np.int64, np.int64)
+    assert [found.tolist(), sizes.tolist(), marked.tolist()] == naive.count_runs(keys)
+
+
+def test_count_runs_refuses():
+    """Another dtype or shape is refused."""
+    for keys in (np.zeros(3, np.int64), np.zeros((2, 2), np.uint32)):
+        with pytest.raises(ValueError, match="count_runs"):
+            count_runs(keys)
 
 
 # --- the house -----------------------------------------------------------------------------------------

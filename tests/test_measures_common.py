@@ -52,9 +52,26 @@ each_param = pytest.mark.parametrize(
 few = settings(max_examples=20)
 
 
+class Known:
+    """The probabilities of a case of one label: the maps themselves; of a hard mask 0 and 1."""
+
+    def __init__(self, p: Array, y: Array) -> None:
+        self.p, self.y = p.astype(np.float64), y.astype(np.float64)
+
+    def soft(self, label: Label) -> SoftPair:
+        assert label in ANY
+        return SoftPair(self.p, self.y)
+
+    def classes(self) -> SoftClasses:
+        return two_classes(self.p, self.y)
+
+
 def pair_of(pred: Array, gt: Array, spacing: Spacing | None = None) -> Pair:
-    """Return the evidence of everything that is not 0."""
-    return Case(pred, gt, ANY, spacing=spacing).pair(0)
+    """Return the evidence of everything that is not 0, or of probabilities and their mask at 1/2."""
+    hard = [(m > 0.5).astype(np.uint8) if m.dtype.kind == "f" else m for m in (pred, gt)]
+    case = Case(*hard, ANY, spacing=spacing)
+    case.probabilities = Known(pred, gt)
+    return case.pair(0)
 
 
 def value_of(bound: BoundMeasure, pair: Pair) -> Any:
@@ -96,6 +113,17 @@ def masks(draw: st.DrawFn, *, proper: bool = False, count: int = 2) -> tuple[lis
             if mask.all() or not mask.any():
                 mask.flat[draw(st.integers(0, mask.size - 1))] ^= 1
     return drawn, tuple(draw(st.tuples(*[spacings] * len(form))))
+
+
+@st.composite
+def maps(draw: st.DrawFn, *, proper: bool = False) -> tuple[list[Array], Spacing]:
+    """Draw probabilities and a ground truth, now and then a soft one; what a metric of masks reads is their mask."""
+    (pred, gt), spacing = draw(masks(proper=proper))
+    drawn = []
+    for mask, soft in ((pred, True), (gt, draw(st.booleans()))):
+        doubt = draw(arrays(np.float64, mask.shape, elements=st.integers(0, 31).map(lambda k: k / 64)))
+        drawn.append(np.abs(mask - doubt) if soft else mask)
+    return drawn, spacing
 
 
 @st.composite
@@ -154,7 +182,7 @@ def test_words(measure: Measure) -> None:
     assert measure.caution == measure.caution.strip()
     assert measure.family
     assert measure.unit in ("", "mm", "mm^3", "bit")
-    assert measure.reads in ("labels", "probability", "all-classes")
+    assert measure.reads in ("labels", "probability", "all-classes", "class-probabilities")
     assert measure.id == f"{measure.kind}.{measure.name}"
 
 
@@ -257,7 +285,7 @@ def test_unknown_param(measure: Measure) -> None:
 
 
 @each_metric
-@given(drawn=masks())
+@given(drawn=maps())
 @few
 def test_metric_range(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
     """A metric's values lie in its range, and are numbers of Python."""
@@ -345,7 +373,7 @@ def test_no_optimum_is_shown(measure: Measure) -> None:
 
 
 @each_metric
-@given(drawn=masks())
+@given(drawn=maps())
 @few
 def test_symmetric_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> None:
     """A metric that is declared symmetric has the same value with pred and gt exchanged."""
@@ -372,19 +400,18 @@ def test_symmetric_loss(measure: Measure, pair: SoftPair, classes: SoftClasses) 
 def test_asymmetry_is_shown(measure: Measure) -> None:
     """A measure that is declared not to be symmetric is not, on some pair."""
     bound = bind(measure.id)
+    pairs = [
+        *((shape(f"{name}_pred"), shape(f"{name}_gt")) for name in ("hook", "knot", "split")),
+        (shape("long"), shape("long_start")),
+        (np.array([[0.875, 0.625, 0.375]]), np.array([[1.0, 0.0, 0.0]])),
+    ]
     if measure.kind == "table":
-        pred, gt = shape("hook_pred"), shape("hook_gt")
-        if measure.name != "objects":  # its rows say of which side an object is
-            assert measure.symmetric == (value_of(bound, pair_of(pred, gt)) == value_of(bound, pair_of(gt, pred)))
+        # the rows of `objects` say of which side an object is
+        both = [[value_of(bound, pair_of(*order)) for order in ((p, y), (y, p))] for p, y in pairs]
+        assert measure.name == "objects" or measure.symmetric == all(there == back for there, back in both)
         return
     if measure.kind == "metric":
-        pairs = [[shape(f"{name}_{side}") for side in ("pred", "gt")] for name in ("hook", "knot", "split")]
-        pairs.append([shape("long"), shape("long_start")])
-        values = [
-            (value_of(either, pair_of(pred, gt)), value_of(either, pair_of(gt, pred)))
-            for pred, gt in pairs
-            for either in variants(measure)
-        ]
+        values = [(value_of(b, pair_of(p, y)), value_of(b, pair_of(y, p))) for p, y in pairs for b in variants(measure)]
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
@@ -422,11 +449,11 @@ def test_when_empty(measure: Measure, which: str) -> None:
 @pytest.mark.parametrize("which", EMPTY)
 def test_policy(measure: Measure, which: str, policy: str) -> None:
     """A policy puts the value of the table in an empty mask's place, and says where it did."""
-    if (
-        measure.reads == "all-classes"
-        or measure.better not in ("higher", "lower")
-        or getattr(measure.when_empty, which) == FORMULA
-    ):
+    if measure.reads == "all-classes" or getattr(measure.when_empty, which) == FORMULA:
+        return
+    if measure.better == "none":  # of a threshold no value stands for a miss
+        assert judged(bind(measure.id), pair_of(*map(shape, EMPTY[which])), policy)[:2] == (None, "undefined")
+    if measure.better not in ("higher", "lower"):
         return
     pred, gt = map(shape, EMPTY[which])
     spacing = (2.0, 3.0, 0.5)
@@ -492,7 +519,7 @@ def with_lengths(measure: Measure, factor: float) -> list[BoundMeasure]:
 
 
 @each_metric
-@given(drawn=masks(proper=True), factor=st.sampled_from([0.5, 2.0, 8.0]))
+@given(drawn=maps(proper=True), factor=st.sampled_from([0.5, 2.0, 8.0]))
 @few
 def test_scale(measure: Measure, drawn: tuple[list[Array], Spacing], factor: float) -> None:
     """Distances grow with the spacing, volumes with its power, everything else stays."""
@@ -538,6 +565,7 @@ COUNTS_BACKGROUND = {
     "vi_merge", "mutual_information", "nmi", "rand", "ari", "gce", "vi_label", "vi_split_label", "vi_merge_label",
     "mutual_information_label", "nmi_label", "rand_label", "ari_label", "gce_label", "mean_iou", "fw_iou",
     "pixel_accuracy", "mean_accuracy", "generalized_dice_score", "multiclass_mcc", "multiclass_kappa",
+    "auc", "auc_single", "average_precision", "entropy", "brier", "log_loss", "ece", "mce", "top_label_ece",
 }  # fmt: skip
 #: Surfaces, and a metric, to which the edge of the image is no boundary.
 OPEN = {"border_open", "border26"}
@@ -545,7 +573,7 @@ OPEN_METRICS = {"boundary_f_davis"}
 
 
 @each_metric
-@given(drawn=masks(proper=True), sides=st.lists(st.integers(0, 3), min_size=6, max_size=6))
+@given(drawn=maps(proper=True), sides=st.lists(st.integers(0, 3), min_size=6, max_size=6))
 @few
 def test_padding(measure: Measure, drawn: tuple[list[Array], Spacing], sides: list[int]) -> None:
     """Background around both masks changes no overlap, distance or volume that does not count it."""
@@ -562,7 +590,8 @@ def test_padding(measure: Measure, drawn: tuple[list[Array], Spacing], sides: li
 def test_padding_matters(name: str) -> None:
     """Background does change the metrics that count it, or to which the edge of the image is none."""
     pred, gt = shape("hook_pred"), shape("hook_gt")
-    pairs = ((pred, gt), (1 - pred, 1 - gt), (shape("most"), shape("most")[:, ::-1]))  # a small object and large ones
+    # a small object, large ones, a doubtful one
+    pairs = ((pred, gt), (1 - pred, 1 - gt), (shape("most"), shape("most")[:, ::-1]), (pred * 0.75, gt))
     values = [[value_of(bind(name), pair_of(*(np.pad(m, n) for m in two))) for n in (0, 2)] for two in pairs]
     assert any(near != far for near, far in values)
 
@@ -572,7 +601,7 @@ THINNED = {"cldice", "skeleton_recall", "skeleton_precision"}
 
 
 @each_metric
-@given(drawn=masks(proper=True), seed=st.integers(0, 99))
+@given(drawn=maps(proper=True), seed=st.integers(0, 99))
 @few
 def test_axes(measure: Measure, drawn: tuple[list[Array], Spacing], seed: int) -> None:
     """Turning and flipping the grid, or its order in memory, changes nothing.

@@ -65,12 +65,26 @@ def array_of(given_as: str | list[Any]) -> Array:
     return shape(given_as) if isinstance(given_as, str) else np.array(given_as, np.uint8)
 
 
+def sides_of(case: dict[str, Any]) -> tuple[Array, Array, dict[str, Any]]:
+    """Return the sides of a case and how to read them: masks `pred` and `gt`, or probabilities `p` and a mask `y`."""
+    if "p" in case:
+        return np.array(case["p"], np.float64), np.array(case["y"], np.uint8), {"kind": "probability"}
+    return array_of(case["pred"]), array_of(case["gt"]), {}
+
+
+def asked_by(name: str, case: dict[str, Any]) -> str:
+    """Return a measure with the parameters of a case."""
+    return ":".join([name, *(f"{key}={value}" for key, value in case.get("params", {}).items())])
+
+
 @pytest.mark.parametrize(("name", "case"), [h[::2] for h in HAND], ids=[f"{n}-{i}: {c['note']}" for n, i, c in HAND])
 def test_hand_worked(name: str, case: dict[str, Any]) -> None:
     """Each metric has the value, or the reason to have none, that was derived by hand."""
-    text = ":".join([name, *(f"{key}={value}" for key, value in case.get("params", {}).items())])
-    pred, gt = array_of(case["pred"]), array_of(case["gt"])
-    found = segcli.score(pred, gt, metrics=[text], spacing=case.get("spacing"), labels=case.get("labels")).values[0]
+    pred, gt, how = sides_of(case)
+    asked = asked_by(name, case)
+    found = segcli.score(
+        pred, gt, metrics=[asked], spacing=case.get("spacing"), labels=case.get("labels"), **how
+    ).values[0]  # fmt: skip
     if "undefined" in case:
         assert (found.value, found.status, found.why) == (None, "undefined", case["undefined"])
     else:
@@ -82,11 +96,14 @@ def test_hand_worked(name: str, case: dict[str, Any]) -> None:
     ("name", "case"), [t[::2] for t in TABLES], ids=[f"{n}-{i}: {c['note']}" for n, i, c in TABLES]
 )
 def test_hand_counted_table(name: str, case: dict[str, Any]) -> None:
-    """Each table has the columns and rows that were counted by hand."""
-    pred, gt = array_of(case["pred"]), array_of(case["gt"])
-    (found,) = segcli.score(pred, gt, metrics=[name], labels=case.get("labels")).tables
+    """Each table has the columns and rows that were counted by hand; an empty text stands for no value."""
+    pred, gt, how = sides_of(case)
+    (found,) = segcli.score(pred, gt, metrics=[asked_by(name, case)], labels=case.get("labels"), **how).tables
     assert list(found.columns) == case["columns"]
-    assert [list(row) for row in found.rows] == case["rows"]
+    assert len(found.rows) == len(case["rows"])
+    for row, expected in zip(found.rows, case["rows"], strict=True):
+        cells = [pytest.approx(c, rel=1e-13, abs=1e-15) if isinstance(c, float) else c for c in expected]
+        assert ["" if cell is None else cell for cell in row] == cells
 
 
 def test_ignored_column() -> None:

@@ -53,10 +53,11 @@ def conventions(
         return environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 
     if run is not None:
-        from segcli.empty_means import empty_means, load_run
+        from segcli.empty_means import empty_means
         from segcli.report.conventions import render_means
+        from segcli.runs import load_run
 
-        means = empty_means(load_run(str(run)))
+        means = empty_means(load_run(run))
         deliver(lambda wanted, color=False: render_means(means, wanted, env(), color=color), form, outputs, session)
         return ExitCode.OK
     from segcli.conventions import conventions as compared

@@ -10,20 +10,27 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from segcli.cli.catalog import catalog
+from segcli.cli.cite import cite
 from segcli.cli.compare import compare
+from segcli.cli.configured import configure, global_default, not_typed, said, with_environment
 from segcli.cli.conventions import conventions
 from segcli.cli.describe import describe
+from segcli.cli.diff import diff
 from segcli.cli.doctor import doctor
+from segcli.cli.evaluate import evaluate
+from segcli.cli.gate import gate
 from segcli.cli.inspect import inspect
+from segcli.cli.rank import rank
 from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
-from segcli.errors import ExitCode, SegcliError
+from segcli.errors import ExitCode, SegcliError, UsageError
 
 app = typer.Typer(
     name="segcli",
@@ -32,11 +39,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, conventions, catalog, describe, doctor, schema):
+for command in (
+    score, compare, inspect, evaluate, gate, diff, rank, cite, conventions, catalog, describe, doctor, schema,
+):  # fmt: skip
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.
-GLOBALS = {"-q": False, "--quiet": False, "-v": False, "--verbose": False, "--no-progress": False, "--color": True}
+GLOBALS = {
+    "-q": False, "--quiet": False, "-v": False, "--verbose": False, "--no-progress": False, "--color": True,
+    "--config": True, "--isolated": False,
+}  # fmt: skip
 
 
 def show_version(value: bool) -> None:
@@ -59,10 +71,19 @@ def segcli_(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the traceback of an internal error.")] = False,
     color: Annotated[Literal["auto", "always", "never"], typer.Option(help="Colour on stdout.")] = "auto",
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress line on stderr.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Configuration, instead of the nearest segcli.toml or pyproject.toml."),
+    ] = None,
+    isolated: Annotated[bool, typer.Option("--isolated", help="Read no configuration file.")] = False,
 ) -> None:
-    ctx.obj = Session(quiet=quiet, verbose=verbose, color=color, progress=not no_progress)
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
+        return
+    found = configure(ctx, config, isolated=isolated)
+    given = {"quiet": quiet, "verbose": verbose, "color": color, "no_progress": no_progress}
+    options = {name: global_default(ctx, found, name, value) for name, value in given.items()}
+    ctx.obj = Session(progress=not options.pop("no_progress"), config=found, **options)
 
 
 def main() -> NoReturn:
@@ -103,7 +124,7 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
             context = getattr(error, "ctx", None)
             path = context.command_path if context is not None else "segcli"
-            return _complain(error.format_message(), f"{path} --help lists what is known", ExitCode.USAGE)
+            return _complain(said(error), f"{path} --help lists what is known", ExitCode.USAGE)
         if isinstance(error, OSError) and error.filename:
             return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}.", "", ExitCode.INPUT)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
@@ -148,12 +169,17 @@ def _invoke(arguments: list[str]) -> int:
     if "_SEGCLI_COMPLETE" in os.environ:  # a shell asks for completions
         app(prog_name="segcli")
     command = typer.main.get_command(app)
+    with_environment(command)
     # Not `app(...)`: it turns a closed pipe into exit 1, which here means a failed gate.
+    context = None
     try:
         with command.make_context("segcli", arguments) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
         return end.exit_code
+    except UsageError as error:
+        error.hint = "; ".join(filter(None, [error.hint, not_typed(context)]))
+        raise
 
 
 def _globals_first(arguments: Sequence[str]) -> list[str]:
@@ -168,7 +194,7 @@ def _globals_first(arguments: Sequence[str]) -> list[str]:
             front.append(word)
             if GLOBALS[word]:
                 front += [value for value in [next(tokens, None)] if value is not None]
-        elif word.startswith("--color="):
+        elif word.startswith(("--color=", "--config=")):
             front.append(word)
         else:
             rest.append(word)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from segcli import surfaces
+from segcli.errors import UsageError
 
 MASKS, RESULT = "What the voxels mean", "Result"
 
@@ -74,6 +75,56 @@ Output = Annotated[
         rich_help_panel=RESULT,
     ),
 ]
+
+
+PaperFormat = Annotated[
+    Literal["table", "json", "csv", "md", "latex"],
+    typer.Option("-f", "--format", help="Format of stdout.", rich_help_panel=RESULT),
+]
+PaperOutput = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Also write FILE (.json .csv .md .txt .tex); repeatable.",
+        rich_help_panel=RESULT,
+    ),
+]
+Cell = Annotated[
+    Literal["sd", "iqr"] | None,
+    typer.Option(
+        "--cell",
+        help="In LaTeX: mean and standard deviation, or median and interquartile range.",
+        show_default="sd",
+        rich_help_panel=RESULT,
+    ),
+]
+RunMetrics = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--metrics",
+        metavar="LIST",
+        help="Only these measures of the runs: dice, hd95, loss.bce, a preset.",
+        show_default="all",
+    ),
+]
+Level = Annotated[float, typer.Option("--ci", min=0.5, max=0.999, help="Level of the intervals and tests.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
+
+
+def latex_cell(cell: Literal["sd", "iqr"] | None, form: str, outputs: Sequence[Path]) -> Literal["sd", "iqr"]:
+    """Return what a cell of a LaTeX table shows; refuse the choice where no LaTeX is asked for."""
+    if cell is not None and form != "latex" and not any(path.suffix.lower() == ".tex" for path in outputs):
+        raise UsageError(f"--cell {cell} is of -f latex and .tex files.", code="output.cell")
+    return cell or "sd"
+
+
+def one_stdin(paths: Sequence[str]) -> None:
+    """Refuse stdin as two runs."""
+    if list(paths).count("-") > 1:
+        raise UsageError("only one run can come from stdin.", code="run.stdin")
 
 
 def _masks(*names: str, **settings: Any) -> Any:

@@ -12,9 +12,10 @@ from segcli.errors import ExitCode
 
 def schema(
     name: Annotated[
-        Literal["run", "compare", "inspect", "conventions"],
+        Literal["run", "compare", "inspect", "gate", "diff", "rank", "cite", "conventions"],
         typer.Argument(
-            metavar="run|compare|inspect|conventions", help="run: what score writes; the others: the command's JSON."
+            metavar="run|compare|inspect|gate|diff|rank|cite|conventions",
+            help="run: what score and evaluate write; the others: the command's JSON.",
         ),
     ],
 ) -> ExitCode:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segcli.config import Config
 from segcli.errors import UsageError
+from segcli.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 #: A wait longer than this, in seconds, is told about.
 PATIENCE = 1.0
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "md", ".txt": "table"}
+#: What commands write whose results stand in papers.
+PAPER_SUFFIXES = {**SUFFIXES, ".tex": "latex"}
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class Session:
     verbose: bool = False
     color: str = "auto"
     progress: bool = True
+    config: Config = field(default_factory=Config)
 
     def colored(self) -> bool:
         """Return whether stdout gets a terminal's table: `--color`, NO_COLOR, FORCE_COLOR, a terminal."""
@@ -45,6 +50,11 @@ class Session:
         for note in notes:
             if note.level == "warning" or not self.quiet:
                 print(f"{note.level}: {note.text}", file=sys.stderr)
+
+    def warn(self, texts: Sequence[str]) -> None:
+        """Print warnings to stderr, also with `--quiet`."""
+        for text in texts:
+            print(f"warning: {text}", file=sys.stderr)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -73,11 +83,13 @@ class Session:
                 print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None] = ()) -> None:
+def check_outputs(
+    outputs: Sequence[Path], inputs: Sequence[str | None] = (), suffixes: Mapping[str, str] = SUFFIXES
+) -> None:
     """Refuse an output file that cannot be written, or is an input, before anything is computed."""
     for path in outputs:
-        if path.suffix.lower() not in SUFFIXES:
-            known = ", ".join(SUFFIXES)
+        if path.suffix.lower() not in suffixes:
+            known = ", ".join(suffixes)
             raise UsageError(f"-o {path}: the suffix says the format; known: {known}.", code="output.suffix")
         if path.is_dir():
             raise UsageError(
@@ -92,31 +104,23 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[str | None] = ()) ->
                 raise UsageError(f"-o {path}: is an input of this call.", hint="name another file", code="output.input")
 
 
-def deliver(render: Callable[..., str], form: str, outputs: Sequence[Path], session: Session) -> None:
+def deliver(
+    render: Callable[..., str],
+    form: str,
+    outputs: Sequence[Path],
+    session: Session,
+    suffixes: Mapping[str, str] = SUFFIXES,
+) -> None:
     """Write a result to its files and to stdout.
 
     `render(format)` returns the text of a format; `render("table", color=True)` a terminal's table.
     Files are written under a temporary name and renamed, so that a crash never leaves half a file.
     """
     for path in outputs:
-        write_whole(path, render(SUFFIXES[path.suffix.lower()]))
+        write_whole(path, render(suffixes[path.suffix.lower()]))
     text = render(form, color=True) if form == "table" and session.colored() else render(form)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
     for path in outputs:
         if not session.quiet:
             print(f"wrote {path}", file=sys.stderr)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it; a link keeps pointing where it does."""
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text if text.endswith("\n") else text + "\n")
-        temporary.replace(target)
-    except OSError as problem:
-        raise UsageError(f"-o {path}: cannot be written ({problem.strerror}).", code="output.write") from None
-    finally:
-        temporary.unlink(missing_ok=True)

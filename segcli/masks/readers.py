@@ -233,6 +233,14 @@ def partner(path: str, wanted: str) -> str | None:
     return next((stem + e for e in endings if stem + e != path and os.path.lexists(stem + e)), None)
 
 
+def files_of(name: str) -> list[Path]:
+    """Return the files that a mask is made of: one, or the header and the image of a `.hdr`/`.img` pair."""
+    target = _split_key(name)[0]
+    header, image = partner(target, ".hdr"), partner(target, ".img")
+    pair = {".img": (header, target), ".hdr": (target, image)}.get(suffix_of(target).removesuffix(".gz"), (target,))
+    return [Path(part) for part in pair if part is not None]
+
+
 def sniff(head: bytes) -> str:
     """Name the format whose mark the first bytes carry; empty when there is none."""
     return next((word for at, magic, word in _MAGIC if head[at : at + len(magic)] == magic), "")

@@ -13,6 +13,7 @@ from segcli.metrics import topology
 from segcli.metrics import objects
 from segcli.metrics import instances
 from segcli.metrics import lesions
+from segcli.metrics import probabilistic
 
 __all__ = [
     "boundary",
@@ -23,6 +24,7 @@ __all__ = [
     "multiclass",
     "objects",
     "overlap",
+    "probabilistic",
     "rates",
     "surface",
     "topology",

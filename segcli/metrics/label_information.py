@@ -14,8 +14,9 @@ from segcli.metrics import information
 from segcli.metrics.information import ZERO_UNLESS_BOTH, Norm
 
 if TYPE_CHECKING:
+    from segcli.counts import Counts
     from segcli.joint import Joint
-    from segcli.pair import Counts, Pair
+    from segcli.pair import Pair
 
 REFERENCE = "Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 

@@ -95,11 +95,9 @@ def objects(
     pairs = structure.objects(instances, connectivity)
     found = pairs.match(iou, matching)
     columns = ("side", "id", "voxels", "volume", "matched", "iou", "dice", "hd95")
-    fits: dict[tuple[str, int], tuple[int, float, float, float]] = {}
+    fits: dict[tuple[str, int], tuple[int, float, float, float | None]] = {}
     for p, g, overlap, dice in zip(*(part.tolist() for part in found[:4]), strict=True):
-        hd95 = structure.hd95(
-            pairs.objects_pred, [p], pairs.objects_gt, [g], "border" if surface == "border" else "surfel"
-        )
+        hd95 = structure.hd95(pairs.objects_pred, [p], pairs.objects_gt, [g], surface)
         fits["pred", p] = pairs.objects_gt.ids[g], overlap, dice, hd95
         fits["gt", g] = pairs.objects_pred.ids[p], overlap, dice, hd95
 

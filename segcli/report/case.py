@@ -21,6 +21,7 @@ WHY = {
     "gt_empty": "gt empty",
     "no_surface": "no surface",
     "zero_denominator": "0/0",
+    "hard_mask": "hard mask",
 }
 
 
@@ -136,7 +137,9 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if average != "macro":
         notes.append(f"--average {average}: {IN_WORDS[average]}")
-        whole = list(dict.fromkeys(m.measure.split(":")[0] for c in cases for m in c.means if m.n == 0 and m.of > 1))
+        hard = {v.measure for c in cases for v in c.values if v.why == "hard_mask"}
+        empty_means = [m.measure for c in cases for m in c.means if m.n == 0 and m.of > 1 and m.measure not in hard]
+        whole = list(dict.fromkeys(name.split(":")[0] for name in empty_means))
         if average == "micro" and whole:
             notes.append(f"{_some(whole, 6)}: no micro average, as pooled voxels have no neighbours and no surface")
     notes += list(dict.fromkeys(remark for case in cases for remark in case.remarks))
@@ -144,6 +147,11 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         notes += _as_tool(cases, empty)
     elif empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
+    told = {t.measure for c in cases for t in c.tables}
+    soft = [b.name for b in measures if b.measure.kind == "table" and b.measure.reads == "probability"]
+    untold = [name for name in soft if name not in told]
+    if untold:
+        notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
     return notes + _undefined(cases)
 
 
@@ -182,6 +190,7 @@ BECAUSE = {
     "both_empty": "neither mask has a voxel of this label",
     "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
+    "hard_mask": "the prediction is a hard mask, without probabilities",
 }
 #: The same for the row of all classes.
 OF_ALL = {
@@ -189,6 +198,7 @@ OF_ALL = {
     "gt_empty": "the ground truth is nothing but background",
     "both_empty": "both masks are nothing but background",
     "zero_denominator": "the formula has no value for these maps",
+    "hard_mask": BECAUSE["hard_mask"],
 }
 
 

@@ -81,7 +81,7 @@ def number(value: float | None, measure: Measure | None = None) -> str:
     if measure is not None and measure.kind == "metric":
         if measure.better == "zero" and not measure.unit:
             return f"{value:+.1%}" if abs(value) < 10 else f"{value:+.0%}"
-        if measure.better == "none" and not measure.unit:
+        if measure.better == "none" and not measure.unit and measure.range[1] > 1:
             return grouped(value)
         if measure.range[0] >= -1 and measure.range[1] <= 1:
             return share(value)

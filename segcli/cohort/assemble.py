@@ -1,0 +1,137 @@
+"""From the records of all cases to one run: what only the whole cohort can decide is decided here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
+from segcli.cohort.work import Record
+from segcli.errors import InputError
+from segcli.measure import BoundMeasure, bind
+from segcli.run import finite
+
+#: What a record holds for this module alone.
+_OWN = {"of", "occur", "one_map", "literal", "absent"}
+
+
+def assemble(
+    spec: Mapping[str, Any], records: Iterable[Record], groups: Mapping[str, Mapping[str, str]]
+) -> tuple[list[Record], list[Record]]:
+    """Return the cases and the errors of a run, each sorted by case; `spec` is that of the run.
+
+    Without named labels the label set is the union over all cases: where every prediction has the same one
+    value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
+    whose two files have only one each. Raises `InputError` where predictions are single probability maps
+    and the ground truths have several labels: whose the map is nobody says.
+    """
+    ordered = sorted(records, key=lambda r: str(r["case"]))
+    errors = [{"case": r["case"], **r["error"], "pred": r["pred"], "gt": r["gt"]} for r in ordered if "error" in r]
+    scored = [r for r in ordered if "error" not in r]
+    if spec["labels"] is None and not _binary(scored):
+        _refuse_one_map(scored)
+        scored = _with_all_labels(spec, [_by_value(r) for r in scored])
+    elif any(r["status"] == "missing" for r in scored):
+        measures = _averaged(spec)
+        scored = [_with_means(r, spec, measures) if r["status"] == "missing" else r for r in scored]
+    cases = [
+        {key: value for key, value in r.items() if key not in _OWN} | {"group": dict(groups.get(r["of"], {}))}
+        for r in scored
+    ]
+    return cases, errors
+
+
+def _binary(records: Sequence[Record]) -> bool:
+    return all(len({v for r in records for v in r["occur"][side]}) <= 1 for side in ("pred", "gt")) and all(
+        list(r["labels"].values()) == ["any"] for r in records
+    )
+
+
+def _refuse_one_map(records: Sequence[Record]) -> None:
+    found = next((r for r in records if r["one_map"]), None)
+    if found is not None:
+        values = sorted({v for r in records for v in r["occur"]["gt"]})
+        raise InputError(
+            f"{found['case']}: the prediction is one probability map, the ground truths have "
+            f"the labels {', '.join(map(str, values))}.",
+            hint="--labels fg=any scores everything that is not 0",
+            code="kind.mixed",
+        )
+
+
+def _by_value(record: Record) -> Record:
+    """Return a record that was scored as binary with its values as labels."""
+    if list(record["labels"].values()) != ["any"]:
+        return record
+    if "literal" in record:
+        return {**record, **record["literal"]}
+    values = sorted({*record["occur"]["pred"], *record["occur"]["gt"]})
+    old = next(iter(record["labels"]))
+    own = [v for v in record["values"] if v["label"] == old]
+    rest = [v for v in record["values"] if v["label"] != old]
+    if not values:
+        return record | {"labels": {}, "counts": {}, "values": rest}
+    new = str(values[0])
+    return record | {
+        "labels": {new: values},
+        "counts": {new: record["counts"][old]},
+        "values": [v | {"label": new} for v in own] + rest,
+    }
+
+
+def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
+    """Return the records with every label of any of them; where a case lacks one, both its masks are empty."""
+    known: dict[str, list[int]] = {label: v for r in records for label, v in r["labels"].items()}
+    names = sorted(known, key=lambda name: known[name])
+    measures = _averaged(spec)
+    found = []
+    for record in records:
+        by_label: dict[str, list[Record]] = {}
+        for value in record["values"]:
+            by_label.setdefault(value["label"], []).append(value)
+        for name in names:
+            if name not in record["labels"]:
+                by_label[name] = [v | {"label": name} for v in record["absent"]["values"]]
+        rest = [value for name, values in by_label.items() if name not in known for value in values]
+        counts = {name: record["counts"].get(name, record["absent"]["counts"]) for name in names}
+        values = [value for name in names for value in by_label.get(name, [])] + rest
+        unified = {"labels": {name: known[name] for name in names}, "counts": counts, "values": values}
+        found.append(_with_means({**record, **unified}, spec, measures))
+    return found
+
+
+# --- the mean row -----------------------------------------------------------------------------------
+
+
+def _averaged(spec: Mapping[str, Any]) -> list[BoundMeasure]:
+    bound = [bind(text) for text in spec["measures"]]
+    return [b for b in bound if b.measure.kind == "metric" and not b.over_classes]
+
+
+def _with_means(record: Record, spec: Mapping[str, Any], measures: Sequence[BoundMeasure]) -> Record:
+    """Return a record with the means of its metrics over the labels that it has now.
+
+    Those of losses are over the channels of the prediction, which no other case changes.
+    """
+    plain = [name for name in record["labels"] if name not in record["regions"]]
+    values = {(v["label"], v["measure"]): v for v in record["values"] if v["kind"] == "metric"}
+    weight = weights(spec["average"], [record["counts"][name]["tp"] + record["counts"][name]["fn"] for name in plain])
+    means: list[Mean] = []
+    for bound in measures:
+        own = [values[name, bound.name] for name in plain]
+        unit = own[0]["unit"] if own else ""
+        if spec["average"] == "micro" and len(plain) > 1:
+            means.append(pooled_mean(bound, _pooled(record, plain), len(plain), unit=unit))
+        else:
+            means.append(weighted_mean("metric", bound.name, [v["value"] for v in own], weight, unit=unit))
+    losses = [m for m in record["means"] if m["kind"] == "loss"]
+    return record | {"means": [asdict(m) | {"value": finite(m.value)} for m in means] + losses}
+
+
+def _pooled(record: Record, names: Sequence[str]) -> Any:
+    from segcli.counts import Counts
+    from segcli.pooled import PooledCounts
+
+    return PooledCounts([Counts(**record["counts"][name]) for name in names], math.prod(record["spacing"]))

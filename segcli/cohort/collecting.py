@@ -1,0 +1,184 @@
+"""A cohort from pairs to a run: what is left to do is scored, written down case by case, and put together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from segcli.cohort.assemble import assemble
+from segcli.cohort.engine import Done, processes, run_here, run_pool
+from segcli.cohort.journal import Journal
+from segcli.cohort.pairing import Missing, Pairing
+from segcli.cohort.work import Plan, Record, Task
+from segcli.run import SCHEMA, spec_of
+from segcli.summary import Resampling, summaries
+
+MissingPolicy = Literal["fail", "worst", "skip"]
+Progress = Callable[[int, int], None]
+Results = Generator[Done, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where cases are scored: worker processes of this machine, or those of a Dask cluster."""
+
+    name: Literal["process", "dask"] = "process"
+    jobs: int = 0
+    scheduler: str | None = None
+
+    def run(self, plan: Plan, tasks: Sequence[Task]) -> Results:
+        """Yield each case with its records, as they finish."""
+        jobs = self.jobs or processes()
+        if self.name == "dask":
+            from segcli.cohort.dask_engine import run_dask
+
+            return run_dask(plan, tasks, jobs, self.scheduler)
+        return run_here(plan, tasks) if jobs == 1 else run_pool(plan, tasks, min(jobs, max(1, len(tasks))))
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The records of the cases of a cohort, or of one shard of it, and what has no partner."""
+
+    spec: dict[str, Any]
+    records: list[Record]
+    missing: list[Missing]
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    reused: int = 0
+
+
+def collect(
+    plan: Plan,
+    pairing: Pairing,
+    engine: Engine,
+    *,
+    journal: Path | None = None,
+    resume: bool = False,
+    retry_errors: bool = False,
+    missing: MissingPolicy = "fail",
+    shard: tuple[int, int] = (1, 1),
+    progress: Progress | None = None,
+) -> Collected:
+    """Score the pairs of a cohort, or every N-th of them with `shard` (I, N).
+
+    With a `journal` each case is written down when it is done; `resume` takes from it what is done of files
+    that have not changed, `retry_errors` scores again what failed. `progress` is called with the number of
+    cases that are done and of all.
+    """
+    spec = cohort_spec(plan, missing)
+    index, of = shard
+    pairs = pairing.pairs[index - 1 :: of]
+    lacking = pairing.missing[index - 1 :: of]
+    tasks = [Task(p.case, str(p.pred), str(p.gt)) for p in pairs]
+    groups = {p.case: dict(p.group) for p in pairs}
+    if missing == "worst":
+        empty = [m for m in lacking if m.side == "pred" and m.path is not None]
+        tasks += [Task(m.case, "", str(m.path)) for m in empty]
+        groups |= {m.case: dict(m.group) for m in empty}
+    if journal is None:
+        return Collected(spec, _all(engine.run(plan, tasks), len(tasks), 0, progress), lacking, groups)
+    with Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors) as kept:
+        records: list[Record] = []
+        todo = []
+        for task in tasks:
+            known = kept.known(task)
+            if known is None or (retry_errors and any("error" in r for r in known)):
+                todo.append(task)
+            else:
+                records += known
+        reused = len(tasks) - len(todo)
+        if progress is not None and reused:
+            progress(reused, len(tasks))
+        records += _all(_noted(engine.run(plan, todo), kept), len(tasks), reused, progress)
+    return Collected(spec, records, lacking, groups, reused)
+
+
+def _fingerprint(plan: Plan, spec: Mapping[str, Any]) -> str:
+    """Return a hash of all that decides what a case gives: the spec, and what may refuse a case."""
+    return hashlib.sha256(f"{spec['sha256']} {plan.strict} {plan.reading.max_voxels}".encode()).hexdigest()
+
+
+def _noted(results: Results, journal: Journal) -> Results:
+    with closing(results):
+        for task, records in results:
+            journal.add(task, records)
+            yield task, records
+
+
+def _all(results: Results, of: int, before: int, progress: Progress | None) -> list[Record]:
+    found: list[Record] = []
+    with closing(results):  # where this fails the workers end at once
+        for number, (_, records) in enumerate(results, start=before + 1):
+            found += records
+            if progress is not None:
+                progress(number, of)
+    return found
+
+
+def cohort_spec(plan: Plan, missing: MissingPolicy) -> dict[str, Any]:
+    """Return every option that can change a number of the cohort, with a hash over them."""
+    metrics, losses = plan.measures()
+    return spec_of(
+        [*metrics, *losses],
+        plan.reading,
+        empty=plan.empty,
+        background=plan.background,
+        average=plan.average,
+        batch_dice=False,
+        missing=missing,
+    )
+
+
+def document(
+    collected: Collected,
+    folder: Path,
+    resampling: Resampling,
+    environment: dict[str, Any],
+    *,
+    group_by: str | None = None,
+) -> dict[str, Any]:
+    """Return the run of a cohort; its paths are relative to `folder`, where the run file goes."""
+    cases, errors = assemble(collected.spec, collected.records, collected.groups)
+    move = relative_to(folder)
+    return {
+        "schema": SCHEMA,
+        "spec": collected.spec,
+        "cases": [moved(case, move) for case in cases],
+        "missing": [
+            {"case": m.case, "side": m.side, "path": move("" if m.path is None else str(m.path))}
+            for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
+        ],
+        "errors": [moved(error, move) for error in errors],
+        "summary": summaries(cases, resampling, group_by),
+        "environment": environment,
+    }
+
+
+def moved(record: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """Return a record with the paths of its files moved."""
+    return {**record, **{side: {**record[side], "path": move(record[side]["path"])} for side in ("pred", "gt")}}
+
+
+def relative_to(folder: Path) -> Callable[[str], str]:
+    """Return what makes paths relative to a folder, with forward slashes; an empty one stays empty.
+
+    A file that is a link keeps its own name.
+    """
+    start = folder.resolve()
+
+    @cache
+    def place(parent: str) -> str:
+        return Path(os.path.relpath(Path(parent).resolve(), start)).as_posix()
+
+    def move(path: str) -> str:
+        parent, name = os.path.split(path)
+        at = place(parent)
+        return name if not name or at == "." else f"{at}/{name}"
+
+    return move

@@ -1,0 +1,176 @@
+"""The library's front door to cohorts: two folders, or a manifest, to a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segcli.errors import InputError, UsageError
+from segcli.writing import write_whole
+
+if TYPE_CHECKING:
+    from segcli.cohort.collecting import Collected, MissingPolicy, Progress
+    from segcli.cohort.pairing import Pairing
+    from segcli.cohort.work import Plan
+
+Source = str | os.PathLike[str]
+
+
+def evaluate(
+    pred: Source | None = None,
+    gt: Source | None = None,
+    *,
+    manifest: Source | None = None,
+    match: str = "stem",
+    glob: str = "**/*",
+    missing: MissingPolicy = "fail",
+    metrics: str | Iterable[str] | None = "default",
+    losses: str | Iterable[str] | None = (),
+    surface: str | None = None,
+    empty: str = "undefined",
+    background: bool = True,
+    average: str = "macro",
+    group_by: str | None = None,
+    ci: float = 0.95,
+    seed: int = 0,
+    output: Source | None = None,
+    resume: bool = False,
+    retry_errors: bool = False,
+    jobs: int = 0,
+    engine: Literal["process", "dask"] = "process",
+    scheduler: str | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Score a folder of predictions against a folder of ground truths and return the run.
+
+    `pred` and `gt` are folders whose files are paired by `match` (`stem`, `relpath`, `bids`,
+    `regex:PATTERN`), or `manifest` is a CSV with the columns case, pred, gt and any group columns. The
+    result is the document that `segcli evaluate -o RUN.json` writes (`segcli schema run`): plain dicts with
+    `cases` (values of each label: lengths in mm where the file has a spacing, else in voxels, ratios as
+    fractions, `None` where undefined), `missing`, `errors` and `summary` (mean over cases with its
+    interval of level `ci`). A case that fails is an entry of `errors` and a ground truth without a
+    prediction one of `missing`: neither raises. With `missing="worst"` the latter is scored as an empty
+    prediction.
+
+    With `output`, a path that ends in .json, the run is written there; a journal beside it keeps what is
+    done, and `resume` goes on after a crash. `jobs` is the number of worker processes (0: one for each
+    processor; 1: none, everything runs here). Scripts need no `if __name__ == "__main__"` for that.
+    `progress(done, of)` is called after each case. The other keywords are those of `segcli.score`.
+
+    Raises `InputError` for folders or a manifest that cannot be paired and where no case could be
+    scored, `UsageError` for what cannot be asked.
+    """
+    from segcli.cohort.collecting import Engine, collect
+    from segcli.cohort.journal import finish, journal_path
+    from segcli.run import environment, to_json
+    from segcli.summary import Resampling
+
+    started, clock = datetime.now(UTC), time.perf_counter()
+    target = None if output is None else Path(output)
+    if target is None and (resume or retry_errors):
+        raise UsageError("resume needs the run file.", hint='output="run.json"', code="evaluate.output")
+    if target is not None and target.suffix.lower() != ".json":
+        raise UsageError(f"output {target}: a run is JSON.", hint='output="run.json"', code="output.suffix")
+    if not 0.5 <= ci < 1:
+        raise UsageError(f"ci {ci:g} is not in [0.5, 1).", code="evaluate.ci")
+    plan = plan_of(
+        metrics, losses, surface=surface, empty=empty, background=background, average=average, strict=strict, **reading
+    )
+    pairing = pairing_of([Path(p) for p in (pred, gt) if p is not None], manifest, match, glob)
+    check_group(group_by, pairing.columns)
+    journal = None if target is None else journal_path(target)
+    collected = collect(
+        plan,
+        pairing,
+        Engine(engine, jobs, scheduler),
+        journal=journal,
+        resume=resume,
+        retry_errors=retry_errors,
+        missing=missing,
+        progress=progress,
+    )
+    volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
+    run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
+    if target is not None and journal is not None:
+        write_whole(target, to_json(run))
+        finish(journal)
+    return run
+
+
+def plan_of(
+    metrics: str | Iterable[str] | None,
+    losses: str | Iterable[str] | None,
+    *,
+    surface: str | None = None,
+    empty: str = "undefined",
+    background: bool = True,
+    average: str = "macro",
+    strict: bool = False,
+    **reading: Any,
+) -> Plan:
+    """Return what is computed of every case; every option is checked here, before a file is read."""
+    from segcli.averaging import check_average
+    from segcli.cohort.work import Plan
+    from segcli.loading import reading_of
+    from segcli.policy import check_policy
+    from segcli.scoring import measures_of
+
+    chosen, chosen_losses = measures_of("metric", metrics, surface=surface), measures_of("loss", losses)
+    if not chosen and not chosen_losses:
+        raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
+    return Plan(
+        tuple(b.id for b in chosen),
+        tuple(b.id for b in chosen_losses),
+        reading_of(**reading),
+        empty=check_policy(empty),
+        background=background,
+        average=check_average(average),
+        strict=strict,
+    )
+
+
+def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:
+    """Return the pairs of two folders, or of a manifest."""
+    from segcli.cohort.pairing import pair_folders, read_manifest
+
+    if manifest is not None:
+        if folders:
+            raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
+        return read_manifest(Path(manifest))
+    if len(folders) != 2:
+        raise UsageError(
+            f"two folders are wanted, {len(folders)} given.",
+            hint="segcli evaluate PRED_DIR GT_DIR, or --manifest FILE.csv",
+            code="evaluate.paths",
+        )
+    return pair_folders(folders[0], folders[1], match, glob)
+
+
+def check_group(column: str | None, columns: Sequence[str]) -> None:
+    if column is not None and column not in columns:
+        known = ", ".join(columns) or "none: a manifest or the named groups of --match regex: give them"
+        raise UsageError(f"--group-by {column}: no such column.", hint=f"columns: {known}", code="evaluate.group")
+
+
+def run_of(
+    collected: Collected, target: Path | None, resampling: Any, environment: Mapping[str, Any], group_by: str | None
+) -> dict[str, Any]:
+    """Return the run of a cohort. Raises `InputError` where no case could be scored."""
+    from segcli.cohort.collecting import document
+
+    folder = Path() if target is None else target.parent
+    run = document(collected, folder, resampling, dict(environment), group_by=group_by)
+    if not run["cases"]:
+        first = run["errors"][0] if run["errors"] else None
+        raise InputError(
+            "no case could be scored" + (f"; {first['case']}: {first['message']}" if first else "."),
+            hint="segcli describe FILE says what is in a file",
+            code="evaluate.none",
+        )
+    return run

@@ -1,0 +1,274 @@
+"""Which prediction belongs to which ground truth: by name, by path, by BIDS entities, by a pattern or a manifest.
+
+Everything that has no partner is kept: a ground truth without a prediction must be seen, never dropped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from segcli.errors import InputError, UsageError
+from segcli.masks.readers import SUFFIXES, files_of, partner, suffix_of
+
+Side = Literal["pred", "gt"]
+MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
+#: BIDS entities that say how a mask was made, not of what.
+MADE_BY = ("desc", "label", "seg", "atlas", "model", "res", "den")
+#: As many names as a message shows.
+MOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two files of one case, and the group columns that a manifest or a pattern gives it."""
+
+    case: str
+    pred: Path
+    gt: Path
+    group: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A file without its partner: `side` is the one that is not there, `path` the file that is, if any."""
+
+    case: str
+    side: Side
+    path: Path | None
+    group: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """All pairs, sorted by case, and what has no partner."""
+
+    pairs: list[Pair]
+    missing: list[Missing]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the group columns."""
+        groups = [*(pair.group for pair in self.pairs), *(m.group for m in self.missing)]
+        return list(dict.fromkeys(key for group in groups for key in group))
+
+
+def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*") -> Pairing:
+    """Return the pairs of two folders, searched through all their subfolders.
+
+    `match` says what the two files of a case have in common: the file's name without its ending (`stem`),
+    its path within the folder (`relpath`), its BIDS entities (`bids`) or what a regular expression finds in
+    that path (`regex:PATTERN`: the group `case`, else the first group; other named groups become columns).
+    Raises `InputError` where two files of a folder are the same case, or nothing matches.
+    """
+    key_of = _key(match)
+    sides: dict[Side, list[Path]] = {}
+    given: list[tuple[Side, Path]] = [("pred", pred), ("gt", gt)]
+    for side, folder in given:
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "does not exist"
+            raise InputError(
+                f"{folder}: {what}; evaluate takes two folders.",
+                hint="segcli score compares two files; --manifest FILE.csv names pairs",
+                code="pairing.folder",
+            )
+        sides[side] = _files(folder, pattern)
+        if not sides[side]:
+            raise InputError(
+                f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}.",
+                hint=f"known endings: {' '.join(SUFFIXES)}",
+                code="pairing.empty",
+            )
+    found = {side: _keyed(sides[side], folder, key_of, match) for side, folder in given}
+    pairs = [
+        Pair(case, path, found["gt"][case][0], _joined(found["gt"][case][1], group))
+        for case, (path, group) in found["pred"].items()
+        if case in found["gt"]
+    ]
+    if not pairs:
+        raise InputError(
+            f"no prediction has a ground truth by --match {match}: "
+            f"{_some(found['pred'])} against {_some(found['gt'])}.",
+            hint=_others(sides, {"pred": pred, "gt": gt}, match),
+            code="pairing.none",
+        )
+    missing = [Missing(c, "gt", p, group) for c, (p, group) in found["pred"].items() if c not in found["gt"]]
+    missing += [Missing(c, "pred", p, group) for c, (p, group) in found["gt"].items() if c not in found["pred"]]
+    return Pairing(sorted(pairs, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
+
+
+def _joined(of_gt: Mapping[str, str], of_pred: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that either path gives; where both do, that of the prediction."""
+    return {key: of_pred.get(key) or value for key, value in {**of_pred, **of_gt}.items()}
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    try:
+        matched = sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as problem:
+        raise UsageError(
+            f"--glob {pattern}: {problem}.", hint="for example --glob '*.nii.gz'", code="pairing.glob"
+        ) from None
+    return [path for path in matched if _is_mask(path, folder)]
+
+
+def _is_mask(path: Path, folder: Path) -> bool:
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    ending = suffix_of(path.name)
+    # The pair .hdr/.img is one mask: its header stands for it.
+    headed = ending in (".img", ".img.gz") and partner(str(path), ".hdr") is not None
+    return ending in SUFFIXES and not headed and path.is_file()
+
+
+def _bare(path: Path) -> str:
+    """Return a file's name without its ending."""
+    return path.name[: len(path.name) - len(suffix_of(path.name))]
+
+
+Key = Callable[[Path], tuple[str, dict[str, str]] | None]
+
+
+def _key(match: str) -> Key:
+    """Return what gives a path within its folder a case and columns, `None` where it is no case."""
+    if match == "stem":
+        return lambda path: (_bare(path), {})
+    if match == "relpath":
+        return lambda path: ((path.parent / _bare(path)).as_posix(), {})
+    if match == "bids":
+        return _bids
+    if match.startswith("regex:"):
+        try:
+            pattern = re.compile(match.removeprefix("regex:"))
+        except re.error as problem:
+            raise UsageError(f"--match {match}: {problem}.", code="pairing.match") from None
+        return lambda path: _by_pattern(pattern, path)
+    raise UsageError(f"--match {match} is not one of {', '.join(MATCHES)}.", code="pairing.match")
+
+
+def _bids(path: Path) -> tuple[str, dict[str, str]] | None:
+    entities = re.findall(r"(?:^|_)([A-Za-z0-9]+)-([A-Za-z0-9+]+)", _bare(path))
+    kept = [(key, value) for key, value in entities if key not in MADE_BY]
+    if not any(key == "sub" for key, _ in kept):
+        return None
+    return "_".join(f"{key}-{value}" for key, value in kept), {}
+
+
+def _by_pattern(pattern: re.Pattern[str], path: Path) -> tuple[str, dict[str, str]] | None:
+    found = pattern.search(path.as_posix())
+    if found is None:
+        return None
+    named = {key: value or "" for key, value in found.groupdict().items()}
+    case = named.pop("case", None) or next((g for g in found.groups() if g), found[0])
+    return (case, named) if case else None
+
+
+def _keyed(paths: Sequence[Path], folder: Path, key_of: Key, match: str) -> dict[str, tuple[Path, dict[str, str]]]:
+    found: dict[str, tuple[Path, dict[str, str]]] = {}
+    for path in paths:
+        keyed = key_of(path.relative_to(folder))
+        if keyed is None:
+            continue
+        case, group = keyed
+        if case in found:
+            raise InputError(
+                f"two files of {folder} are case {case} by --match {match}: "
+                f"{found[case][0].relative_to(folder)} and {path.relative_to(folder)}.",
+                hint="--match relpath tells files of different subfolders apart; --glob takes a part of them",
+                code="pairing.twice",
+            )
+        found[case] = (path, group)
+    if not found:
+        raise InputError(
+            f"--match {match} finds no case in {folder}: for example {paths[0].relative_to(folder)}.",
+            hint=f"--match is one of {', '.join(MATCHES)}",
+            code="pairing.none",
+        )
+    return found
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - MOST} more" if len(listed) > MOST else ""
+    return ", ".join(listed[:MOST]) + more
+
+
+def _others(sides: Mapping[Side, Sequence[Path]], folders: Mapping[Side, Path], match: str) -> str:
+    """Return which other ways of matching would pair files, and how many."""
+    found = []
+    for other in ("stem", "relpath", "bids"):
+        if other == match:
+            continue
+        try:
+            keys = [set(_keyed(sides[s], folders[s], _key(other), other)) for s in ("pred", "gt")]
+        except InputError:
+            continue
+        if keys[0] & keys[1]:
+            found.append(f"--match {other} would pair {len(keys[0] & keys[1])}")
+    return "; ".join(found) or "--match regex:PATTERN names the part of the path that both have in common"
+
+
+# --- manifests ------------------------------------------------------------------------------------
+
+
+def read_manifest(path: Path) -> Pairing:
+    """Return the pairs of a CSV (or TSV) with the columns case, pred and gt; all others are group columns.
+
+    Paths are relative to the manifest's folder. An empty `pred` or `gt`, or one that does not exist, is
+    missing. Raises `InputError` for a manifest that cannot be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
+        raise InputError(f"{path}: cannot be read ({reason}).", code="manifest.read") from None
+    # Not splitlines: a quoted cell may hold a line break, and names may hold what Unicode calls one.
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    header = [name.strip() for name in rows.fieldnames or []]
+    lacking = [name for name in ("case", "pred", "gt") if name not in header]
+    if lacking or len(set(header)) < len(header):
+        what = f"column {lacking[0]} is missing" if lacking else "a column is there twice"
+        raise InputError(
+            f"{path}: {what}; found: {', '.join(header) or 'nothing'}.",
+            hint="a manifest has the columns case,pred,gt; any others become groups",
+            code="manifest.columns",
+        )
+    rows.fieldnames = header
+    pairs: dict[str, Pair | None] = {}
+    missing: list[Missing] = []
+    for row in rows:
+        line = f"{path}: line {rows.line_num}"
+        if None in row:
+            raise InputError(
+                f"{line} has more cells than the header.",
+                hint='quote a cell with a comma: "a,b"',
+                code="manifest.cells",
+            )
+        cells = {key: (value or "").strip() for key, value in row.items()}
+        case = cells["case"]
+        if not case or case in pairs:
+            what = "has no case" if not case else f"names case {case} a second time"
+            raise InputError(f"{line} {what}.", hint="one line for each case", code="manifest.case")
+        group = {key: value for key, value in cells.items() if key not in ("case", "pred", "gt", "")}
+        pred, gt = (_existing(path.parent, cells[side]) for side in ("pred", "gt"))
+        pairs[case] = None if pred is None or gt is None else Pair(case, pred, gt, group)
+        if pred is None:
+            missing.append(Missing(case, "pred", gt, group))
+        if gt is None:
+            missing.append(Missing(case, "gt", pred, group))
+    found = [pair for pair in pairs.values() if pair is not None]
+    if not found:
+        raise InputError(
+            f"{path}: names no pair of files that exist.", hint="paths are relative to its folder", code="pairing.none"
+        )
+    return Pairing(sorted(found, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
+
+
+def _existing(folder: Path, name: str) -> Path | None:
+    path = folder / name
+    return path if name and all(part.is_file() for part in files_of(str(path))) else None

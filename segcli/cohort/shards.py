@@ -1,0 +1,102 @@
+"""Parts of a cohort that are scored apart: each shard keeps its records as they are, and a merge decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.cohort.collecting import Collected, moved, relative_to
+from segcli.cohort.pairing import Missing
+from segcli.errors import InputError
+
+SCHEMA = "segcli.shard/1"
+
+
+def shard_document(collected: Collected, shard: tuple[int, int], folder: Path) -> dict[str, Any]:
+    """Return the records of one shard as they are: what only the whole cohort can decide is left to the merge."""
+    move = relative_to(folder)
+    return {
+        "schema": SCHEMA,
+        "shard": list(shard),
+        "spec": collected.spec,
+        "records": [moved(record, move) for record in collected.records],
+        "missing": [
+            {
+                "case": m.case,
+                "side": m.side,
+                "path": move("" if m.path is None else str(m.path)),
+                "group": dict(m.group),
+            }
+            for m in collected.missing
+        ],
+        "groups": collected.groups,
+    }
+
+
+def merge(paths: Sequence[Path]) -> Collected:
+    """Return all shards of a cohort as one.
+
+    Raises `InputError` where a shard is missing, twice or of another plan, or two shards share a case.
+    """
+    shards = [(path, _read(path)) for path in paths]
+    first_path, first = shards[0]
+    of = first["shard"][1]
+    seen: dict[int, Path] = {}
+    for path, shard in shards:
+        if shard["spec"]["sha256"] != first["spec"]["sha256"] or shard["shard"][1] != of:
+            raise InputError(
+                f"{path}: was made with other measures, options or shards than {first_path}.",
+                hint="all shards of a cohort are made by the same call but for --shard",
+                code="shard.spec",
+            )
+        index = shard["shard"][0]
+        if index in seen:
+            raise InputError(f"{path} and {seen[index]} are both shard {index}/{of}.", code="shard.twice")
+        seen[index] = path
+    lacking = [f"{i}/{of}" for i in range(1, of + 1) if i not in seen]
+    if lacking:
+        raise InputError(f"shard {', '.join(lacking)} is not among the files.", code="shard.missing")
+    merged = Collected(first["spec"], [], [], {})
+    for path, shard in shards:
+        _take(merged, shard, path)
+    return merged
+
+
+def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
+    """Add a shard's records; their paths are relative to its folder."""
+
+    def here(name: str) -> str:
+        return str(path.parent / name) if name else ""
+
+    known = {record["case"] for record in merged.records}
+    for record in shard["records"]:
+        if record["case"] in known:
+            raise InputError(
+                f"{path}: case {record['case']} is in another shard too.",
+                hint="all shards of a cohort are made of the same folders",
+                code="shard.case",
+            )
+    merged.records.extend(moved(record, here) for record in shard["records"])
+    merged.missing.extend(
+        Missing(m["case"], m["side"], Path(here(m["path"])) if m["path"] else None, m["group"])
+        for m in shard["missing"]
+    )
+    merged.groups.update(shard["groups"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: is no shard of an evaluation.",
+            hint="segcli evaluate ... --shard 1/4 -o shard1.json",
+            code="shard.schema",
+        )
+    return found

@@ -1,0 +1,169 @@
+"""One case of a cohort: two files in, plain records out. This is what a worker process runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from segcli.errors import SegcliError
+from segcli.masks.labels import Label
+from segcli.masks.reading import Reading
+from segcli.measure import BoundMeasure, parse
+
+if TYPE_CHECKING:
+    from segcli.loading import Loaded
+    from segcli.masks.mask import Mask
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is computed of every case. It travels to the workers: words, numbers and no arrays."""
+
+    metrics: tuple[str, ...]
+    losses: tuple[str, ...]
+    reading: Reading
+    empty: str = "undefined"
+    background: bool = True
+    average: str = "macro"
+    strict: bool = False
+
+    def measures(self) -> tuple[list[BoundMeasure], list[BoundMeasure]]:
+        """Return the metrics and the losses."""
+        return parse("metric", self.metrics), parse("loss", self.losses)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The two files of one case; an empty `pred` is a prediction that is not there: nothing is predicted."""
+
+    case: str
+    pred: str
+    gt: str
+
+
+def score_task(plan: Plan, task: Task) -> list[Record]:
+    """Return the records of a case: one, or one for each image of a stack; an error is a record too.
+
+    A record is a case of the run document, with what only the whole cohort can decide beside it: the file
+    case it is `of`, the values that occur in each file (`occur`), whether the prediction is one probability
+    map (`one_map`), and where no labels are named what each value is as a label of its own (`literal`, of a
+    pair that was scored as binary) and what a label is that neither file has (`absent`).
+    An error has `case`, `pred`, `gt` and `error`: code and message.
+    """
+    try:
+        return _score(plan, task)
+    except SegcliError as problem:
+        return [error_record(task, problem.code or "input", problem.message)]
+    except MemoryError:
+        return [error_record(task, "memory", "not enough memory")]
+    except OSError as problem:
+        return [error_record(task, "read", f"{problem.filename or task.pred}: {problem.strerror or problem}")]
+    except Exception as problem:  # noqa: BLE001 (a case that fails is a row, never the end of the run)
+        return [error_record(task, "internal", f"{type(problem).__name__}: {problem}")]
+
+
+def error_record(task: Task, code: str, message: str) -> Record:
+    """Return the record of a case that failed."""
+    files = {side: {"path": getattr(task, side)} for side in ("pred", "gt")}
+    return {"case": task.case, "of": task.case, **files, "error": {"code": code, "message": _sided(task, message)}}
+
+
+def _sided(task: Task, text: str) -> str:
+    """Return a message in which a file of the case is `pred` or `gt`: its path depends on who asked from where."""
+    names = sorted([(task.pred, "pred"), (task.gt, "gt")], key=lambda pair: -len(pair[0]))
+    for path, side in names:
+        text = text.replace(path, side) if path else text
+    return " ".join(text.split())
+
+
+def _score(plan: Plan, task: Task) -> list[Record]:
+    from segcli.loading import load, read_side
+
+    if task.pred:
+        found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict)
+        records = [_record(plan, loaded) for loaded in found]
+    else:
+        records = _of_nothing(plan, read_side(task.gt, "gt", plan.reading, sha256=True))
+    for index, record in enumerate(records):
+        record["case"] = f"{task.case}[{index}]" if plan.reading.stack else task.case
+        record["of"] = task.case
+        record["notes"] = [{**note, "text": _sided(task, note["text"])} for note in record["notes"]]
+    return records
+
+
+def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
+    """Return the records of a case without a prediction: an empty mask, and the worst value of what gt has.
+
+    A label that gt has not either is missed by nobody: it is what it is in any other case.
+    """
+    import numpy as np
+
+    from segcli.loading import load
+
+    nothing = replace(gt, array=np.zeros(gt.shape, dtype=np.uint8), name="", sha256="", kind="labels", notes=())
+    records = []
+    for loaded in load(nothing, gt, plan.reading):
+        record, usual = (_record(replace(plan, empty=empty), loaded) for empty in ("worst", plan.empty))
+        for part, other in [(record, usual), *([(record["literal"], usual["literal"])] if "literal" in record else [])]:
+            there = {name: c["tp"] + c["fn"] > 0 for name, c in part["counts"].items()}
+            pairs = zip(part["values"], other["values"], strict=True)
+            part["values"] = [mine if there.get(mine["label"], True) else theirs for mine, theirs in pairs]
+        if "absent" in record:
+            record["absent"] = usual["absent"]
+        records.append(record | {"status": "missing"})
+    return records
+
+
+def _record(plan: Plan, loaded: Loaded) -> Record:
+    from segcli.run import value_record
+    from segcli.scoring import values_of
+
+    record = _scored_record(plan, loaded)
+    one_map = loaded.grid.prob is not None and loaded.grid.channels == 0
+    occur = {side: [v for v in loaded.case.label_values(side) if v] for side in ("pred", "gt")}
+    record |= {"occur": occur, "one_map": one_map}
+    if plan.reading.labels is not None or one_map:
+        return record
+    values = sorted({*occur["pred"], *occur["gt"]})
+    unused = Label("", (max([*values, loaded.grid.channels], default=0) + 1,))
+    # A value as a label of its own: the same numbers under its name, but for what sees the background.
+    wide = any(b.over_classes for b in plan.measures()[0])
+    if loaded.binary and (len(values) > 1 or plan.losses or wide or record["tables"]):
+        labels = [Label(str(v), (v,)) for v in values] or [unused]
+        record["literal"] = _without(unused, _scored_record(plan, _relabelled(loaded, labels)))
+    beside = _relabelled(loaded, [unused])
+    record["absent"] = {
+        "counts": beside.case.counts(0)._asdict(),
+        "values": [value_record(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
+    }
+    return record
+
+
+def _without(unused: Label, record: Record) -> Record:
+    """Return what depends on the labels, without the one that only stood for those of other cases."""
+    kept = {key: record[key] for key in ("labels", "regions", "counts", "values", "means", "tables")}
+    for key in ("labels", "counts"):
+        kept[key].pop(unused.name, None)
+    for key in ("values", "tables"):
+        kept[key] = [row for row in kept[key] if row["label"] != unused.name]
+    return kept
+
+
+def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
+    """Return a loaded pair with other labels."""
+    twin = replace(loaded, case=loaded.case.with_labels(labels), binary=False)
+    if loaded.grid.prob is not None:
+        twin.case.probabilities = twin
+    return twin
+
+
+def _scored_record(plan: Plan, loaded: Loaded) -> Record:
+    from segcli.run import case_record
+    from segcli.scoring import score_loaded
+
+    metrics, losses = plan.measures()
+    options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}
+    return case_record(score_loaded(loaded, metrics, losses, **options))

@@ -1,0 +1,296 @@
+"""Two runs of the same cases: what changed for each label and measure, and whether it is more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from segcli.alignment import (
+    Key,
+    Record,
+    Source,
+    check_definitions,
+    measures_in_common,
+    other_truths,
+    shown_unit,
+)
+from segcli.averaging import ALL, MEAN
+from segcli.errors import InputError
+from segcli.measure import BoundMeasure
+from segcli.places import Spread, spread
+from segcli.statistics import Interval, generator, holm, paired
+from segcli.summary import Resampling
+
+Verdict = Literal["better", "worse", "changed", "no evidence"]
+Sort = Literal["delta", "worse", "better", "case"]
+#: As many cases as are shown of those that moved most.
+MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A case's values in both runs; `change` is b - a, or |b| - |a| where 0 is best."""
+
+    case: str
+    a: float
+    b: float
+    change: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lone:
+    """A case whose value is undefined in one run only: it is in no pair."""
+
+    case: str
+    a: float | None
+    b: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure of one label in both runs, over the cases that have a value in both.
+
+    Where 0 is best (`of` is `size`) all numbers are of |value|. `p` is of Wilcoxon's signed-rank test,
+    `p_holm` is corrected for all rows. `gained` and `lost` count the cases that got
+    better and worse, `None` where no direction is better.
+    """
+
+    label: str
+    kind: str
+    measure: str
+    unit: str
+    better: str
+    of: Literal["value", "size"]
+    a: Spread
+    b: Spread
+    mean: float | None
+    median: float | None
+    interval: Interval | None
+    p: float | None
+    p_holm: float | None
+    verdict: Verdict
+    gained: int | None
+    lost: int | None
+    equal: int
+    lone: tuple[Lone, ...]
+    undefined: int
+    moved: tuple[Moved, ...]
+
+    @property
+    def n(self) -> int:
+        return self.a.n
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs compared; `new` and `gone` are cases of one run only, with what the other says of them."""
+
+    a: str
+    b: str
+    cases: int
+    bounds: tuple[BoundMeasure, ...]
+    rows: tuple[Row, ...]
+    new: tuple[tuple[str, str], ...]
+    gone: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    resampling: Resampling
+
+
+def compare_runs(
+    a: Source, b: Source, *, metrics: str = "", sort: Sort = "delta", every: bool = False, resampling: Resampling
+) -> Difference:
+    """Compare run b with run a, case by case.
+
+    `every` keeps every case of every row, in the order of `sort`, instead of those that moved most. Raises
+    `InputError` where the runs differ in what defines their numbers.
+    """
+    bounds, left_out = measures_in_common([a, b], metrics)
+    if not metrics:
+        bounds = [x for x in bounds if x.measure.better != "none"] or bounds
+    check_definitions([a, b])
+    shared = [case for case in a.cases if case in b.cases]
+    if not shared:
+        raise InputError(f"{a.name} and {b.name} have no case in common.", code="run.cases")
+    columns = [source.columns(bounds) for source in (a, b)]
+    notes = []
+    rows = []
+    keys = _ordered([a, b], bounds)
+    for key, bound in keys:
+        mine, its = (c.get(key, {}) for c in columns)
+        if mine and its:
+            rows.append(_row(key, bound, _pairs(mine, its, shared), shown_unit([mine, its]), resampling))
+    for name, other in ((a, b), (b, a)):
+        extra = [x for x in name.labels() if x not in other.labels()]
+        if extra:
+            notes.append(f"label {', '.join(extra)}: in {name.name} only, not compared")
+    plain = a.plain_labels()
+    if len(plain) > 1 and set(plain) == set(b.plain_labels()):
+        for bound in bounds:
+            own = [[c.get((x, bound.measure.kind, bound.name), {}) for x in plain] for c in columns]
+            if any(own[0]) and bound.measure.better != "none":
+                key = (MEAN, bound.measure.kind, bound.name)
+                unit = shown_unit([*own[0], *own[1]])
+                rows.append(_row(key, bound, _mean_pairs(own[0], own[1], shared), unit, resampling))
+    if not rows:
+        raise InputError(
+            f"{a.name} and {b.name} have no label in common.",
+            hint=f"{', '.join(a.labels()) or 'none'} in {a.name}; {', '.join(b.labels()) or 'none'} in {b.name}",
+            code="run.labels",
+        )
+    warnings = []
+    changed = other_truths(a, b)
+    if changed:
+        warnings.append(f"{len(changed)} cases have another ground truth in {b.name}: {', '.join(changed[:MOST])}")
+    corrected = holm([row.p for row in rows])
+    alpha = 1 - resampling.level
+    return Difference(
+        a.name,
+        b.name,
+        len(shared),
+        tuple(bounds),
+        tuple(
+            replace(row, p_holm=p, verdict=_verdict(row, p, alpha), moved=_chosen(row, sort, every=every))
+            for row, p in zip(rows, corrected, strict=True)
+        ),
+        tuple((case, a.why_absent(case)) for case in b.cases if case not in a.cases),
+        tuple((case, b.why_absent(case)) for case in a.cases if case not in b.cases),
+        tuple(left_out),
+        tuple(notes),
+        tuple(warnings),
+        resampling,
+    )
+
+
+def _ordered(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
+    """Return every label with every measure, labels in the order of the runs, all classes at once last."""
+    labels = list(dict.fromkeys(label for source in sources for label in source.labels()))
+    rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
+    rows += [(ALL, b) for b in bounds]
+    return [((label, b.measure.kind, b.name), b) for label, b in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The values of the cases that have both, and the others."""
+
+    cases: tuple[str, ...]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    lone: tuple[Lone, ...]
+    undefined: int
+
+
+def _pairs(a: Mapping[str, Record], b: Mapping[str, Record], shared: Sequence[str]) -> _Pairs:
+    cases, mine, its, lone, undefined = [], [], [], [], 0
+    for case in shared:
+        # A label that a case of one run lacks is empty in both its files.
+        left, right = a.get(case, _ABSENT), b.get(case, _ABSENT)
+        x, y = left["value"], right["value"]
+        if x is not None and y is not None:
+            cases.append(case)
+            mine.append(float(x))
+            its.append(float(y))
+        elif x is None and y is None:
+            undefined += 1
+        else:
+            lone.append(Lone(case, x, y, str((left if x is None else right).get("why", ""))))
+    return _Pairs(tuple(cases), tuple(mine), tuple(its), tuple(lone), undefined)
+
+
+_ABSENT: Record = {"value": None, "why": "both_empty"}
+
+
+def _mean_pairs(a: Sequence[Mapping[str, Record]], b: Sequence[Mapping[str, Record]], shared: Sequence[str]) -> _Pairs:
+    """Return each case's means over labels; where other labels have a value in each run there is no pair."""
+    cases, mine, its, lone, undefined = [], [], [], [], 0
+    for case in shared:
+        values = [[column.get(case, _ABSENT)["value"] for column in side] for side in (a, b)]
+        defined = [[v is not None for v in side] for side in values]
+        x, y = (_mean([v for v in side if v is not None]) for side in values)
+        if x is None and y is None:
+            undefined += 1
+        elif x is None or y is None or defined[0] != defined[1]:
+            lone.append(Lone(case, x, y, "other_labels"))
+        else:
+            cases.append(case)
+            mine.append(x)
+            its.append(y)
+    return _Pairs(tuple(cases), tuple(mine), tuple(its), tuple(lone), undefined)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _row(key: Key, bound: BoundMeasure, pairs: _Pairs, unit: str, resampling: Resampling) -> Row:
+    label, kind, measure = key
+    better = bound.measure.better
+    a, b = np.asarray(pairs.a, dtype=np.float64), np.asarray(pairs.b, dtype=np.float64)
+    x, y = (np.abs(a), np.abs(b)) if better == "zero" else (a, b)
+    rng = generator(resampling.seed, "diff", *key)
+    found = paired(x, y, rng, level=resampling.level, resamples=resampling.resamples)
+    change = y - x
+    up, down = int((change > _ROUNDING).sum()), int((change < -_ROUNDING).sum())
+    return Row(
+        label=label,
+        kind=kind,
+        measure=measure,
+        unit=unit,
+        better=better,
+        of="size" if better == "zero" else "value",
+        a=spread(x),
+        b=spread(y),
+        mean=None if found is None else found.mean,
+        median=None if found is None else found.median,
+        interval=None if found is None else found.interval,
+        p=None if found is None else found.p,
+        p_holm=None,
+        verdict="no evidence",
+        gained=None if better == "none" else up if better == "higher" else down,
+        lost=None if better == "none" else down if better == "higher" else up,
+        equal=change.size - up - down,
+        lone=pairs.lone,
+        undefined=pairs.undefined,
+        moved=tuple(
+            Moved(case, p, q, float(d)) for case, p, q, d in zip(pairs.cases, pairs.a, pairs.b, change, strict=True)
+        ),
+    )
+
+
+#: A difference below this is rounding.
+_ROUNDING = 1e-12
+
+
+def _verdict(row: Row, p: float | None, alpha: float) -> Verdict:
+    """Return what the numbers allow to say: the corrected test, the interval and the median have to agree."""
+    ends = row.interval
+    if p is None or ends is None or row.mean is None or row.median is None or p > alpha:
+        return "no evidence"
+    if ends.low <= 0 <= ends.high or row.mean * row.median < 0:
+        return "no evidence"
+    if row.better == "none":
+        return "changed"
+    return "better" if (row.mean > 0) == (row.better == "higher") else "worse"
+
+
+def _chosen(row: Row, sort: Sort, *, every: bool) -> tuple[Moved, ...]:
+    """Return the cases in the order asked for, ties by name: all of them, or the first of those that moved."""
+    good = 1.0 if row.better == "higher" else -1.0
+    orders = {
+        "delta": lambda m: (-round(abs(m.change), 12), m.case),
+        "worse": lambda m: (round(good * m.change, 12), m.case),
+        "better": lambda m: (round(-good * m.change, 12), m.case),
+        "case": lambda m: m.case,
+    }
+    found = sorted(row.moved, key=orders[sort])
+    if every:
+        return tuple(found)
+    signs = {"worse": -good, "better": good}
+    moved = [m for m in found if abs(m.change) > _ROUNDING and m.change * signs.get(sort, m.change) > 0]
+    return tuple(moved[:MOST])

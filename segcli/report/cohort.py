@@ -1,0 +1,200 @@
+"""A run of many cases as a table with its footnotes, as Markdown and as tidy CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segcli.measure import BoundMeasure, Measure, bind
+from segcli.report.case import common_surface
+from segcli.report.table import DASH, Table, escape_markdown, number
+from segcli.statistics import FEW
+
+Run = Mapping[str, Any]
+Summary = Mapping[str, Any]
+#: As many cases as a footnote names.
+MOST = 8
+
+
+def measures_of(run: Run) -> list[BoundMeasure]:
+    """Return the measures of a run that have one value for each case and label."""
+    return [b for b in map(bind, run["spec"]["measures"]) if b.measure.kind != "table"]
+
+
+def summary_table(run: Run) -> Table:
+    """Return one row for each label (and group): the mean of each measure with its interval, n of the cases.
+
+    Of the first measure with a direction the median and the bad tail stand beside it.
+    """
+    records = [s for s in run["summary"] if s["over"] == "cases"]
+    measures = measures_of(run)
+    first = _leading(measures)
+    units = {(s["kind"], s["measure"]): s["unit"] for s in records}
+    groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
+    lead = ["group"] * (len(groups) > 1) + ["label"]
+    table = Table([*lead, "n"], left=frozenset(range(len(lead))))
+    surface = common_surface(measures)
+    for bound in measures:
+        name = _name(bound, measures).replace(f":surface={surface}", "")
+        unit = units.get((bound.measure.kind, bound.name), "")
+        table.headers.append(f"{name} {unit}".strip() + f" mean [{_level(run)}% CI]")
+        if bound is first:
+            table.headers += ["median", _tail(bound.measure)]
+    for group in groups:
+        own = [s for s in records if tuple(s.get("group", {}).items()) == group]
+        name = ", ".join(f"{k}={v}" for k, v in group) or "all cases"
+        for label in dict.fromkeys(s["label"] for s in own):
+            if label == "mean":
+                table.emphasis.add(len(table.rows))
+            found = {(s["kind"], s["measure"]): s for s in own if s["label"] == label}
+            cells = _row(found, measures, first)
+            table.rows.append([name] * (len(groups) > 1) + [label, *cells])
+    return table
+
+
+def _leading(measures: Sequence[BoundMeasure]) -> BoundMeasure | None:
+    return next((b for b in measures if b.measure.better in ("higher", "lower")), None)
+
+
+def _tail(measure: Measure) -> str:
+    """Return the quantile on the bad side."""
+    return "p95" if measure.better == "lower" else "p05"
+
+
+def _name(bound: BoundMeasure, measures: Sequence[BoundMeasure]) -> str:
+    return bound.id if sum(b.name == bound.name for b in measures) > 1 else bound.name
+
+
+def _level(run: Run) -> str:
+    return next((f"{s['ci_level'] * 100:g}" for s in run["summary"] if "ci_level" in s), "95")
+
+
+def _row(
+    found: Mapping[tuple[str, str], Summary], measures: Sequence[BoundMeasure], first: BoundMeasure | None
+) -> list[str]:
+    here = [found.get((b.measure.kind, b.name)) for b in measures]
+    most = max((s["n"] + s["undefined"] for s in here if s is not None), default=0)
+    cells = [f"{most}{'*' if any(s is not None and s['undefined'] for s in here) else ''}"]
+    for bound, summary in zip(measures, here, strict=True):
+        cells.append(_mean(summary, bound.measure, most))
+        if bound is first:
+            ends = [None, None] if summary is None else [summary["median"], summary[_tail(bound.measure)]]
+            cells += ["" if summary is None else number(end, bound.measure) for end in ends]
+    return cells
+
+
+def _mean(summary: Summary | None, measure: Measure, cases: int) -> str:
+    """Return a mean with its interval, and on how many values it rests where that is not all cases."""
+    if summary is None:
+        return ""
+    if summary["mean"] is None:
+        return DASH
+    text = number(summary["mean"], measure)
+    if summary["ci"] is not None:
+        low, high = (number(end, measure) for end in summary["ci"])
+        text += f" {'~' if summary['n'] < FEW else ''}[{low}, {high}]"
+    return text + (f" ({summary['n']}/{cases})" if summary["n"] < cases else "")
+
+
+def footnotes(run: Run, worst: int) -> list[str]:
+    """Return what was undefined or missed, the worst cases, and what could not be scored."""
+    notes = _undefined(run) + worst_cases(run, worst)
+    missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
+    parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]
+    if missing["pred"]:
+        parts.append(f"{_count(missing['pred'], 'missing prediction')}")
+    if missing["gt"]:
+        parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
+    notes.append(", ".join(parts))
+    errors = run["errors"]
+    notes += [f"error: {e['case']}: {e['message']}" for e in errors[:MOST]]
+    if len(errors) > MOST:
+        notes.append(f"and {len(errors) - MOST} more errors")
+    if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
+        notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
+    if any(s["policy"] for s in run["summary"] if "policy" in s):
+        notes.append(f"empty masks: some values come from the policy {run['spec']['empty']}")
+    return notes
+
+
+def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
+    names = ", ".join(cases[:MOST]) + (f" and {len(cases) - MOST} more" if len(cases) > MOST else "")
+    return f"{_times(len(cases), what)}{rest} ({names})"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def _undefined(run: Run) -> list[str]:
+    """Return a sentence for each label that has no value in some cases, or is missed or invented in some."""
+    notes = []
+    for label in dict.fromkeys(s["label"] for s in run["summary"] if "group" not in s):
+        own = [s for s in run["summary"] if s["label"] == label and "group" not in s]
+        if label == "mean" or not any(s["undefined"] for s in own):
+            continue
+        cases = [c["counts"][label] for c in run["cases"] if label in c["counts"]]
+        absent = sum(c["tp"] + c["fp"] + c["fn"] == 0 for c in cases)
+        parts = []
+        if absent:
+            parts.append(f"{absent} case{'s have' if absent > 1 else ' has'} it in neither file (undefined, excluded)")
+        if own[0]["missed"]:
+            parts.append(f"{_times(own[0]['missed'], 'empty prediction')} (overlap 0, distances undefined)")
+        if own[0]["false_alarms"]:
+            parts.append(f"{_times(own[0]['false_alarms'], 'false alarm')} (gt empty)")
+        notes.append(f"* {label}: " + ("; ".join(parts) or "some values are undefined"))
+    return notes
+
+
+def worst_cases(run: Run, worst: int) -> list[str]:
+    """Return, for each label, the cases that are worst by the first measure with a direction."""
+    bound = _leading(measures_of(run))
+    if bound is None or not worst:
+        return []
+    wanted = (bound.measure.kind, bound.name)
+    found: dict[str, list[tuple[float, str, Mapping[str, Any]]]] = {}
+    for case in run["cases"]:
+        for v in case["values"]:
+            if (v["kind"], v["measure"]) == wanted and v["value"] is not None:
+                found.setdefault(v["label"], []).append((v["value"], case["case"], case))
+    lines = []
+    for label, rows in found.items():
+        rows.sort(key=lambda x: (x[0] if bound.measure.better == "higher" else -x[0], x[1]))
+        if len(rows) > worst:
+            shown = [f"{name} {number(value, bound.measure)}{_why(case, label)}" for value, name, case in rows[:worst]]
+            lines.append(f"worst ({label} {bound.name}): " + " · ".join(shown))
+    return lines
+
+
+def _why(case: Mapping[str, Any], label: str) -> str:
+    counts = case["counts"].get(label)
+    if counts is None:
+        return ""
+    if counts["tp"] + counts["fn"] and not counts["tp"] + counts["fp"]:
+        return " pred empty"
+    return " gt empty" if counts["tp"] + counts["fp"] and not counts["tp"] + counts["fn"] else ""
+
+
+def run_text(run: Run, worst: int, *, color: bool = False) -> str:
+    return "\n".join([summary_table(run).text(color=color), *footnotes(run, worst)])
+
+
+def run_markdown(run: Run, worst: int) -> str:
+    notes = "  \n".join(escape_markdown(note) for note in footnotes(run, worst))
+    return f"{summary_table(run).markdown()}\n\n{notes}"
+
+
+def run_csv(run: Run) -> str:
+    """Return one line for each value of each case, numbers at full precision, group columns in front."""
+    columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", *columns, "label", "kind", "measure", "value", "status", "why"])
+    for case in run["cases"]:
+        lead = [case["case"], *(case["group"].get(c, "") for c in columns)]
+        for v in case["values"]:
+            value = "" if v["value"] is None else repr(v["value"])
+            writer.writerow([*lead, v["label"], v["kind"], v["measure"], value, v["status"], v.get("why", "")])
+    return stream.getvalue()

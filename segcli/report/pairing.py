@@ -1,0 +1,81 @@
+"""Which file belongs to which: what `evaluate --dry-run` prints, as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+from segcli.report.table import Table, escape_markdown
+
+if TYPE_CHECKING:
+    from segcli.cohort.pairing import Missing, Pairing
+
+
+def pairing_table(pairing: Pairing) -> Table:
+    columns = pairing.columns
+    table = Table(["case", "pred", "gt", *columns], left=frozenset(range(3 + len(columns))))
+    for pair in pairing.pairs:
+        table.rows.append([pair.case, str(pair.pred), str(pair.gt), *(pair.group.get(c, "") for c in columns)])
+    return table
+
+
+def _partnerless(pairing: Pairing) -> list[str]:
+    """Return a line for each file without a partner, and how many of each there are."""
+    lines = [_lacks(m) for m in pairing.missing]
+    counts = {side: sum(m.side == side for m in pairing.missing) for side in ("pred", "gt")}
+    said = [f"{_several(len(pairing.pairs), 'pair')}"]
+    if counts["pred"]:
+        said.append(f"{_several(counts['pred'], 'missing prediction')}")
+    if counts["gt"]:
+        said.append(f"{_several(counts['gt'], 'prediction')} without ground truth")
+    return [*lines, ", ".join(said)]
+
+
+def _lacks(missing: Missing) -> str:
+    what = {"pred": "no prediction", "gt": "no ground truth"}[missing.side]
+    return f"{missing.case}: {what}" + (f" for {missing.path}" if missing.path is not None else "")
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
+def pairing_text(pairing: Pairing, *, color: bool = False) -> str:
+    return "\n".join([pairing_table(pairing).text(color=color), *_partnerless(pairing)])
+
+
+def pairing_markdown(pairing: Pairing) -> str:
+    notes = "  \n".join(escape_markdown(line) for line in _partnerless(pairing))
+    return f"{pairing_table(pairing).markdown()}\n\n{notes}"
+
+
+def pairing_csv(pairing: Pairing) -> str:
+    """Return a manifest; a file that is not there is an empty cell."""
+    columns = pairing.columns
+    rows = [(p.case, str(p.pred), str(p.gt), p.group) for p in pairing.pairs]
+    for m in pairing.missing:
+        there = "" if m.path is None else str(m.path)
+        rows.append((m.case, *(("", there) if m.side == "pred" else (there, "")), m.group))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", "pred", "gt", *columns])
+    writer.writerows(
+        [case, pred, gt, *(group.get(c, "") for c in columns)]
+        for case, pred, gt, group in sorted(rows, key=lambda r: r[:3])
+    )
+    return stream.getvalue()
+
+
+def pairing_record(pairing: Pairing) -> dict[str, Any]:
+    return {
+        "schema": "segcli.pairs/1",
+        "pairs": [
+            {"case": p.case, "pred": p.pred.as_posix(), "gt": p.gt.as_posix(), "group": dict(p.group)}
+            for p in pairing.pairs
+        ],
+        "missing": [
+            {"case": m.case, "side": m.side, "path": "" if m.path is None else m.path.as_posix()}
+            for m in pairing.missing
+        ],
+    }

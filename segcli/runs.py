@@ -1,0 +1,162 @@
+"""Reading runs: the run files of segcli, and the `summary.json` of nnU-Net as one of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import InputError
+
+#: The newest run file that this version reads.
+NAME, VERSION = "segcli.run", 1
+
+
+def load_run(source: str | Path) -> dict[str, Any]:
+    """Return the run of a file, or of stdin for `-`.
+
+    Raises `InputError` for a file that cannot be read, is no JSON, has NaN or an infinity in it, is
+    something else than a run, or is a run of a newer schema.
+    """
+    where = "stdin" if str(source) == "-" else str(source)
+    constants: list[str] = []
+
+    def constant(word: str) -> float:
+        constants.append(word)
+        return float(word)
+
+    text = _text(source, where)
+    try:
+        found = json.loads(text, parse_constant=constant)
+    except RecursionError:
+        raise InputError(f"{where}: is no run: it is nested too deep.", code="run.json") from None
+    except ValueError as problem:
+        said = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else str(problem)
+        what = "is empty" if not text.strip() else f"is no JSON ({said})"
+        raise InputError(f"{where}: {what}.", hint=_HOW, code="run.json") from None
+    if isinstance(found, dict) and "schema" not in found and "metric_per_case" in found:
+        from segcli.nnunet import converted
+
+        return converted(found, where)
+    if constants:
+        raise InputError(
+            f"{where}: {constants[0]} is no JSON number.",
+            hint="an undefined value is null in a run file",
+            code="run.nan",
+        )
+    _check_schema(found, where)
+    _check_shape(found, where)
+    return found  # type: ignore[no-any-return]
+
+
+_HOW = "segcli evaluate PRED_DIR GT_DIR -o RUN.json writes one"
+
+
+def _text(source: str | Path, where: str) -> str:
+    try:
+        if where == "stdin":
+            raw = sys.stdin.buffer.read() if sys.stdin is not None else b""
+        else:
+            raw = Path(source).read_bytes()
+        return raw.decode("utf-8-sig")
+    except IsADirectoryError:
+        raise InputError(f"{where}: is a folder, a run file is wanted.", hint=_HOW, code="run.read") from None
+    except OSError as problem:
+        raise InputError(f"{where}: cannot be read ({problem.strerror}).", hint=_HOW, code="run.read") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: is no JSON (not UTF-8).", hint=_HOW, code="run.json") from None
+
+
+def _check_schema(found: object, where: str) -> None:
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if not isinstance(schema, str):
+        raise InputError(f"{where}: is no run of segcli: it has no schema.", hint=_HOW, code="run.schema")
+    name, _, version = schema.partition("/")
+    if name != NAME:
+        hint = "segcli evaluate --merge SHARD... -o RUN.json" if name == "segcli.shard" else _HOW
+        raise InputError(f"{where}: is a {schema}, a {NAME}/{VERSION} is wanted.", hint=hint, code="run.schema")
+    if version != str(VERSION):
+        newer = re.fullmatch(r"\d+", version) is not None and int(version) > VERSION
+        raise InputError(
+            f"{where}: is a {schema}; this segcli reads {NAME}/{VERSION}.",
+            hint="a newer segcli wrote it: upgrade" if newer else _HOW,
+            code="run.schema",
+        )
+
+
+# --- the shape of a run ----------------------------------------------------------------------------
+
+
+def _check_shape(run: Mapping[str, Any], where: str) -> None:
+    """Refuse a run in which something that others read is missing or of another type."""
+    _need(run, {"spec": dict, "cases": list, "missing": list, "errors": list, "summary": list}, where, "the run")
+    _need(run["spec"], {"measures": list}, where, "spec")
+    _need_texts(run["spec"]["measures"], where, "spec.measures")
+    seen: set[str] = set()
+    for number, case in enumerate(run["cases"]):
+        _need(case, {"case": str, "values": list}, where, f"cases[{number}]")
+        name = case["case"]
+        if name in seen:
+            raise InputError(f"{where}: case {name} is there twice.", code="run.case")
+        seen.add(name)
+        _check_case(case, where)
+    for key, fields in (("missing", ("case", "side")), ("errors", ("case", "message"))):
+        for number, record in enumerate(run[key]):
+            _need(record, dict.fromkeys(fields, str), where, f"{key}[{number}]")
+    for number, record in enumerate(run["summary"]):
+        own = f"summary[{number}]"
+        _need(record, {"label": str, "kind": str, "measure": str, "over": str}, where, own)
+        _need_number(record, ("mean", "pooled"), where, own)
+        ends = record.get("ci")
+        if ends is not None and not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))):
+            raise InputError(f"{where}: {own}.ci is no pair of numbers.", code="run.shape")
+
+
+def _check_case(case: dict[str, Any], where: str) -> None:
+    own = f"case {case['case']}"
+    for key in ("group", "counts", "labels"):
+        _need({key: case.setdefault(key, {})}, {key: dict}, where, own)
+    _need({"regions": case.setdefault("regions", [])}, {"regions": list}, where, own)
+    for value in case["group"].values():
+        if not isinstance(value, str):
+            raise InputError(f"{where}: {own}: a group is no text.", code="run.shape")
+    for label, counts in case["counts"].items():
+        if not isinstance(counts, dict) or sorted(counts) != ["fn", "fp", "tn", "tp"]:
+            raise InputError(f"{where}: {own}: counts of {label} are not tp, fp, fn, tn.", code="run.shape")
+        _need_number(counts, ("tp", "fp", "fn", "tn"), where, f"{own}, counts of {label}", null=False)
+    for record in case["values"]:
+        _need(record, {"label": str, "kind": str, "measure": str}, where, f"{own}, a value")
+        if "value" not in record:
+            raise InputError(f"{where}: {own}: a record has no value.", code="run.shape")
+        _need_number(record, ("value",), where, f"{own}, {record['label']} {record['measure']}")
+        _need({"unit": record.setdefault("unit", "")}, {"unit": str}, where, own)
+        record.setdefault("status", "undefined" if record["value"] is None else "ok")
+
+
+def _need(record: object, fields: Mapping[str, type], where: str, what: str) -> None:
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: {what} is no object.", code="run.shape")
+    for key, kind in fields.items():
+        if not isinstance(record.get(key), kind):
+            words = {"dict": "an object", "list": "a list", "str": "a text"}[kind.__name__]
+            raise InputError(f"{where}: {what} has no {key!r} that is {words}.", code="run.shape")
+
+
+def _need_texts(found: Sequence[object], where: str, what: str) -> None:
+    if not all(isinstance(text, str) for text in found):
+        raise InputError(f"{where}: {what} is no list of texts.", code="run.shape")
+
+
+def _need_number(record: Mapping[str, Any], keys: Sequence[str], where: str, what: str, *, null: bool = True) -> None:
+    for key in keys:
+        value = record.get(key)
+        if not (value is None and null) and not _is_number(value):
+            raise InputError(f"{where}: {what}: {key} = {value!r} is no finite number.", code="run.number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
