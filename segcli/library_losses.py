@@ -46,7 +46,7 @@ def loss_rows(asked: BoundMeasure, loaded: Loaded) -> list[Row]:
                 own,
                 "",
                 because,
-            )  # fmt: skip
+            )
         )
     return rows
 

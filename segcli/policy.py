@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli import tools
 from segcli.errors import UsageError
 from segcli.measure import FORMULA, BoundMeasure, EmptyValue
+from segcli.tools import Convention, convention_of
 
 if TYPE_CHECKING:
     from segcli.pair import Pair
@@ -19,8 +21,8 @@ POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 def check_policy(empty: str) -> str:
     """Return a policy for empty masks: one of `POLICIES`, or the name of a tool whose rules to follow."""
-    known = (*POLICIES, *tools.tools())
-    if empty not in known:
+    if empty not in POLICIES and empty not in tools.tools():
+        known = (*POLICIES, *tools.tools())
         near = difflib.get_close_matches(empty.lower(), known, 1, 0.6)
         raise UsageError(
             f"--empty {empty} is not one of {', '.join(POLICIES)}, nor a tool ({', '.join(tools.tools())}).",
@@ -66,7 +68,7 @@ def replacement(bound: BoundMeasure, policy: str, why: str, value: float | None,
 
     A tool's nan, infinity or error is no number: it becomes `None`, and `tool_words` says what it is.
     """
-    if policy in tools.tools():
+    if policy not in POLICIES:
         rule = tool_rule(bound, policy, why)
         return value if rule == FORMULA else rule if isinstance(rule, (int, float)) else None
     if policy == "undefined" or own_rule(bound, why) == FORMULA:
@@ -83,7 +85,7 @@ def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
 
 def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:
     """Return what a tool does with an empty mask where that is no number: `prints nan`, `raises an error`."""
-    if policy not in tools.tools() or why not in tools.WHYS:
+    if policy in POLICIES or why not in tools.WHYS:
         return ""
     rule = tool_rule(bound, policy, why)
     return tools.WORDS.get(rule, "") if isinstance(rule, str) else ""
@@ -110,6 +112,20 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
         worst = diagonal if measure.unit == "mm" else measure.range[1]
         return worst if isfinite(worst) else value
     return value
+
+
+def conventional(
+    convention: str | None, metrics: str | Iterable[str] | None, losses: str | Iterable[str] | None, surface: str | None
+) -> Convention | None:
+    """Return what a convention makes of these lists; `None` without one."""
+    return None if convention is None else convention_of(convention, metrics, losses, surface=surface)
+
+
+def empty_rule(empty: str | None, convention: Convention | None) -> str:
+    """Return the rule for empty masks: the one asked for, else the convention's, else undefined."""
+    if empty is not None:
+        return check_policy(empty)
+    return "undefined" if convention is None or not convention.entries else convention.tool
 
 
 def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:

@@ -25,8 +25,8 @@ from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
 from segcli.measure import BoundMeasure, Kind, bind, parse
-from segcli.policy import Status, check_policy, classes_value, metric_value
-from segcli.tools import Convention, convention_of
+from segcli.policy import Status, classes_value, conventional, empty_rule, metric_value
+from segcli.tools import Convention
 
 if TYPE_CHECKING:
     from segcli.counts import Counts
@@ -345,20 +345,6 @@ def score(
         sha256=sha256,
     )
     return cases if how.stack else cases[0]
-
-
-def conventional(
-    convention: str | None, metrics: str | Iterable[str] | None, losses: str | Iterable[str] | None, surface: str | None
-) -> Convention | None:
-    """Return what a convention makes of these lists; `None` without one."""
-    return None if convention is None else convention_of(convention, metrics, losses, surface=surface)
-
-
-def empty_rule(empty: str | None, convention: Convention | None) -> str:
-    """Return the rule for empty masks: the one asked for, else the convention's, else undefined."""
-    if empty is not None:
-        return check_policy(empty)
-    return "undefined" if convention is None or not convention.entries else convention.tool
 
 
 def score_cases(

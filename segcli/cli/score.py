@@ -48,7 +48,7 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli import gate, scoring
+    from segcli import gate, policy, scoring
     from segcli.loading import reading_of
 
     session: Session = ctx.obj
@@ -56,8 +56,8 @@ def score(
     outputs = output or []
     check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
     asked = f"{metrics},objects" if per_component else metrics
-    rules = scoring.conventional(convention, asked, losses, surface)
-    rule = scoring.empty_rule(empty, rules)
+    rules = policy.conventional(convention, asked, losses, surface)
+    rule = policy.empty_rule(empty, rules)
     chosen = rules.metrics if rules else scoring.measures_of("metric", asked, surface=surface)
     chosen_losses = rules.losses if rules else scoring.measures_of("loss", losses)
     limits = gate.parse_limits("min", min_ or [], surface, rules) + gate.parse_limits("max", max_ or [], surface, rules)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate import Verdict
 from segcli.measure import BoundMeasure, bind
-from segcli.policy import tool_words
+from segcli.policy import POLICIES, tool_words
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
 from segcli.scoring import Scored, Value
 from segcli.surfaces import MEANING
@@ -143,7 +143,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         if average == "micro" and whole:
             notes.append(f"{_some(whole, 6)}: no micro average, as pooled voxels have no neighbours and no surface")
     notes += list(dict.fromkeys(remark for case in cases for remark in case.remarks))
-    if empty in tools():
+    if empty not in POLICIES:
         notes += _as_tool(cases, empty)
     elif empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
