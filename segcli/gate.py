@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from segcli.averaging import ALL, Mean
 from segcli.errors import UsageError
 from segcli.measure import BoundMeasure, Kind, bind
 from segcli.scoring import Scored, Value, label_named
+from segcli.tools import Convention
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,12 @@ class Verdict:
     why: str = ""
 
 
-def parse_limits(side: Literal["min", "max"], texts: Sequence[str], surface: str | None = None) -> list[Limit]:
-    """Return the limits of texts such as `dice=0.9`, `tumour/hd95=5`, `mean/nsd:tol=1=0.8`."""
-    return [_parse(side, text, surface) for text in texts]
+def parse_limits(
+    side: Literal["min", "max"], texts: Sequence[str], surface: str | None = None, rules: Convention | None = None
+) -> list[Limit]:
+    """Return the limits of texts such as `dice=0.9`, `tumour/hd95=5`, `mean/nsd:tol=1=0.8`; measures by `rules`."""
+    limits = [_parse(side, text, surface) for text in texts]
+    return limits if rules is None else [replace(x, measure=rules.adopt(x.measure)) for x in limits]
 
 
 def _parse(side: Literal["min", "max"], text: str, surface: str | None) -> Limit:

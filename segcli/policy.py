@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
+from segcli import tools
 from segcli.errors import UsageError
 from segcli.measure import FORMULA, BoundMeasure, EmptyValue
+from segcli.tools import Convention, convention_of
 
 if TYPE_CHECKING:
     from segcli.pair import Pair
@@ -16,9 +20,23 @@ POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
 def check_policy(empty: str) -> str:
-    if empty not in POLICIES:
-        raise UsageError(f"--empty {empty} is not one of {', '.join(POLICIES)}.", code="empty")
+    """Return a policy for empty masks: one of `POLICIES`, or the name of a tool whose rules to follow."""
+    if empty not in POLICIES and empty not in tools.tools():
+        known = (*POLICIES, *tools.tools())
+        near = difflib.get_close_matches(empty.lower(), known, 1, 0.6)
+        raise UsageError(
+            f"--empty {empty} is not one of {', '.join(POLICIES)}, nor a tool ({', '.join(tools.tools())}).",
+            hint=f"did you mean {near[0]}?" if near else "",
+            code="empty",
+        )
     return empty
+
+
+def why_empty(pred: int, gt: int) -> str:
+    """Return which masks are empty: both_empty, pred_empty, gt_empty, or nothing."""
+    if pred and gt:
+        return ""
+    return "both_empty" if not pred and not gt else "gt_empty" if pred else "pred_empty"
 
 
 def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
@@ -26,21 +44,51 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     measure, counts = bound.measure, pair.counts
     if measure.reads == "probability" and pair.soft is None:
         return None, "undefined", "hard_mask"
-    why = ""
-    given: EmptyValue = FORMULA
-    if not (counts.pred and counts.gt):
-        rule = measure.when_empty
-        why = "both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"
-        given = {"both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
+    why = why_empty(counts.pred, counts.gt)
+    given = own_rule(bound, why)
     value = bound(pair) if given == FORMULA else given
-    if policy != "undefined" and why and given != FORMULA:
-        replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=pair.case.diagonal, value=value)
-        if replaced is not None:
-            return replaced, ("ok" if replaced == value else "policy"), ("" if replaced == value else why)
+    if why:
+        replaced = replacement(bound, policy, why, value, pair.case.diagonal)
+        if replaced is not value and replaced != value:
+            return replaced, ("undefined" if replaced is None else "policy"), why
     if value is None:  # where the formula was asked, it is not the emptiness that has no value
         no_value = "no_surface" if "surface" in measure.params else "zero_denominator"
         return None, "undefined", no_value if given == FORMULA else why
     return value, "ok", ""
+
+
+def own_rule(bound: BoundMeasure, why: str) -> EmptyValue:
+    """Return what the record says of an empty mask."""
+    rule = bound.measure.when_empty
+    return {"": FORMULA, "both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
+
+
+def replacement(bound: BoundMeasure, policy: str, why: str, value: float | None, diagonal: float) -> float | None:
+    """Return what a policy makes of a value where a mask is empty.
+
+    A tool's nan, infinity or error is no number: it becomes `None`, and `tool_words` says what it is.
+    """
+    if policy not in POLICIES:
+        rule = tool_rule(bound, policy, why)
+        return value if rule == FORMULA else rule if isinstance(rule, (int, float)) else None
+    if policy == "undefined" or own_rule(bound, why) == FORMULA:
+        return value
+    replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=diagonal, value=value)
+    return value if replaced is None else replaced
+
+
+def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
+    """Return what a tool gives for an empty mask; `formula` where it has no such metric."""
+    entry = tools.tools()[policy].entry(bound)
+    return FORMULA if entry is None else entry.rule(why)
+
+
+def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:
+    """Return what a tool does with an empty mask where that is no number: `prints nan`, `raises an error`."""
+    if policy in POLICIES or why not in tools.WHYS:
+        return ""
+    rule = tool_rule(bound, policy, why)
+    return tools.WORDS.get(rule, "") if isinstance(rule, str) else ""
 
 
 def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
@@ -64,6 +112,20 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
         worst = diagonal if measure.unit == "mm" else measure.range[1]
         return worst if isfinite(worst) else value
     return value
+
+
+def conventional(
+    convention: str | None, metrics: str | Iterable[str] | None, losses: str | Iterable[str] | None, surface: str | None
+) -> Convention | None:
+    """Return what a convention makes of these lists; `None` without one."""
+    return None if convention is None else convention_of(convention, metrics, losses, surface=surface)
+
+
+def empty_rule(empty: str | None, convention: Convention | None) -> str:
+    """Return the rule for empty masks: the one asked for, else the convention's, else undefined."""
+    if empty is not None:
+        return check_policy(empty)
+    return "undefined" if convention is None or not convention.entries else convention.tool
 
 
 def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:

@@ -31,6 +31,7 @@ def document(
     background: bool,
     average: str = "macro",
     batch_dice: bool = False,
+    convention: str | None = None,
     verdicts: Sequence[Verdict] = (),
     started: str,
     seconds: float,
@@ -39,7 +40,15 @@ def document(
     """Return a run of the given cases. Everything volatile stands under `environment`."""
     return {
         "schema": SCHEMA,
-        "spec": spec_of(measures, reading, empty=empty, background=background, average=average, batch_dice=batch_dice),
+        "spec": spec_of(
+            measures,
+            reading,
+            empty=empty,
+            background=background,
+            average=average,
+            batch_dice=batch_dice,
+            convention=convention,
+        ),
         "cases": [case_record(case) for case in cases],
         "missing": [],
         "errors": [],
@@ -57,6 +66,7 @@ def spec_of(
     background: bool,
     average: str,
     batch_dice: bool,
+    convention: str | None = None,
     missing: str = "fail",
 ) -> dict[str, Any]:
     """Return every option that can change a number, with a hash over them."""
@@ -79,6 +89,7 @@ def spec_of(
         "background": background,
         "average": average,
         "batch_dice": batch_dice,
+        "convention": convention,
         "missing": missing,
     }
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))

@@ -20,11 +20,13 @@ from segcli.averaging import (
     weights,
 )
 from segcli.errors import UsageError
+from segcli.grids import on_grid
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
 from segcli.measure import BoundMeasure, Kind, bind, parse
-from segcli.policy import Status, check_policy, classes_value, metric_value
+from segcli.policy import Status, classes_value, conventional, empty_rule, metric_value
+from segcli.tools import Convention
 
 if TYPE_CHECKING:
     from segcli.counts import Counts
@@ -75,6 +77,8 @@ class Scored:
     means: list[Mean]
     notes: list[Note] = field(default_factory=list)
     tables: list[TableValue] = field(default_factory=list)
+    #: What a convention has to say of the measures.
+    remarks: list[str] = field(default_factory=list)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -138,9 +142,11 @@ def score_loaded(
     empty: str = "undefined",
     background: bool = True,
     average: str = "macro",
+    convention: Convention | None = None,
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
     case = loaded.case
+    apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
     wide = [b for b in [*metrics, *losses] if b.over_classes and b.measure.kind != "table"]
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
@@ -149,10 +155,14 @@ def score_loaded(
     by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
-    named = [(bound, bound.name, unit_of(bound, case.unit, len(case.shape))) for bound in metrics]
+    named = [
+        (bound, bound.name, unit_of(bound, "voxel" if bound.name in apart else case.unit, len(case.shape)))
+        for bound in metrics
+    ]
+    on_voxels = on_grid(case, "voxel") if apart else case
     for pair in pairs:
         for bound, name, unit in named:
-            value, status, why = metric_value(bound, pair, empty)
+            value, status, why = metric_value(bound, on_voxels.pair(pair.index) if name in apart else pair, empty)
             values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     # Channels that are no row of metrics still count in the means: their losses are shown.
@@ -173,6 +183,7 @@ def score_loaded(
         means=means,
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
+        remarks=[] if convention is None else convention.remarks(case.shape),
     )
 
 
@@ -295,8 +306,9 @@ def score(
     *,
     metrics: str | Iterable[str] | None = "default",
     losses: str | Iterable[str] | None = (),
-    empty: str = "undefined",
+    empty: str | None = None,
     surface: str | None = None,
+    convention: str | None = None,
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
@@ -308,21 +320,24 @@ def score(
 
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
     `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
-    all images of a stack before their formula is applied. Every other keyword is an option of the command
-    line: `labels`, `spacing` (mm, array axis order),
+    all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
+    and rule for empty masks the measures follow; `empty` is another rule for those. Every other keyword is an
+    option of the command line: `labels`, `spacing` (mm, array axis order),
     `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
     `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
     list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
     `UsageError` for what cannot be asked.
     """
     how = reading_of(**reading)
+    rules = conventional(convention, metrics, losses, surface)
     cases = score_cases(
         pred,
         gt,
-        measures_of("metric", metrics, surface=surface),
-        measures_of("loss", losses),
+        measures_of("metric", metrics, surface=surface) if rules is None else rules.metrics,
+        measures_of("loss", losses) if rules is None else rules.losses,
         how,
-        empty=check_policy(empty),
+        empty=empty_rule(empty, rules),
+        convention=rules,
         background=background,
         average=check_average(average),
         batch_dice=batch_dice,
@@ -340,6 +355,7 @@ def score_cases(
     how: Reading,
     *,
     empty: str = "undefined",
+    convention: Convention | None = None,
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
@@ -353,7 +369,9 @@ def score_cases(
     check_batch(batch_dice, how)
     found = load(pred, gt, how, sha256=sha256, strict=strict)
     apart = [] if batch_dice else losses
-    options: dict[str, Any] = {"empty": empty, "background": background, "average": average}
+    options: dict[str, Any] = {
+        "empty": empty, "background": background, "average": average, "convention": convention,
+    }  # fmt: skip
     cases = [score_loaded(loaded, metrics, apart, **options) for loaded in found]
     if batch_dice and losses:
         cases.append(score_loaded(Batch.of(found), [], losses, **options))

@@ -83,7 +83,7 @@ def compare(
             sweeps=sweeps or [],
             rank_by=rank_by,
             surface=surface,
-            empty=empty,
+            empty=empty or "undefined",
             background=background,
             average=average,
             batch_dice=batch_dice,

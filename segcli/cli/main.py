@@ -19,6 +19,7 @@ from segcli.cli.catalog import catalog
 from segcli.cli.cite import cite
 from segcli.cli.compare import compare
 from segcli.cli.configured import configure, global_default, not_typed, said, with_environment
+from segcli.cli.conventions import conventions
 from segcli.cli.describe import describe
 from segcli.cli.diff import diff
 from segcli.cli.doctor import doctor
@@ -38,7 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (score, compare, inspect, evaluate, gate, diff, rank, cite, catalog, describe, doctor, schema):
+for command in (
+    score, compare, inspect, evaluate, gate, diff, rank, cite, conventions, catalog, describe, doctor, schema,
+):  # fmt: skip
     app.command()(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.

@@ -28,8 +28,20 @@ Surface = Annotated[
     typer.Option(help="Surface definition of every measure that has one and did not name it.", show_default="surfel"),
 ]
 Empty = Annotated[
-    Literal["undefined", "perfect-if-both-empty", "worst", "zero"],
-    typer.Option(help="What metrics are where a mask is empty."),
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        show_default="undefined",
+        help="What metrics are where a mask is empty: undefined, perfect-if-both-empty, worst, zero, or as a tool "
+        "has it (monai, medpy, ...).",
+    ),
+]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOOL",
+        help="Compute metrics and losses as a tool does: monai, medpy, surface-distance, simpleitk, keras, ...",
+    ),
 ]
 Background = Annotated[
     bool,

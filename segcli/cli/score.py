@@ -25,7 +25,8 @@ def score(
         bool, typer.Option("--per-component", help="List every object with its size and fit: short for -m ...,objects.")
     ] = False,
     surface: opt.Surface = None,
-    empty: opt.Empty = "undefined",
+    convention: opt.Convention = None,
+    empty: opt.Empty = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
     batch_dice: opt.BatchDice = False,
@@ -47,7 +48,7 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli import gate, scoring
+    from segcli import gate, policy, scoring
     from segcli.loading import reading_of
 
     session: Session = ctx.obj
@@ -55,9 +56,11 @@ def score(
     outputs = output or []
     check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
     asked = f"{metrics},objects" if per_component else metrics
-    chosen = scoring.measures_of("metric", asked, surface=surface)
-    chosen_losses = scoring.measures_of("loss", losses)
-    limits = [*gate.parse_limits("min", min_ or [], surface), *gate.parse_limits("max", max_ or [], surface)]
+    rules = policy.conventional(convention, asked, losses, surface)
+    rule = policy.empty_rule(empty, rules)
+    chosen = rules.metrics if rules else scoring.measures_of("metric", asked, surface=surface)
+    chosen_losses = rules.losses if rules else scoring.measures_of("loss", losses)
+    limits = gate.parse_limits("min", min_ or [], surface, rules) + gate.parse_limits("max", max_ or [], surface, rules)
     for limit in limits:
         group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
         if limit.measure.name not in [b.name for b in group]:
@@ -72,7 +75,8 @@ def score(
             chosen,
             chosen_losses,
             how,
-            empty=empty,
+            empty=rule,
+            convention=rules,
             background=background,
             average=average,
             batch_dice=batch_dice,
@@ -96,7 +100,8 @@ def score(
                     cases,
                     measures,
                     how,
-                    empty=empty,
+                    empty=rule,
+                    convention=convention,
                     background=background,
                     average=average,
                     batch_dice=batch_dice,
@@ -107,8 +112,8 @@ def score(
                 )
             )
         if wanted == "md":
-            return report.score_markdown(cases, measures, empty, average, verdicts)
-        return report.score_text(cases, measures, empty, average, verdicts, color=color)
+            return report.score_markdown(cases, measures, rule, average, verdicts)
+        return report.score_text(cases, measures, rule, average, verdicts, color=color)
 
     deliver(render, form, outputs, session)
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE

@@ -54,7 +54,7 @@ class Implementation:
     cases: Literal["many", "one"] = "many"
     ndim: Literal[0, 2, 3] = 0
     times: Literal["1", "1/2", "1/4", "1/C"] = "1"
-    not_when: tuple[Literal["gt empty", "gt full"], ...] = ()
+    not_when: tuple[Literal["gt empty", "gt full", "a certain voxel is wrong"], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     differs: str = ""
     checked: Literal["run", "read", "reported"] = "run"

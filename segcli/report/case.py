@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate import Verdict
-from segcli.measure import BoundMeasure
+from segcli.measure import BoundMeasure, bind
+from segcli.policy import POLICIES, tool_words
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
 from segcli.scoring import Scored, Value
 from segcli.surfaces import MEANING
+from segcli.tools import tools
 
 WHY = {
     "both_empty": "both empty",
@@ -140,7 +142,10 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         whole = list(dict.fromkeys(name.split(":")[0] for name in empty_means))
         if average == "micro" and whole:
             notes.append(f"{_some(whole, 6)}: no micro average, as pooled voxels have no neighbours and no surface")
-    if empty != "undefined":
+    notes += list(dict.fromkeys(remark for case in cases for remark in case.remarks))
+    if empty not in POLICIES:
+        notes += _as_tool(cases, empty)
+    elif empty != "undefined":
         notes.append(f"empty masks: policy {empty}")
     told = {t.measure for c in cases for t in c.tables}
     soft = [b.name for b in measures if b.measure.kind == "table" and b.measure.reads == "probability"]
@@ -148,6 +153,18 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     if untold:
         notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
     return notes + _undefined(cases)
+
+
+def _as_tool(cases: Sequence[Scored], policy: str) -> list[str]:
+    """Return what a tool does with the empty masks of these cases, where that is no number."""
+    tool = tools()[policy]
+    said: dict[str, dict[str, str]] = {}
+    for v in (v for case in cases for v in case.values if v.kind == "metric" and v.why and v.status == "undefined"):
+        words = tool_words(bind(v.measure, "metric"), policy, v.why)
+        if words:
+            said.setdefault(words, {})[f"{v.measure.split(':')[0]} of {v.label}"] = ""
+    lines = [f"{tool.title} {tool.version} {words}: {_some(list(of), 6)}" for words, of in said.items()]
+    return [f"empty masks: as {tool.title} {tool.version}", *lines]
 
 
 def _over_classes(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> list[str]:

@@ -1,0 +1,310 @@
+"""What other tools would print for a pair, computed without them, and why that differs from segcli's number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import nextafter
+from typing import TYPE_CHECKING, Any, Literal
+
+from segcli.averaging import ALL
+from segcli.errors import UsageError
+from segcli.grids import on_grid
+from segcli.loading import Loaded, load, reading_of
+from segcli.masks.mask import Note
+from segcli.measure import FORMULA, BoundMeasure, bind, parse
+from segcli.policy import classes_value, metric_value, why_empty
+from segcli.scoring import unit_of
+from segcli.tools import WORDS, Entry, Tool, default_of, failing, tools
+
+if TYPE_CHECKING:
+    from segcli.pair import Case, Pair
+
+#: The quantities that are compared unless others are asked for.
+METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"
+#: Values that differ by no more than this, relative to the larger, are the same number.
+SAME = 1e-9
+
+IN_WORDS = {"both_empty": "both masks are empty", "pred_empty": "pred is empty", "gt_empty": "gt is empty"}
+SURFACE_WORDS = {
+    "surfel": "surface elements weighed by their area",
+    "mesh": "a mesh through the surface, exact distances",
+    "vertex": "corners of voxels as surface",
+    "border": "border voxels, each counting 1",
+    "border_c2": "border voxels by face and edge neighbours",
+    "border_c3": "border voxels by all neighbours",
+    "border_open": "the image edge not counted",
+    "border26": "the image edge not counted",
+    "set": "all voxels of the masks, not their surfaces",
+}
+#: What lies between the default surface and one that differs in several things.
+ON_THE_WAY = {"border_open": ("border",), "border26": ("border", "border_c3")}
+#: What the statistic of a measure is where it has another name than what the tool calls it.
+STATISTIC_WORDS = {
+    "hd95_pooled": "percentile of both directions together",
+    "masd": "mean of the two directed means",
+    "nsd_mean": "mean of the two shares",
+    "pixel_accuracy": "micro average, the background is a class too",
+    "volume_similarity_signed": "signed, 2(|P|-|G|)/(|P|+|G|)",
+    "fdr": "arguments exchanged: it is fdr",
+    "false_omission_rate": "arguments exchanged: it is false_omission_rate",
+    "hd": "the maximum, not the mean",
+}
+GRID_WORDS = {"voxel": "the spacing is not used: distances in voxels", "reversed": "the spacing in reverse axis order"}
+TIMES_WORDS = {-1.0: "arguments exchanged: the sign turns"}
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What a tool prints: a number, or words where it prints none, or none that means anything."""
+
+    value: float | None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One quantity of one tool. `own` is what segcli has for it by default, under `reference`.
+
+    `difference`: of the two numbers, relative to the larger; infinite where only one of them is a number, 0 where
+    nothing is known.
+    """
+
+    kind: Literal["metric", "loss"]
+    quantity: str
+    label: str
+    tool: str
+    version: str
+    checked: str
+    call: str
+    measure: str
+    printed: Printed
+    reference: str
+    own: float | None
+    unit: str
+    because: tuple[str, ...]
+    note: str = ""
+    variant: bool = False
+
+    @property
+    def difference(self) -> float:
+        a, b = self.printed.value, self.own
+        if self.printed.words == WORDS["unknown"]:
+            return 0.0
+        if a is None or b is None:
+            return 0.0 if a is b else float("inf")
+        return 0.0 if same(a, b) else abs(a - b) / max(abs(a), abs(b))
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """The rows of a pair, the largest disagreement first."""
+
+    loaded: Loaded
+    rows: list[Row]
+    notes: list[Note] = field(default_factory=list)
+
+
+def same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return abs(a - b) <= SAME * max(abs(a), abs(b))
+
+
+class Views:
+    """One label of a case on the grids that tools put it on."""
+
+    def __init__(self, case: Case, index: int) -> None:
+        self.case = case
+        self.index = index
+        self._pairs: dict[str, Pair] = {}
+
+    def pair(self, grid: str) -> Pair:
+        if grid not in self._pairs:
+            self._pairs[grid] = on_grid(self.case, grid).pair(self.index)
+        return self._pairs[grid]
+
+    def value(self, bound: BoundMeasure, grid: str = "file") -> float | None:
+        """Return a measure's own value, undefined where a mask is empty and its formula has none."""
+        if bound.over_classes:
+            return classes_value(bound, self.case.classes)[0]
+        return metric_value(bound, self.pair(grid), "undefined")[0]
+
+    @property
+    def why(self) -> str:
+        counts = self.case.counts(self.index)
+        return why_empty(counts.pred, counts.gt)
+
+
+def failure(entry: Entry, views: Views) -> str:
+    """Return what a tool does where it does not follow its own definition; nothing where it does."""
+    said = failing(entry, views.case.shape)
+    if "no surface" in entry.fails and not views.why and views.value(entry.bound()) is None:
+        said.append(entry.fails["no surface"])
+    return "; ".join(said)
+
+
+def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
+    """Return what a tool prints for a label."""
+    rule = entry.rule(views.why) if views.why else "formula"
+    if isinstance(rule, (int, float)):
+        return Printed(float(rule))
+    failed = failure(entry, views)
+    if rule != "formula":
+        return Printed(None, WORDS[rule])
+    if failed:
+        return Printed(None, failed)
+    value = views.value(exactly(bound) if entry.exact else bound, entry.grid)
+    return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
+
+
+def exactly(bound: BoundMeasure) -> BoundMeasure:
+    """Return a measure with a tolerance that holds no more than its number: without segcli's room for noise."""
+    from segcli.distances import SLACK
+
+    tol = bound.params.get("tol")
+    if not isinstance(tol, float) or not tol:
+        return bound
+    return replace(bound, params={**bound.params, "tol": nextafter(tol / SLACK, float("inf"))})
+
+
+# --- why it differs -------------------------------------------------------------------------------
+
+
+def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, found: Printed) -> tuple[str, ...]:
+    """Return what makes the difference between segcli's number and a tool's, each part that has an effect here.
+
+    One parameter after the other is taken over from the tool; one that changes nothing for this pair is not a cause.
+    """
+    own = views.value(reference)
+    if views.why and entry.rule(views.why) != FORMULA:
+        if same(found.value, own) and not found.words:
+            return ()
+        said = found.words or f"{found.value:g} by its rule"
+        ours = "undefined" if own is None else f"{own:g}"
+        return tuple(t for t in (f"{IN_WORDS[views.why]}: {said}, here {ours}", entry.remark(views.why)) if t)
+    if found.value is None:
+        return (found.words,)  # the version stands beside the tool
+    if same(found.value, own):
+        return ()
+    steps = []
+    for step, grid, times, words in _steps(entry, bound, reference):
+        now = views.value(step, grid)
+        steps.append((words, None if now is None else now * times))
+    return effective(steps, own)
+
+
+def effective(steps: Iterable[tuple[str, float | None]], own: float | None) -> tuple[str, ...]:
+    """Return the words of the steps that change the value; of several each but the last with the value after it."""
+    said: list[tuple[str, float | None]] = []
+    for words, now in steps:
+        if not same(now, said[-1][1] if said else own):
+            said.append((words, now))
+    last = len(said) - 1
+    return tuple(words if i == last or now is None else f"{words} ({now:.4g})" for i, (words, now) in enumerate(said))
+
+
+def _steps(
+    entry: Entry, bound: BoundMeasure, reference: BoundMeasure
+) -> Iterable[tuple[BoundMeasure, str, float, str]]:
+    step = reference
+    for key, wanted in bound.params.items():
+        if key in step.params and step.params[key] != wanted:
+            for value in (*ON_THE_WAY.get(str(wanted), ()), wanted):
+                words = SURFACE_WORDS[str(value)] if key == "surface" else f"{key}={value}, not {step.params[key]}"
+                step = replace(step, params={**step.params, key: value})
+                yield step, "file", 1, words
+    if bound.measure is not reference.measure:
+        yield bound, "file", 1, STATISTIC_WORDS[bound.measure.name]
+    if entry.exact:
+        bound = exactly(bound)
+        yield bound, "file", 1, "the tolerance taken exactly: the noise of a voxel size puts a step beyond it"
+    if entry.grid != "file":
+        yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
+    if entry.times != 1:
+        yield bound, entry.grid, entry.times, TIMES_WORDS[entry.times]
+
+
+# --- all rows of a pair ---------------------------------------------------------------------------
+
+
+def conventions(
+    pred: Any,
+    gt: Any,
+    *,
+    metrics: str | Iterable[str] | None = "default",
+    losses: str | Iterable[str] | None = (),
+    strict: bool = False,
+    **reading: Any,
+) -> Conventions:
+    """Return what other tools would print for a pair, and why: without running any of them.
+
+    `metrics` are the quantities to compare, as a list or a text (`"hd95,nsd:tol=1"`; `"all"` of the table); `losses`
+    adds what libraries return for a loss. Other keywords are those of `score`. Raises `InputError` for what cannot
+    be read, `UsageError` for what no tool has.
+    """
+    from segcli.library_losses import loss_rows
+
+    how = reading_of(**reading)
+    if how.stack:
+        raise UsageError("conventions takes one pair, not a stack.", code="conventions.stack")
+    asked, chosen = quantities(metrics), parse("loss", losses or ())
+    (loaded,) = load(pred, gt, how, strict=strict)
+    rows = [row for bound in asked for row in metric_rows(bound, loaded)]
+    for bound in chosen:
+        rows += loss_rows(bound, loaded)
+    return Conventions(loaded, ordered(rows), loaded.notes)
+
+
+def quantities(metrics: str | Iterable[str] | None) -> list[BoundMeasure]:
+    """Return the metrics whose values in other tools are asked for."""
+    texts = metrics.split(",") if isinstance(metrics, str) else list(metrics or ())
+    have = dict.fromkeys(e.quantity for tool in tools().values() for e in tool.metrics)
+    found: dict[str, BoundMeasure] = {}
+    for text in (t.strip() for t in texts if t.strip()):
+        if text in ("default", "all"):
+            names = METRICS.split(",") if text == "default" else [default_of(q) for q in have]
+            chosen = [bind(name, "metric") for name in names]
+        else:
+            chosen = [b for b in parse("metric", text) if b.measure.name in have]
+            if not chosen:
+                raise UsageError(f"no tool has {text}; there are {', '.join(have)}.", code="conventions.metric")
+        found.update((b.name, b) for b in chosen)
+    return list(found.values())
+
+
+def metric_rows(reference: BoundMeasure, loaded: Loaded) -> list[Row]:
+    """Return what each tool that has a quantity prints for it, for each label or for all classes."""
+    case, rows = loaded.case, []
+    every = [Views(case, i) for i in range(len(case.labels))]
+    for tool in tools().values():
+        for entry in tool.metrics:
+            if entry.quantity != reference.measure.name:
+                continue
+            open_ = replace(reference, named=reference.named - {"surface"})
+            bound = entry.bound(open_)
+            if entry.grid == "reversed" and case.spacing == case.spacing[::-1]:
+                continue
+            if reference.over_classes:
+                rows.append(_row(tool, entry, bound, reference, every[0], ALL))
+            elif not bound.over_classes or len(every) == 1:
+                rows += [_row(tool, entry, bound, reference, v, v.case.labels[v.index].name) for v in every]
+    return rows
+
+
+def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:
+    found = printed(entry, bound, views) if label != ALL else Printed(views.value(bound))
+    if label == ALL and found.value is None:
+        found = Printed(None, WORDS[entry.undefined])
+    because = () if label == ALL else causes(entry, bound, reference, views, found)
+    unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
+    own = views.value(reference)
+    return Row(
+        "metric", reference.name, label, tool.title, tool.version, tool.checked, entry.call, bound.name, found,
+        reference.name, own, unit, because, entry.note, entry.variant,
+    )  # fmt: skip
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the largest disagreement first, equal ones in the order of the table."""
+    return sorted(rows, key=lambda r: -r.difference)

@@ -1,0 +1,222 @@
+"""What other tools print for a pair, and means under rules for empty masks: as tables, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from segcli.conventions import Conventions, Row
+from segcli.empty_means import EmptyMean
+from segcli.measure import Measure, bind, find
+from segcli.report.case import common_surface
+from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, spacing_text
+from segcli.run import finite, to_json
+from segcli.scoring import unit_of
+from segcli.surfaces import MEANING
+from segcli.tools import CHECKED, WORDS, tools
+
+SCHEMA = "segcli.conventions/1"
+
+
+def heading(found: Conventions) -> str:
+    loaded = found.loaded
+    grid = f"{shape_text(loaded.case.shape)} · {spacing_text(loaded.case.spacing, loaded.case.unit)}"
+    return f"{loaded.pred.name} vs {loaded.gt.name}   {grid}"
+
+
+def _measure(row: Row) -> Measure:
+    return find(row.quantity.split(":")[0], row.kind)
+
+
+def rows_table(found: Conventions, kind: str) -> Table:
+    """Return one row for each number, with all tools that print it for the same reason."""
+    rows = [r for r in found.rows if r.kind == kind]
+    labels = len({r.label for r in rows}) > 1
+    common = common_surface([bind(r.reference, "metric") for r in rows]) if kind == "metric" else None
+    headers = ["label"] * labels + [kind, "segcli", "prints", "differs", "because", "tool"]
+    table = Table(headers, left=frozenset({0, int(labels), len(headers) - 2, len(headers) - 1}))
+    merged: dict[tuple[Any, ...], list[Row]] = {}
+    for r in rows:
+        shown = r.printed.words or f"{r.printed.value:.9g}"
+        merged.setdefault((r.quantity, r.label, shown, r.because), []).append(r)
+    for group in merged.values():
+        r = group[0]
+        name = r.quantity.replace(f":surface={common}", "")
+        cells = [f"{name} {own_unit(found, r)}".strip(), number(r.own, _measure(r)), _shown(found, r), _differs(r)]
+        because = "; ".join(r.because) or ("the same" if r.difference == 0 and r.own is not None else "")
+        who = ", ".join(dict.fromkeys(_who(x) for x in group))
+        table.rows.append([r.label] * labels + [*cells, because, who])
+    return table
+
+
+def own_unit(found: Conventions, row: Row) -> str:
+    case = found.loaded.case
+    return unit_of(bind(row.reference, row.kind), case.unit, len(case.shape))
+
+
+def _who(row: Row) -> str:
+    """Return the tool, with its own name for a variant; of a loss the call."""
+    if row.kind == "loss":
+        return row.call.replace("segmentation_models_pytorch.losses", "smp")
+    if row.printed.words and row.printed.words not in WORDS.values():
+        return f"{row.tool} {row.version}"
+    return f"{row.tool} ({row.call})" if row.variant else row.tool
+
+
+def _shown(found: Conventions, row: Row) -> str:
+    if row.printed.value is not None:
+        unit = "" if row.unit == own_unit(found, row) else f" {row.unit}"
+        return number(row.printed.value, _measure(row)) + unit
+    words = row.printed.words
+    short = {WORDS[w]: w for w in ("nan", "inf", "raises", "1.8e308", "3.4e38")}
+    return short.get(words) or next((w for w in ("raises", "1.8e19") if w in words), "?" if "number" in words else DASH)
+
+
+def _differs(row: Row) -> str:
+    if row.difference == 0:
+        return ""
+    if math.isinf(row.difference):
+        return DASH
+    return percent(row.difference) if row.difference >= 0.005 else "<1%"
+
+
+def footnotes(found: Conventions) -> list[str]:
+    notes = []
+    metrics = [r for r in found.rows if r.kind == "metric"]
+    versions = dict.fromkeys(f"{r.tool} {r.version}" for r in metrics)
+    if metrics:
+        surfaces = {str(b.params["surface"]) for r in metrics if "surface" in (b := bind(r.reference, "metric")).params}
+        notes += [f"segcli: surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
+        notes.append("differs: the difference as a share of the larger number; in brackets the value after that step")
+        notes.append(f"computed by segcli, not by the tools: {', '.join(versions)}")
+        notes += dict.fromkeys(f"{r.tool} {r.call}: {r.note}" for r in metrics if r.note)
+    for how, words in CHECKED.items():
+        names = dict.fromkeys(r.tool for r in metrics if r.checked == how)
+        if words and names:
+            notes.append(f"{', '.join(names)}: {words}")
+    versions = dict.fromkeys(f"{r.tool} {r.version}" for r in found.rows if r.kind == "loss")
+    if versions:
+        notes.append(f"one case, other parameters at the library's defaults, computed by segcli: {', '.join(versions)}")
+    return notes
+
+
+def text(found: Conventions, *, color: bool = False) -> str:
+    kinds = [k for k in ("metric", "loss") if any(r.kind == k for r in found.rows)]
+    return "\n".join([heading(found), *(rows_table(found, k).text(color=color) for k in kinds), *footnotes(found)])
+
+
+def markdown(found: Conventions) -> str:
+    kinds = [k for k in ("metric", "loss") if any(r.kind == k for r in found.rows)]
+    parts = [escape_markdown(heading(found)), *(rows_table(found, k).markdown() for k in kinds)]
+    return "\n\n".join([*parts, "  \n".join(escape_markdown(n) for n in footnotes(found))])
+
+
+def record(row: Row) -> dict[str, Any]:
+    return {
+        "kind": row.kind,
+        "quantity": row.quantity,
+        "label": row.label,
+        "tool": row.tool,
+        "version": row.version,
+        "checked": row.checked,
+        "call": row.call,
+        "measure": row.measure,
+        "prints": finite(row.printed.value),
+        "words": row.printed.words,
+        "reference": row.reference,
+        "segcli": finite(row.own),
+        "difference": finite(row.difference),
+        "unit": row.unit,
+        "because": list(row.because),
+    }
+
+
+def csv_text(found: Conventions) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = ("kind", "quantity", "label", "tool", "version", "call", "measure", "prints", "words", "reference",
+             "segcli", "difference", "unit", "because")  # fmt: skip
+    writer.writerow(names)
+    for row in found.rows:
+        cells = record(row) | {"because": "; ".join(row.because)}
+        writer.writerow(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
+    return stream.getvalue()
+
+
+def render(found: Conventions, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
+    if wanted == "json":
+        loaded = found.loaded
+        return to_json(
+            {
+                "schema": SCHEMA,
+                "pred": {"path": loaded.pred.name},
+                "gt": {"path": loaded.gt.name},
+                "shape": list(loaded.case.shape),
+                "spacing": list(loaded.case.spacing),
+                "unit": loaded.case.unit,
+                "rows": [record(r) for r in found.rows],
+                "notes": [{"level": n.level, "text": n.text} for n in found.notes],
+                "environment": environment,
+            }
+        )
+    if wanted == "csv":
+        return csv_text(found)
+    return markdown(found) if wanted == "md" else text(found, color=color)
+
+
+# --- means under rules for empty masks -----------------------------------------------------------
+
+
+def means_table(found: Sequence[EmptyMean]) -> Table:
+    """Return one row for each mean, with all rules that give it, the best first."""
+    labels = len({m.label for m in found}) > 1
+    table = Table(
+        ["label"] * labels + ["measure", "mean", "values", "by rule", "", "rule"],
+        left=frozenset({0, int(labels), int(labels) + 4, int(labels) + 5}),
+    )
+    merged: dict[tuple[Any, ...], list[EmptyMean]] = {}
+    for m in found:
+        merged.setdefault((m.label, m.measure, m.mean, m.n, m.by_rule, m.words), []).append(m)
+    order = {key: i for i, key in enumerate(dict.fromkeys((m.label, m.measure) for m in found))}
+    for (label, measure, mean, n, by_rule, words), group in sorted(
+        merged.items(), key=lambda item: (order[item[0][:2]], item[0][2] is None, -(item[0][2] or 0))
+    ):
+        shown = number(mean, find(measure.split(":")[0], "metric"))
+        alone = all(k[:2] != (label, measure) or g is group for k, g in merged.items())
+        rules = "all rules" if alone else ", ".join(title(m.policy) for m in group)
+        table.rows.append([label] * labels + [measure, shown, f"{n}/{group[0].of}", str(by_rule), words, rules])
+    return table
+
+
+def title(policy: str) -> str:
+    tool = tools().get(policy)
+    return policy if tool is None else f"{tool.title} {tool.version}"
+
+
+MEANS_NOTE = (
+    "values: how many of the cases the mean rests on; by rule: how many of them the rule put in; nan is left out"
+)
+
+
+def render_means(found: Sequence[EmptyMean], wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
+    """Return the means as a table, Markdown, CSV or JSON."""
+    records = [
+        {
+            "label": m.label, "measure": m.measure, "rule": m.policy, "mean": finite(m.mean), "n": m.n, "of": m.of,
+            "by_rule": m.by_rule, "words": m.words,
+        }
+        for m in found
+    ]  # fmt: skip
+    if wanted == "json":
+        return to_json({"schema": SCHEMA, "rows": [], "empty": records, "notes": [], "environment": environment})
+    if wanted == "csv":
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: repr(v) if isinstance(v, float) else v for k, v in r.items()} for r in records)
+        return stream.getvalue()
+    table = means_table(found)
+    return f"{table.markdown()}\n\n{MEANS_NOTE}" if wanted == "md" else f"{table.text(color=color)}\n{MEANS_NOTE}"

@@ -1,0 +1,842 @@
+"""What segcli says that other tools print: against recorded values, against the tools themselves, and its own rules."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SHARED, needs_shared
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_loss_libraries import SINGLE_CHANNEL, Scene, with_keywords
+
+import segcli
+from segcli import conventions, empty_means, policy, tools
+from segcli.cli.main import run as command_line
+from segcli.conventions import Printed, Row, Views, printed
+from segcli.errors import InputError, UsageError
+from segcli.losses.libraries import known
+from segcli.masks.labels import Label
+from segcli.measure import bind, measures
+from segcli.pair import Case
+from segcli.tools import Entry, convention_of
+
+Array = NDArray[Any]
+
+ENTRIES = [(tool, entry) for tool in tools.tools().values() for entry in tool.metrics]
+NAMES = [f"{tool.name}: {entry.call}" for tool, entry in ENTRIES]
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tool", "entry"), ENTRIES, ids=NAMES)
+def test_entry(tool: tools.Tool, entry: Entry) -> None:
+    """The measure can be bound, every step to it has words, and a metric of one label has a rule for empty masks."""
+    bound = bind(entry.measure, "metric")
+    reference = bind(entry.quantity, "metric")
+    assert reference.measure.name == entry.quantity, "by its name, not an alias"
+    assert bool(entry.empty) != bound.over_classes
+    assert len([e for e in tool.metrics if e.quantity == entry.quantity and not e.variant]) == 1
+    if bound.measure is not reference.measure:
+        assert bound.measure.name in conventions.STATISTIC_WORDS
+    assert str(bound.params.get("surface", "set")) in conventions.SURFACE_WORDS
+    assert entry.times in (1, *conventions.TIMES_WORDS)
+    assert entry.grid in ("file", *conventions.GRID_WORDS)
+
+
+def test_names_are_those_of_the_command_line() -> None:
+    """All tools of the documentation are there, each with its version."""
+    wanted = ("monai,metricsreloaded,medpy,surface-distance,simpleitk,seg-metrics,panoptica,nnunet,plastimatch,"
+              "torchmetrics,scikit-image,meshmetrics,mikan,brats")  # fmt: skip
+    assert set(wanted.split(",")) <= set(tools.tools())
+    assert {"torch", "keras", "monai", "smp", "kornia"} <= set(tools.names())
+    assert all(tool.version for tool in tools.tools().values())
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"metric": 1}, "unknown metric"),
+        ({"empty": [0, 0]}, "empty="),
+        ({"empty": ["zero", 0, 0]}, "empty="),
+        ({"grid": "mm"}, "mm"),
+        ({"fails": {"always": "x"}}, "always"),
+    ],
+)
+def test_a_wrong_entry_is_refused(entry: dict[str, Any], complaint: str) -> None:
+    """Unknown keys and words do not load."""
+    whole = {"quantity": "dice", "call": "f", "measure": "dice", "empty": [0, 0, 0], **entry}
+    with pytest.raises(ValueError, match=complaint):
+        tools.tool_of("x", {"title": "X", "version": "1", "metrics": [whole]})
+    with pytest.raises(ValueError, match="guessed"):
+        tools.tool_of("x", {"title": "X", "version": "1", "checked": "guessed", "metrics": []})
+
+
+# --- values recorded from the tools (not part of the repository) ----------------------------------
+
+RECORDED = SHARED / "golden" / "golden_metrics.json"
+#: The recorded conventions that have another name here, and the calls that a convention of its own stands for.
+TOOLS = {"deepmind": "surface-distance", "itk": "simpleitk", "mesh": "meshmetrics", "monai-subvoxel": "monai"}
+#: A recorded metric's name -> the quantity of the table, where they differ.
+QUANTITIES = {
+    "avd": "ahd_set", "fpr_itk": "fpr", "fbeta": "f_beta", "youden": "informedness", "vs": "volume_similarity",
+    "plr": "likelihood_ratio_positive", "normalised_expected_cost": "expected_cost", "rvd": "rve", "nsd_mean": "nsd",
+    "vs_signed": "volume_similarity", "voi": "vi_label", "mi": "mutual_information_label", "rand": "rand_label",
+    "ari": "ari_label", "auc_1pt": "balanced_accuracy", "fallout": "fpr", "DSC": "dice", "IoU": "iou", "AHD": "ahd_set",
+}  # fmt: skip
+#: panoptica's ASSD is recorded as what it is, a masd.
+RENAMED = {("panoptica", "masd"): "assd"}
+#: Recorded calls that are a variant in the table: SimpleITK with the ground truth first, MONAI's subvoxels.
+VARIANTS = {
+    ("itk", "volume_similarity"), ("itk", "fnr"), ("itk", "fpr_itk"), ("monai-subvoxel", "nsd"),
+    ("torchmetrics", "dice_micro"),
+}  # fmt: skip
+#: What is not compared here, why, and how many cases of it there are: none is left out silently.
+LEFT_OUT = {
+    "one direction only, or distances that are not Euclidean": 20,
+    "instances and objects have no entry yet": 10,
+    "MeshMetrics' boundary IoU has no entry": 8,
+    "MISeval's Hausdorff distance, a defect": 6,
+    "pymia's gce and mahalanobis have no entry": 4,
+    "MetricsReloaded's band of two voxels, a defect": 1,
+}
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    """Return the recorded cases."""
+    return json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.is_file() else {"cases": [], "prelude": ""}
+
+
+def why_not(case: dict[str, Any]) -> str | None:
+    """Return why a recorded case is not compared."""
+    tool, metric, params = case["convention"], case["metric"], case["params"]
+    if params.get("directed") or params.get("metric", "euclidean") != "euclidean":
+        return "one direction only, or distances that are not Euclidean"
+    if metric in ("pq", "sq", "rq", "froc", "centre_distance", "rvae") or (tool, metric) == ("panoptica", "cldice"):
+        return "instances and objects have no entry yet"
+    if (tool, metric) == ("mesh", "boundary_iou"):
+        return "MeshMetrics' boundary IoU has no entry"
+    if (tool, metric) == ("miseval", "HD"):
+        return "MISeval's Hausdorff distance, a defect"
+    if (tool, metric) in (("pymia", "gce"), ("pymia", "mahalanobis")):
+        return "pymia's gce and mahalanobis have no entry"
+    if (tool, metric) == ("metricsreloaded", "boundary_iou") and params.get("tau") == 2:
+        return "MetricsReloaded's band of two voxels, a defect"
+    return None
+
+
+@needs_shared("golden", "golden_metrics.json")
+def test_nothing_recorded_is_left_out_silently() -> None:
+    """Every recorded case is compared, or its reason is listed with how many share it."""
+    counted = Counter(why for case in recorded()["cases"] if (why := why_not(case)) is not None)
+    assert counted == LEFT_OUT
+
+
+@cache
+def drawn(recipe: str) -> Array:
+    """Return the array of a case: an expression in NumPy after the file's helpers, or a nested list."""
+    given_as = json.loads(recipe)
+    if "array" in given_as:
+        return np.array(given_as["array"], np.uint8)
+    scope: dict[str, Any] = {}
+    exec(recorded()["prelude"], scope)  # noqa: S102  (our own recorded file)
+    return np.asarray(eval(given_as["expr"], scope)).astype(np.uint8)  # noqa: S307
+
+
+def printed_for(entry: Entry, pred: Array, gt: Array, spacing: tuple[float, ...], **params: float) -> Printed:
+    """Return what the table says that a metric of a tool prints for a pair."""
+    bound = entry.bound()
+    bound = replace(bound, params={k: params.get(k, v) for k, v in bound.params.items()})
+    labels = [Label("fg", (1,))]
+    if max(pred.max(initial=0), gt.max(initial=0)) > 1:
+        labels = [Label(str(v), (int(v),)) for v in np.union1d(pred, gt) if v]
+    views = Views(Case(pred, gt, labels, spacing=spacing), 0)
+    if bound.over_classes:
+        return Printed(views.value(bound))
+    return printed(entry, bound, views)
+
+
+def entry_of(case: dict[str, Any]) -> Entry:
+    """Return the entry of the table that a recorded case is of."""
+    name, metric = case["convention"], case["metric"]
+    quantity = RENAMED.get((name, metric), QUANTITIES.get(metric, metric))
+    if (name, metric) == ("torchmetrics", "dice_micro"):
+        quantity = "dice"
+    found = [e for e in tools.tools()[TOOLS.get(name, name)].metrics if e.quantity == quantity]
+    (entry,) = (e for e in found if e.variant == ((name, metric) in VARIANTS))
+    return entry
+
+
+@needs_shared("golden", "golden_metrics.json")
+@pytest.mark.parametrize("case", [c for c in recorded()["cases"] if why_not(c) is None], ids=lambda c: c["id"])
+def test_recorded(case: dict[str, Any]) -> None:
+    """What a tool printed is what the table says: the number, or in words what it did."""
+    entry, expected = entry_of(case), case["expected"]
+    pred, gt = (drawn(json.dumps(case[side])) for side in ("pred", "gt"))
+    spacing = tuple(case["spacing"])
+    if len(spacing) != pred.ndim:
+        spacing = (1.0,) * pred.ndim
+    if pred.ndim == 1:
+        pred, gt, spacing = pred[None], gt[None], (1.0, *spacing)
+    tol = {"tol": case["params"]["tau"]} if "tau" in case["params"] and "nsd" in case["metric"] else {}
+    found = printed_for(entry, pred, gt, spacing, **tol)
+    if found.words in (tools.WORDS["unknown"], tools.WORDS["arbitrary"]) or found.words in entry.fails.values():
+        assert found.value is None
+        assert known_defect(case, entry)
+    elif expected == "error":
+        assert found.words == tools.WORDS["raises"]
+    elif expected in ("inf", "nan"):
+        assert found == Printed(None, f"prints {expected}")
+    elif expected > 1e308:
+        assert found.words == tools.WORDS["1.8e308"]
+    else:
+        assert found.value == pytest.approx(expected, rel=1e-6, abs=max(case["tol"], 1e-9))
+
+
+def known_defect(case: dict[str, Any], entry: Entry) -> bool:
+    """Return whether a recorded case is one in which the tool does not follow its own definition."""
+    plane = len(case["spacing"]) == 2
+    return (
+        (case["convention"] == "torchmetrics" and case["metric"] == "hd")
+        or (case["convention"] == "pymia" and plane and entry.quantity in ("hd95", "nsd"))
+        or (case["convention"] == "seg-metrics" and case["expected"] == pytest.approx(1.8446742974197924e19))
+        or case["id"][:3] == "636"  # MISeval against an empty mask
+    )
+
+
+# --- the tools themselves -------------------------------------------------------------------------
+
+
+def monai_tool(name: str, **how: Any) -> Callable[..., float]:
+    """Return MONAI's function of masks with a case and a channel axis."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
+        torch, tool = pytest.importorskip("torch"), pytest.importorskip("monai.metrics")
+        given_as = [torch.from_numpy(a[None, None].astype(np.float32)) for a in (p, g)]
+        if name == "confusion":
+            counts = tool.get_confusion_matrix(*given_as)
+            return float(tool.compute_confusion_matrix_metric(how["metric"], counts))
+        space = {} if name in ("compute_dice", "compute_iou") else {"spacing": list(spacing)}
+        return float(getattr(tool, name)(*given_as, include_background=True, **space, **how))
+
+    return call
+
+
+def medpy_tool(name: str) -> Callable[..., float]:
+    """Return MedPy's function; distances get the spacing."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
+        tool = pytest.importorskip("medpy.metric.binary")
+        return float(getattr(tool, name)(p, g, *([spacing] if name in ("hd", "hd95", "asd", "assd") else [])))
+
+    return call
+
+
+def surface_distance_tool(name: str, *arguments: float, index: int | None = None) -> Callable[..., float]:
+    """Return surface-distance's function of its table of distances."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
+        tool = pytest.importorskip("surface_distance")
+        p, g = p.astype(bool), g.astype(bool)
+        if name == "compute_dice_coefficient":
+            return float(tool.compute_dice_coefficient(g, p))
+        found = getattr(tool, name)(tool.compute_surface_distances(g, p, spacing), *arguments)
+        return float(np.mean(found) if index is None else found[index])
+
+    return call
+
+
+def itk_tool(name: str, *, swapped: bool = False) -> Callable[..., float]:
+    """Return the value of one of SimpleITK's filters."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
+        itk = pytest.importorskip("SimpleITK")
+        images = [itk.GetImageFromArray(a) for a in (p, g)]
+        for image in images:
+            image.SetSpacing([float(s) for s in spacing[::-1]])
+        of_sets = "Hausdorff" in name
+        found = itk.HausdorffDistanceImageFilter() if of_sets else itk.LabelOverlapMeasuresImageFilter()
+        found.Execute(*(images[::-1] if swapped else images))
+        return float(getattr(found, name)())
+
+    return call
+
+
+def torchmetrics_tool(name: str, **how: Any) -> Callable[..., float]:
+    """Return torchmetrics' function of label maps with two classes."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
+        torch, tool = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.functional.segmentation")
+        given_as = [torch.from_numpy(a[None].astype(np.int64)) for a in (p, g)]
+        space = {"spacing": list(spacing)} if name == "hausdorff_distance" else {}
+        return float(getattr(tool, name)(*given_as, num_classes=2, input_format="index", **space, **how).squeeze())
+
+    return call
+
+
+def skimage_tool(name: str, *, index: int | None = None, **how: Any) -> Callable[..., float]:
+    """Return scikit-image's function; it takes no spacing."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:  # noqa: ARG001 (one signature for all)
+        tool = pytest.importorskip("skimage.metrics")
+        found = getattr(tool, name)(g, p, **how)
+        return float(found if index is None else found[index])
+
+    return call
+
+
+LIVE: dict[tuple[str, str], Callable[..., float]] = {
+    ("monai", "compute_dice"): monai_tool("compute_dice"),
+    ("monai", "compute_iou"): monai_tool("compute_iou"),
+    ("monai", "compute_hausdorff_distance"): monai_tool("compute_hausdorff_distance"),
+    ("monai", "compute_hausdorff_distance(percentile=95)"): monai_tool("compute_hausdorff_distance", percentile=95),
+    ("monai", "compute_average_surface_distance(symmetric=True)"): monai_tool(
+        "compute_average_surface_distance", symmetric=True
+    ),
+    ("monai", "compute_average_surface_distance"): monai_tool("compute_average_surface_distance"),
+    ("monai", "compute_surface_dice"): monai_tool("compute_surface_dice", class_thresholds=[2.0]),
+    ("monai", "compute_surface_dice(use_subvoxels=True)"): monai_tool(
+        "compute_surface_dice", class_thresholds=[2.0], use_subvoxels=True
+    ),
+    **{
+        ("monai", f"compute_confusion_matrix_metric('{m}')"): monai_tool("confusion", metric=m)
+        for m in ("tpr", "tnr", "ppv", "acc", "ba")
+    },
+    **{
+        ("medpy", m): medpy_tool(m)
+        for m in ("dc", "jc", "hd", "hd95", "assd", "asd", "recall", "specificity", "precision", "ravd")
+    },
+    ("surface-distance", "compute_dice_coefficient"): surface_distance_tool("compute_dice_coefficient"),
+    ("surface-distance", "compute_robust_hausdorff(100)"): surface_distance_tool("compute_robust_hausdorff", 100),
+    ("surface-distance", "compute_robust_hausdorff(95)"): surface_distance_tool("compute_robust_hausdorff", 95),
+    ("surface-distance", "mean of compute_average_surface_distance"): surface_distance_tool(
+        "compute_average_surface_distance"
+    ),
+    ("surface-distance", "compute_average_surface_distance()[1]"): surface_distance_tool(
+        "compute_average_surface_distance", index=1
+    ),
+    ("surface-distance", "compute_average_surface_distance()[0]"): surface_distance_tool(
+        "compute_average_surface_distance", index=0
+    ),
+    ("surface-distance", "compute_surface_dice_at_tolerance"): surface_distance_tool(
+        "compute_surface_dice_at_tolerance", 2.0
+    ),
+    ("surface-distance", "compute_surface_overlap_at_tolerance()[1]"): surface_distance_tool(
+        "compute_surface_overlap_at_tolerance", 2.0, index=1
+    ),
+    ("surface-distance", "compute_surface_overlap_at_tolerance()[0]"): surface_distance_tool(
+        "compute_surface_overlap_at_tolerance", 2.0, index=0
+    ),
+    ("simpleitk", "LabelOverlapMeasures.GetDiceCoefficient"): itk_tool("GetDiceCoefficient"),
+    ("simpleitk", "LabelOverlapMeasures.GetJaccardCoefficient"): itk_tool("GetJaccardCoefficient"),
+    ("simpleitk", "HausdorffDistance.GetHausdorffDistance"): itk_tool("GetHausdorffDistance"),
+    ("simpleitk", "HausdorffDistance.GetAverageHausdorffDistance"): itk_tool("GetAverageHausdorffDistance"),
+    **{
+        ("simpleitk", f"LabelOverlapMeasures({'gt, pred' if swapped else 'pred, gt'}).{m}"): itk_tool(
+            m, swapped=swapped
+        )
+        for m in ("GetVolumeSimilarity", "GetFalseNegativeError", "GetFalsePositiveError")
+        for swapped in (False, True)
+    },
+    ("torchmetrics", "dice_score(include_background=False)"): torchmetrics_tool("dice_score", include_background=False),
+    ("torchmetrics", "dice_score(average='micro')"): torchmetrics_tool("dice_score", average="micro"),
+    ("torchmetrics", "mean_iou(include_background=False)"): torchmetrics_tool("mean_iou", include_background=False),
+    ("torchmetrics", "mean_iou"): torchmetrics_tool("mean_iou"),
+    ("torchmetrics", "hausdorff_distance"): torchmetrics_tool("hausdorff_distance"),
+    ("scikit-image", "hausdorff_distance"): skimage_tool("hausdorff_distance"),
+    ("scikit-image", "hausdorff_distance(method='modified')"): skimage_tool("hausdorff_distance", method="modified"),
+    ("scikit-image", "variation_of_information()[0]"): skimage_tool("variation_of_information", index=0),
+    ("scikit-image", "variation_of_information()[1]"): skimage_tool("variation_of_information", index=1),
+}
+
+
+def test_every_tool_that_runs_is_run() -> None:
+    """What the table calls checked by running is what is run here."""
+    assert set(LIVE) == {(tool.name, entry.call) for tool, entry in ENTRIES if tool.checked == "run"}
+
+
+def rows_of(pred: Array, gt: Array, spacing: tuple[float, ...], metrics: str = "all") -> list[Row]:
+    """Return what `segcli conventions` says of a pair."""
+    return conventions.conventions(pred, gt, metrics=metrics, labels="fg=1", spacing=spacing).rows
+
+
+def hold_against_the_tools(pred: Array, gt: Array, spacing: tuple[float, ...]) -> int:
+    """Compare every row of a tool that is installed with what it prints; return how many were."""
+    held = 0
+    by_title = {tool.title: tool.name for tool in tools.tools().values()}
+    for row in rows_of(pred, gt, spacing):
+        call = LIVE.get((by_title[row.tool], row.call))
+        if call is None or row.printed.words == tools.WORDS["unknown"] or "not square" in row.printed.words:
+            continue
+        held += 1
+        raised = ""
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                theirs: float | None = call(pred, gt, spacing)
+        except pytest.skip.Exception:
+            raise
+        except Exception as problem:  # noqa: BLE001 (an error is what some tools answer)
+            raised, theirs = f"{row.tool} {row.call}: {problem}", None
+        if theirs is None:
+            assert "raises" in " ".join([row.printed.words, *row.because]), raised
+            continue
+        where = (row.tool, row.call, theirs, row.printed)
+        if row.printed.value is not None:
+            assert row.printed.value == pytest.approx(theirs, rel=2e-5, abs=1e-6), where
+        elif math.isnan(theirs):
+            assert row.printed.words == tools.WORDS["nan"], where
+        elif math.isinf(theirs) or theirs > 1e308:
+            assert row.printed.words in (tools.WORDS["inf"], tools.WORDS["1.8e308"]), where
+        else:
+            pytest.fail(f"a number, not words: {where}")
+    return held
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Array, Array, tuple[float, ...]]:
+    """Draw two masks in a plane or a volume, dense or thin, with a spacing."""
+    form = draw(st.sampled_from([(9, 9), (6, 11), (5, 6, 7), (1, 9, 8), (12, 12), (2, 3)]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    gt = (random.random(form) < draw(st.sampled_from([0.1, 0.5, 0.9]))).astype(np.uint8)
+    if draw(st.booleans()):
+        gt[:] = 0
+        gt[tuple(slice(1, max(2, n - 2)) for n in form)] = 1
+    pred = np.where(random.random(form) < draw(st.sampled_from([0.0, 0.1, 0.5])), 1 - gt, gt).astype(np.uint8)
+    spacing = draw(st.sampled_from([(1.0, 1.0, 1.0), (0.5, 2.0, 3.0), (3.0, 1.0, 1.0)]))[: len(form)]
+    return pred, gt, spacing
+
+
+@given(pairs())
+@settings(max_examples=40)
+def test_random_pairs_live(case: tuple[Array, Array, tuple[float, ...]]) -> None:
+    """What is claimed of a tool is what it prints."""
+    assert hold_against_the_tools(*case) > 30
+
+
+BOX = np.zeros((8, 8), np.uint8)
+BOX[2:6, 3:7] = 1
+DEGENERATE = {
+    "both empty": (BOX * 0, BOX * 0),
+    "pred empty": (BOX * 0, BOX),
+    "gt empty": (BOX, BOX * 0),
+    "pred full": (BOX * 0 + 1, BOX),
+    "gt full": (BOX, BOX * 0 + 1),
+    "both full": (BOX * 0 + 1, BOX * 0 + 1),
+    "equal": (BOX, BOX),
+    "one voxel": (BOX[2:3, 3:4], BOX[2:3, 3:4]),
+    "a volume, pred empty": (np.zeros((4, 4, 4), np.uint8), np.eye(4, dtype=np.uint8)[None].repeat(4, 0)),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_pairs_live(name: str) -> None:
+    """Empty, full and equal masks: number or words, the tools do what is claimed."""
+    pred, gt = DEGENERATE[name]
+    assert hold_against_the_tools(pred, gt, (1.0, 2.0, 0.5)[: pred.ndim]) > 25
+
+
+REAL = {
+    **{f"picai_lesion {n}": (f"picai_lesion/case-{n}_detection_map.nii.gz", f"picai_lesion/case-{n}_label.nii.gz")
+       for n in (0, 1, 2, 4, 6, 9)},
+    "visceral_small": ("visceral_small/50_perc.nii.gz", "visceral_small/20_perc.nii.gz"),
+    "isles_lesion": ("isles_lesion/pred.nii.gz", "isles_lesion/gt.nii.gz"),
+    "totalseg_ct": ("totalseg_ct/pred_fast_model.nii.gz", "totalseg_ct/gt_full_model.nii.gz"),
+    "nuclei2d, a part": ("nuclei2d/pred_binary_0_255.png", "nuclei2d/gt_binary_0_255.png"),
+}  # fmt: skip
+
+
+@needs_shared("data", "reference.json")
+@pytest.mark.parametrize("name", REAL)
+def test_real_pairs_live(name: str) -> None:
+    """On real masks too; of a large image a part, for one of the tools holds all distances in memory."""
+    pred, gt = (segcli.read(SHARED / "data" / path) for path in REAL[name])
+    whole = tuple(slice(60, 140) if "part" in name else slice(None) for _ in range(gt.array.ndim))
+    masks = [(np.asarray(m.array)[whole] > 0.5).astype(np.uint8) for m in (pred, gt)]
+    assert hold_against_the_tools(*masks, gt.spacing or (1.0,) * gt.array.ndim) > 25
+
+
+# --- the losses of libraries ----------------------------------------------------------------------
+
+
+def returned(name: str, call: str, z: Array, y: Array, **keywords: float) -> float:
+    """Return what a library returns for one image, called as the entry of this loss says."""
+    (entry,) = (e for e in known()[name].found_in if e.call == call)
+    scene_z, scene_y = z[None, None], y[None, None]
+    if entry.channels in ("all", "classes"):
+        scene_z = np.stack([np.zeros_like(z), z])[None]
+        scene_y = np.stack([1 - y, y])[None]
+    if keywords:
+        call = with_keywords(call, keywords)
+    return Scene(scene_z, scene_y, replace(entry, call=call)).theirs(call)[0]
+
+
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
+@pytest.mark.parametrize(("form", "seed"), [((12, 13), 0), ((11, 12, 11), 1)], ids=["2-D", "3-D"])
+def test_losses_live(form: tuple[int, ...], seed: int) -> None:
+    """What is claimed of a library's loss is what it returns."""
+    random = np.random.default_rng(seed)
+    z = random.permutation(np.linspace(-4.03, 4, int(np.prod(form)))).reshape(form)
+    y = (random.random(form) < 0.3).astype(np.uint8)
+    names = [m.name for m in measures("loss")]
+    found = conventions.conventions(z, y, metrics=(), losses=names, from_logits=True, labels="fg=1").rows
+    held = 0
+    for row in found:
+        if row.printed.value is None:
+            assert row.printed.words
+            continue
+        theirs = returned(row.quantity, row.call, z, y.astype(float))
+        assert row.printed.value == pytest.approx(theirs, rel=1e-4, abs=1e-6), (row.tool, row.call)
+        assert bool(row.because) == (row.difference > 0)
+        held += 1
+    assert held > (40 if len(form) == 2 else 30)
+
+
+def test_alpha_and_beta_live() -> None:
+    """The same alpha and beta in every library: Keras weighs misses with alpha, and the row says so."""
+    random = np.random.default_rng(5)
+    z, y = random.normal(size=(9, 10)), (random.random((9, 10)) < 0.3).astype(np.uint8)
+    rows = conventions.conventions(z, y, metrics=(), losses="tversky:fp=0.3:fn=0.7", from_logits=True).rows
+    assert {row.tool for row in rows} == {"monai", "smp", "keras", "kornia"}
+    for row in rows:
+        call = row.call.partition(" with ")[0]
+        assert row.call.endswith("with alpha=0.3, beta=0.7")
+        theirs = returned("tversky", call, z, y.astype(float), alpha=0.3, beta=0.7)
+        assert row.printed.value == pytest.approx(theirs, rel=1e-6)
+        assert any("swapped" in cause for cause in row.because) == (row.tool == "keras")
+
+
+def test_losses_of_a_hard_mask() -> None:
+    """What reads logits takes no hard mask; torch cuts logarithms where a certain voxel is wrong, in words."""
+    rows = conventions.conventions(BOX, np.roll(BOX, 1, 0), metrics=(), losses="bce,focal,dice").rows
+    words = {row.call: row.printed.words for row in rows}
+    assert "hard mask" in words["monai.losses.FocalLoss()(z, y)"]
+    assert "certain voxel is wrong" in words["torch.nn.functional.binary_cross_entropy(p, y)"]
+    assert words["monai.losses.DiceLoss()(p, y)"] == ""
+    empty = conventions.conventions(BOX * 0.25, BOX * 0, metrics=(), losses="dice", labels="fg=1").rows
+    smp = next(row for row in empty if row.tool == "smp")
+    assert smp.printed.value is None
+    assert "gt is empty" in smp.printed.words
+
+
+# --- causes ---------------------------------------------------------------------------------------
+
+
+def row_of(rows: list[Row], tool: str, quantity: str, *, variant: bool = False) -> Row:
+    """Return the row of a tool."""
+    (found,) = (r for r in rows if r.tool == tool and r.quantity.split(":")[0] == quantity and r.variant == variant)
+    return found
+
+
+def test_only_what_has_an_effect_is_a_cause() -> None:
+    """A definition that differs is no cause where it changes nothing; the steps lead from segcli's number to theirs."""
+    far = BOX.copy()
+    far[7, 0] = 1
+    rows = rows_of(far, BOX, (1.0, 1.0), "dice,hd95,hd")
+    assert row_of(rows, "MONAI", "dice").because == ()
+    medpy = row_of(rows, "MedPy", "hd95")
+    assert medpy.own == segcli.score(far, BOX, metrics="hd95").values[0].value
+    assert medpy.because[-1].startswith("percentile of both directions together")
+    inside = rows_of(BOX[1:7, 2:8], np.roll(BOX, 1, 0)[1:7, 2:8], (1.0, 1.0), "hd")
+    assert not any("edge" in cause for cause in row_of(inside, "mikan", "hd").because)
+    at_edge = rows_of(BOX[2:, 3:], np.pad(BOX, 1)[2:8, 2:7], (1.0, 1.0), "assd")
+    assert row_of(at_edge, "mikan", "assd").because[-1] == "the image edge not counted"
+
+
+@given(pairs())
+@settings(max_examples=30)
+def test_causes_lead_to_the_number(case: tuple[Array, Array, tuple[float, ...]]) -> None:
+    """A number that differs has a cause, one that does not has none; the largest disagreement stands first."""
+    rows = rows_of(*case)
+    for row in rows:
+        if row.printed.value is not None and row.own is not None:
+            assert bool(row.because) == (row.difference > 0), row
+    assert [r.difference for r in rows] == sorted((r.difference for r in rows), reverse=True)
+
+
+def test_reversed_spacing_is_named() -> None:
+    """Spacing in reverse order is a row of its own, where it can matter, with the number that comes out."""
+    pred, gt = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
+    gt[4, 2], pred[4, 4] = 1, 1
+    rows = rows_of(pred, gt, (5.0, 1.0), "hd")
+    assert row_of(rows, "panoptica", "hd").printed.value == 2.0
+    wrong = row_of(rows, "panoptica", "hd", variant=True)
+    assert wrong.printed.value == 10.0
+    assert wrong.because == ("the spacing in reverse axis order",)
+    assert not [r for r in rows_of(pred, gt, (1.0, 1.0), "hd") if "file paths" in r.call]
+
+
+def test_defects_are_words() -> None:
+    """A tool that does not follow its own definition here is told in words, with its version beside them."""
+    full = BOX * 0 + 1
+    rows = rows_of(full, np.pad(np.ones((8, 6), np.uint8), ((0, 0), (0, 2))), (1.0, 1.0), "hd")
+    row = row_of(rows, "seg-metrics", "hd")
+    assert row.printed.value is None
+    assert "1.8e19" in row.printed.words
+    wide = rows_of(BOX[:, :7], BOX[:, :7], (1.0, 1.0), "hd")
+    assert "not square" in row_of(wide, "torchmetrics", "hd").printed.words
+    assert row_of(rows_of(BOX, BOX, (1.0, 1.0), "hd"), "torchmetrics", "hd").printed == Printed(0.0)
+
+
+# --- score --convention and --empty ---------------------------------------------------------------
+
+
+def test_score_with_a_convention() -> None:
+    """The names stay, the definitions are the tool's: MedPy's hd95 is pooled, panoptica's assd a masd."""
+    far = BOX.copy()
+    far[7, 0] = 1
+    plain = segcli.score(far, BOX, metrics="hd95_pooled:surface=border,masd:surface=border")
+    medpy = segcli.score(far, BOX, metrics="dice,hd95", convention="medpy")
+    assert [v.measure for v in medpy.values] == ["dice", "hd95_pooled:surface=border"]
+    assert medpy.value("hd95_pooled:surface=border") == plain.value("hd95_pooled:surface=border")
+    panoptica = segcli.score(far, BOX, metrics=["assd"], convention="panoptica")
+    assert panoptica.values[0].value == plain.value("masd:surface=border")
+    assert "ASSD = masd:surface=border" in panoptica.remarks[0]
+    nsd = segcli.score(far, BOX, metrics="nsd:tol=1", convention="monai").values[0]
+    assert nsd.measure == "nsd:tol=1:surface=border"
+
+
+def test_a_convention_without_spacing() -> None:
+    """scikit-image measures in voxels, and the unit says so; the other metrics stay in mm."""
+    pred, gt = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
+    gt[4, 2], pred[4, 4] = 1, 1
+    found = segcli.score(pred, gt, metrics="hd,modified_hd", convention="scikit-image", spacing=(5, 3))
+    assert [(v.value, v.unit) for v in found.values] == [(2.0, "voxel"), (2.0, "voxel")]
+    assert segcli.score(pred, gt, metrics="hd", convention="simpleitk", spacing=(5, 3)).values[0].value == 6.0
+
+
+@pytest.mark.parametrize("tool", tools.tools())
+def test_every_convention_gives_its_own_numbers(tool: str) -> None:
+    """`score --convention` gives what `conventions` claims, for all metrics that the tool has."""
+    record = tools.tools()[tool]
+    pred = np.roll(BOX, (1, 2), (0, 1))
+    pred[0, 0] = 1
+    have = [tools.default_of(e.quantity) for e in record.metrics if not e.variant]
+    found = segcli.score(pred, BOX, metrics=have, convention=tool, spacing=(2, 1), labels="fg=1")
+    claimed = [r for r in rows_of(pred, BOX, (2.0, 1.0)) if r.tool == record.title and not r.variant]
+    assert len(found.values) == len(claimed) == len(have)
+    for row in claimed:
+        name = convention_of(tool, [tools.default_of(row.quantity.split(":")[0])]).metrics[0].name
+        entry = next(e for e in record.metrics if e.call == row.call)
+        (value,) = (v.value for v in found.values if v.measure == name)
+        if row.printed.value is not None:
+            assert value is not None
+            assert value * entry.times == pytest.approx(row.printed.value, rel=1e-12)
+
+
+@pytest.mark.parametrize("tool", tools.tools())
+@pytest.mark.parametrize("why", tools.WHYS)
+def test_empty_as_a_tool(tool: str, why: str) -> None:
+    """`--empty TOOL` puts in the tool's number; nan, infinity and errors are null, and are told in words."""
+    pred, gt = {"both_empty": (BOX * 0, BOX * 0), "pred_empty": (BOX * 0, BOX), "gt_empty": (BOX, BOX * 0)}[why]
+    for entry in tools.tools()[tool].metrics:
+        if entry.variant or not entry.empty or entry.grid != "file" or entry.quantity != entry.measure.split(":")[0]:
+            continue
+        asked = entry.bound().name
+        found = segcli.score(pred, gt, metrics=[asked], empty=tool, labels="fg=1").values[0]
+        own = segcli.score(pred, gt, metrics=[asked], labels="fg=1").values[0]
+        rule = entry.rule(why)
+        if rule == "formula":
+            assert (found.value, found.status, found.why) == (own.value, own.status, own.why)
+        elif isinstance(rule, str):
+            assert (found.value, found.status, found.why) == (None, "undefined", why)
+            assert policy.tool_words(bind(asked), tool, why) == tools.WORDS[rule]
+        else:
+            assert found.value == rule
+            assert (found.status, found.why) == (("ok", "") if own.value == rule else ("policy", why))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"metrics": "nsd", "convention": "medpy"}, "no nsd; it has dice, iou"),
+        ({"metrics": "hd95:surface=mesh", "convention": "monai"}, "part of the convention"),
+        ({"metrics": "hd", "convention": "monai", "surface": "mesh"}, "--surface mesh"),
+        ({"metrics": "dice", "convention": "monia"}, "monia is not one of"),
+        ({"metrics": "dice", "convention": "keras"}, "has no dice; it has losses only"),
+        ({"metrics": (), "losses": "hd_cv", "convention": "keras"}, "no hd_cv; it has bce"),
+        ({"metrics": "dice", "empty": "medpi"}, "--empty medpi is not one of undefined"),
+    ],
+)  # fmt: skip
+def test_a_wrong_convention_is_refused(options: dict[str, Any], complaint: str) -> None:
+    """What a tool does not have is a usage error that lists what it has."""
+    with pytest.raises(UsageError) as problem:
+        segcli.score(BOX, BOX, **options)
+    assert complaint in problem.value.message
+
+
+def test_losses_with_a_convention() -> None:
+    """A library's defaults, its parameters where they are named, alpha and beta where they are exchanged."""
+    p = np.where(BOX, 0.75, 0.25)
+    keras = segcli.score(p, np.roll(BOX, 1, 0), metrics=(), losses="tversky:fp=0.3:fn=0.7", convention="keras")
+    assert keras.values[0].measure == "tversky:fp=0.7:fn=0.3:smooth=0"
+    monai = segcli.score(p, BOX, metrics=(), losses="focal,dice", convention="monai")
+    assert [v.measure for v in monai.values] == ["focal:alpha=none", "dice"]
+
+
+# --- means under rules for empty masks ------------------------------------------------------------
+
+
+def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: Any) -> dict[str, Any]:
+    """Return a run file of several pairs, as plain data."""
+    from segcli.loading import reading_of
+    from segcli.run import document
+    from segcli.scoring import measures_of
+
+    cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]
+    empty = options.get("empty", "undefined")
+    return document(cases, measures_of("metric", metrics), reading_of(labels="fg=1"), empty=empty, background=True,
+                    started="", seconds=0, argv=[])  # fmt: skip
+
+
+@pytest.mark.parametrize("base", ["undefined", "worst", "zero", "seg-metrics"])
+def test_means_under_each_rule(base: str) -> None:
+    """Two equal boxes, a miss and an image with nothing in it: worked out by hand, whatever the run itself followed."""
+    run = run_of((BOX, BOX), (BOX * 0, BOX), (BOX * 0, BOX * 0), empty=base)
+    found = {(m.measure, m.policy): m for m in empty_means.empty_means(json.loads(json.dumps(run)))}
+    # dice: 1, 0 and what the rule says of nothing in both
+    assert found["dice", "undefined"].mean == 0.5
+    assert (found["dice", "undefined"].n, found["dice", "undefined"].of) == (2, 3)
+    assert found["dice", "perfect-if-both-empty"].mean == pytest.approx(2 / 3)
+    assert found["dice", "metricsreloaded"].mean == pytest.approx(2 / 3)
+    assert found["dice", "panoptica"].mean == pytest.approx(1 / 3)
+    assert found["dice", "monai"].mean == 0.5
+    assert found["dice", "simpleitk"].mean is None
+    # hd95: 0, then the miss
+    hd95 = "hd95:surface=surfel"
+    assert found[hd95, "undefined"].mean == 0
+    assert found[hd95, "worst"].mean == pytest.approx(math.hypot(8, 8) / 3)
+    assert found[hd95, "seg-metrics"].mean == 0
+    assert found[hd95, "brats"].mean == pytest.approx(374 / 3)
+    assert found[hd95, "medpy"].mean is None
+    assert "raises" in found[hd95, "medpy"].words
+    assert (hd95, "distorch") not in found  # not checked
+    assert (hd95, "nnunet") not in found  # has no such metric
+
+
+def test_what_has_no_empty_mask_is_refused(tmp_path: Path) -> None:
+    """One line says that there is nothing to see, or what the file lacks."""
+    with pytest.raises(InputError, match="lacks"):
+        empty_means.empty_means({"schema": "segcli.run/1", "cases": [{}]})
+    with pytest.raises(UsageError, match="no rule changes"):
+        empty_means.empty_means(run_of((BOX, BOX)))
+    (tmp_path / "run.json").write_text("{")
+    assert command_line(["conventions", "--empty", str(tmp_path / "run.json")]) == 3
+
+
+@pytest.mark.parametrize("empty", ["undefined", "worst"])
+def test_means_of_a_folder(empty: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of `evaluate` will do, whatever rule it followed."""
+    for side, masks in (("pred", (BOX, BOX * 0, BOX * 0)), ("gt", (BOX, BOX, BOX * 0))):
+        (tmp_path / side).mkdir()
+        for i, mask in enumerate(masks):
+            np.save(tmp_path / side / f"case{i}.npy", mask)
+    run = str(tmp_path / "run.json")
+    folders = [str(tmp_path / side) for side in ("pred", "gt")]
+    assert command_line(["evaluate", *folders, "-m", "dice", "--empty", empty, "-o", run, "-q"]) == 0
+    capsys.readouterr()
+    assert command_line(["conventions", "--empty", run, "-f", "json"]) == 0
+    found = {row["rule"]: row for row in json.loads(capsys.readouterr().out)["empty"]}
+    assert found["undefined"]["mean"] == found["monai"]["mean"] == 0.5
+    assert found["medpy"]["mean"] == 0.5
+    assert found["worst"]["mean"] == found["brats"]["mean"] == pytest.approx(2 / 3)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Give a prediction and a ground truth."""
+    pred = np.roll(BOX, 1, 0)
+    pred[0, 0] = 1
+    for name, mask in (("pred", pred), ("gt", BOX), ("empty", BOX * 0)):
+        np.save(tmp_path / f"{name}.npy", mask)
+    return [str(tmp_path / f"{name}.npy") for name in ("pred", "gt", "empty")]
+
+
+def test_command(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All formats; JSON follows its schema and is strict."""
+    jsonschema = pytest.importorskip("jsonschema")
+    assert command_line(["schema", "conventions"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    for pair in (files[:2], [files[2], files[1]], [files[2], files[2]]):
+        arguments = ["conventions", *pair, "--labels", "fg=1", "-m", "all", "-l", "all"]
+        assert command_line([*arguments, "-f", "json"]) == 0
+        found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        jsonschema.validate(found, schema)
+        assert command_line([*arguments, "-f", "csv"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == len(found["rows"]) + 1
+        assert command_line([*arguments, "-f", "md"]) == 0
+        assert "| :--- |" in capsys.readouterr().out
+    assert command_line(["conventions", *files[:2]]) == 0
+    text = capsys.readouterr().out
+    assert "MedPy 0.5.2" in text
+    assert "percentile of both directions together" in text
+    run = tmp_path / "run.json"
+    assert command_line(["score", files[2], files[1], "-q", "-o", str(run)]) == 0
+    capsys.readouterr()
+    for form in ("table", "md", "csv", "json"):
+        assert command_line(["conventions", "--empty", str(run), "-f", form]) == 0
+    out = capsys.readouterr().out
+    document = json.loads(out[out.index('{\n "schema"') :])
+    jsonschema.validate(document, schema)
+    assert document["empty"]
+
+
+def test_score_command_with_a_convention(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The footnotes name the convention, the spec has it, and a limit by the user's name holds the tool's number."""
+    assert command_line(["score", files[2], files[1], "-m", "hd95", "--convention", "medpy"]) == 0
+    text = capsys.readouterr().out
+    assert "--convention medpy: MedPy 0.5.2: hd95 = hd95_pooled:surface=border" in text
+    assert "MedPy 0.5.2 raises an error" in text
+    assert command_line(["score", *files[:2], "--convention", "monai", "-f", "json", "-l", "dice"]) == 0
+    spec = json.loads(capsys.readouterr().out)["spec"]
+    assert (spec["convention"], spec["empty"]) == ("monai", "monai")
+    assert "metric.hd95:surface=border" in spec["measures"]
+    assert command_line(["score", *files[:2], "--convention", "medpy", "-m", "dice", "--max", "hd95=1.5"]) == 0
+    assert "hd95_pooled:surface=border" in capsys.readouterr().out
+    assert command_line(["score", *files[:2], "--convention", "monai", "--empty", "worst", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spec"]["empty"] == "worst"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["conventions"], ["conventions", "a.npy"], ["conventions", "a.npy", "b.npy", "-m", "betti0_gt"],
+        ["conventions", "a.npy", "b.npy", "--empty", "run.json"],
+    ],
+)  # fmt: skip
+def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A usage error is one line and exit code 2."""
+    assert command_line(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["gt empty", "gt full"])
+def test_losses_of_an_empty_or_full_mask_live(share: float) -> None:
+    """A claim about a library's loss holds where the ground truth is empty or full, or there is no claim."""
+    random = np.random.default_rng(3)
+    z = random.normal(size=(12, 13))
+    y = np.full(z.shape, share).astype(np.uint8)
+    names = [m.name for m in measures("loss")]
+    wrong = []
+    for row in conventions.conventions(z, y, metrics=(), losses=names, from_logits=True, labels="fg=1").rows:
+        if row.printed.value is not None:
+            theirs = returned(row.quantity, row.call, z, y.astype(float))
+            room = 6e-5 if "cldice" in row.quantity else 1e-6  # MONAI's clDice has 1e-4 more in a denominator
+            if row.printed.value != pytest.approx(theirs, rel=1e-4, abs=room):
+                wrong.append((row.quantity, row.tool, row.call, row.printed.value, theirs))
+    assert not wrong
