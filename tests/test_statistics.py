@@ -75,14 +75,16 @@ def test_intervals_agree_with_scipy_within_their_noise(draw):
 @pytest.mark.parametrize("draw", COHORTS)
 @pytest.mark.parametrize("n", [50, 100, 200])
 def test_intervals_hold_what_they_promise(draw, n):
-    """Of 95 % intervals of 1000 cohorts 93 to 97 % hold the true mean (docs/intervals.md has more trials).
+    """Of 95 % intervals of 2000 cohorts 93 to 97 % hold the true mean (docs/intervals.md has more trials).
 
-    The share of 1000 trials has a standard error of 0.7 %.
+    The share of 2000 trials has a standard error of 0.5 %; four seeds, as cohorts of one seed share draws.
     """
-    cohorts = draw(generator(11, draw.__name__, str(n)), (1000, n))
-    found = mean_intervals(list(cohorts), seed=0, resamples=1000)
-    held = sum(i.low <= COHORTS[draw] <= i.high for i in found)
-    assert 930 <= held <= 970
+    held = 0
+    for seed in range(4):
+        cohorts = draw(generator(seed, draw.__name__, str(n)), (500, n))
+        found = mean_intervals(list(cohorts), seed=seed)
+        held += sum(i.low <= COHORTS[draw] <= i.high for i in found)
+    assert 0.93 <= held / 2000 <= 0.97
 
 
 def test_resampled_means_are_means_of_resamples():
@@ -91,8 +93,6 @@ def test_resampled_means_are_means_of_resamples():
     means = resampled_means(x[:, None], generator(0, "m"), 20_000)[:, 0]
     assert means.mean() == pytest.approx(0.4, abs=0.003)
     assert means.std() == pytest.approx(math.sqrt(0.4 * 0.6 / 50), rel=0.02)
-    test = stats.kstest(np.round(means * 50), stats.binom(50, 0.4).cdf)
-    assert test.statistic < 0.1  # a discrete distribution: about half of its largest step
     counts = np.bincount(np.round(means * 50).astype(int), minlength=51)
     assert counts[20] / 20_000 == pytest.approx(stats.binom.pmf(20, 50, 0.4), rel=0.08)
 

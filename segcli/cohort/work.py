@@ -128,17 +128,28 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     if plan.reading.labels is not None or one_map:
         return record
     values = sorted({*occur["pred"], *occur["gt"]})
+    unused = Label("", (max([*values, loaded.grid.channels], default=0) + 1,))
     # A value as a label of its own: the same numbers under its name, but for what sees the background.
     wide = any(b.over_classes for b in plan.measures()[0])
     if loaded.binary and (len(values) > 1 or plan.losses or wide or record["tables"]):
-        literal = _scored_record(plan, _relabelled(loaded, [Label(str(v), (v,)) for v in values]))
-        record["literal"] = {key: literal[key] for key in ("labels", "regions", "counts", "values", "means", "tables")}
-    beside = _relabelled(loaded, [Label("", (max([*values, loaded.grid.channels], default=0) + 1,))])
+        labels = [Label(str(v), (v,)) for v in values] or [unused]
+        record["literal"] = _without(unused, _scored_record(plan, _relabelled(loaded, labels)))
+    beside = _relabelled(loaded, [unused])
     record["absent"] = {
         "counts": beside.case.counts(0)._asdict(),
         "values": [value_record(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
     }
     return record
+
+
+def _without(unused: Label, record: Record) -> Record:
+    """Return what depends on the labels, without the one that only stood for those of other cases."""
+    kept = {key: record[key] for key in ("labels", "regions", "counts", "values", "means", "tables")}
+    for key in ("labels", "counts"):
+        kept[key].pop(unused.name, None)
+    for key in ("values", "tables"):
+        kept[key] = [row for row in kept[key] if row["label"] != unused.name]
+    return kept
 
 
 def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
