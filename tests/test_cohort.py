@@ -44,11 +44,7 @@ def values(run: dict[str, Any], case: str) -> dict[tuple[str, str], Any]:
 
 
 def summary(run: dict[str, Any], label: str, measure: str, **group: str) -> dict[str, Any]:
-    return next(
-        s
-        for s in run["summary"]
-        if (s["label"], s["measure"], s.get("group", {})) == (label, measure, group)
-    )
+    return next(s for s in run["summary"] if (s["label"], s["measure"], s.get("group", {})) == (label, measure, group))
 
 
 SQUARE = np.zeros((12, 12), np.uint8)

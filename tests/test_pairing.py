@@ -165,7 +165,9 @@ def manifest(folder: Path, text: str, name: str = "m.csv") -> Path:
 
 def test_a_manifest_names_pairs_and_groups(tmp_path: Path) -> None:
     """Paths are relative to it; quotes, a byte order mark and blanks are no trouble; no file is missing."""
-    text = '\ufeffcase, pred ,gt,site\nA,p/a.npy,g/a.npy,x\nB,"p/b, c.npy",g/b.npy,"y\nz"\nC,,g/b.npy,x\nD,p/no.npy,,x\n'
+    text = (
+        '\ufeffcase, pred ,gt,site\nA,p/a.npy,g/a.npy,x\nB,"p/b, c.npy",g/b.npy,"y\nz"\nC,,g/b.npy,x\nD,p/no.npy,,x\n'
+    )
     found = read_manifest(manifest(tmp_path, text))
     assert [(p.case, p.pred, p.gt, p.group) for p in found.pairs] == [
         ("A", tmp_path / "p/a.npy", tmp_path / "g/a.npy", {"site": "x"}),

@@ -220,7 +220,9 @@ def record(run, label, measure):
 def test_a_summary_is_numpys_of_the_values(tmp_path):
     """Mean, sd, quantiles and ends of what is defined, and how many are not."""
     rng = np.random.default_rng(1)
-    pairs = [((rng.random((9, 9)) < 0.5).astype(np.uint8), (rng.random((9, 9)) < 0.5).astype(np.uint8)) for _ in range(7)]
+    pairs = [
+        ((rng.random((9, 9)) < 0.5).astype(np.uint8), (rng.random((9, 9)) < 0.5).astype(np.uint8)) for _ in range(7)
+    ]
     pairs.append((np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)))
     run = run_of(tmp_path, pairs, metrics="dice")
     one = record(run, "foreground", "dice")
