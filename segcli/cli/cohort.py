@@ -195,11 +195,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.run import to_json
+    from segcli.run import to_json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
-    write_whole(path, to_json(document | {"environment": env}))
+    write_whole(path, to_json_lines(document | {"environment": env}))
     _close_journal(asked)
     _wrote(asked, "segcli evaluate --merge SHARD... -o RUN.json")
     return _code(collected, failed=any("error" in r for r in collected.records))
@@ -222,11 +222,11 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
 
 def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
     from segcli.report import cohort as report
-    from segcli.run import to_json
+    from segcli.run import to_json_lines
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            return to_json(run)
+            return to_json_lines(run)
         if wanted == "csv":
             return report.run_csv(run)
         if wanted == "latex":
