@@ -137,18 +137,18 @@ def plan_of(
 
 def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:
     """Return the pairs of two folders, or of a manifest."""
-    from segcli.cohort.pairing import pair_folders, read_manifest
-
-    if manifest is not None:
-        if folders:
-            raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
-        return read_manifest(Path(manifest))
-    if len(folders) != 2:
+    if manifest is not None and folders:
+        raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
+    if manifest is None and len(folders) != 2:
         raise UsageError(
             f"two folders are wanted, {len(folders)} given.",
             hint="segcli evaluate PRED_DIR GT_DIR, or --manifest FILE.csv",
             code="evaluate.paths",
         )
+    from segcli.cohort.pairing import pair_folders, read_manifest
+
+    if manifest is not None:
+        return read_manifest(Path(manifest))
     return pair_folders(folders[0], folders[1], match, glob)
 
 
