@@ -332,7 +332,7 @@ class SoftPair:
         """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
 
         The prediction is thresholded. Zeros everywhere where there is no boundary (an empty or a full
-        mask), nowhere else. Unit: that of the spacing, or voxels. Ignored voxels are on neither side.
+        mask). Unit: that of the spacing, or voxels. Ignored voxels are on neither side.
         """
         if self._truth is not None:  # a perfect prediction's field is that of its ground truth
             return self._truth.boundary_distance("gt", unit)
@@ -344,6 +344,10 @@ class SoftPair:
         if (of, unit) not in fields:
             fields[of, unit] = self._boundary_distance(self.inside_gt if of == "gt" else self.predicted, unit)
         return fields[of, unit]
+
+    def has_boundary(self, unit: Literal["mm", "voxel"]) -> bool:
+        """Return whether the gt has a boundary: asked of all voxels, since those of a stretch may lie where none is."""
+        return self.once(("boundary", unit), lambda whole: bool(whole.boundary_distance("gt", unit).any()))
 
     def _boundary_distance(self, inside: NDArray[np.bool_], unit: Literal["mm", "voxel"]) -> Vector:
         from segcli.kernels.distance_transform import distance_transform

@@ -106,7 +106,7 @@ def _boundary_map(pair: SoftPair, *, unit: Literal["mm", "voxel"]) -> Vector:
 
 def _signed(pair: SoftPair, unit: Literal["mm", "voxel"]) -> Vector:
     distance = pair.boundary_distance("gt", unit)
-    if not distance.any():  # no boundary: with one no voxel has the distance 0
+    if not pair.has_boundary(unit):
         return distance
     step = min(pair.spacing) if unit == "mm" else 1.0
     inside = pair.y > pair.threshold

@@ -88,7 +88,7 @@ def _distance_map_map(pair: SoftPair, *, phi: str, sigma: float, unit: Literal["
 
 def _phi(pair: SoftPair, phi: str, sigma: float, unit: Literal["mm", "voxel"]) -> Vector:
     distance = pair.boundary_distance("gt", unit)
-    if phi == "raw" or not distance.any():  # no boundary: with one no voxel has the distance 0
+    if phi == "raw" or not pair.has_boundary(unit):
         return distance
     if phi == "exp":
         weights: Vector = math.e ** (-0.5 * (distance / sigma) ** 2)
