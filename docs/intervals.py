@@ -61,7 +61,8 @@ def coverage(name: str, draw: Draw, mean: float, size: int) -> float:
 
 
 def main() -> None:
-    lines = ["| values are like | " + " | ".join(f"{n} cases" for n in SIZES) + " |", "|---|" + "---:|" * len(SIZES)]
+    head = " | ".join(f"{n} cases" for n in SIZES)
+    lines = [f"| values are like | {head} |", "|---|" + "---:|" * len(SIZES)]
     lowest = 1.0
     for name, draw, mean in COHORTS:
         found = [coverage(name, draw, mean, n) for n in SIZES]

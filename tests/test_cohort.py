@@ -170,7 +170,7 @@ def test_stacks_are_cases_in_files_with_brackets(tmp_path):
     stack = np.stack([SQUARE, np.roll(SQUARE, 1, 0), 0 * SQUARE])
     folders = write(tmp_path, **{"s[7]": (stack, np.stack([SQUARE] * 3))})
     table = tmp_path / "m.csv"
-    table.write_text(f"case,pred,gt,site\ns[7],pred/s[7].npy,gt/s[7].npy,x\n")
+    table.write_text("case,pred,gt,site\ns[7],pred/s[7].npy,gt/s[7].npy,x\n")
     run = library.evaluate(manifest=table, metrics="dice", stack=True, group_by="site", jobs=1)
     assert [c["case"] for c in run["cases"]] == ["s[7][0]", "s[7][1]", "s[7][2]"]
     assert [c["group"] for c in run["cases"]] == [{"site": "x"}] * 3

@@ -248,7 +248,7 @@ def test_a_reader_that_leaves_early_costs_no_result(data, tmp_path):
     assert process("evaluate", data / "pred", data / "gt", *MEASURES, "-o", out, "-j1").returncode == 0
 
 
-def test_progress_is_for_a_terminal(data, tmp_path):
+def test_progress_is_for_a_terminal(data):
     """A line with what is done, the rate and what is left; gone in the end."""
     ours, theirs = pty.openpty()
     call = [sys.executable, "-c", SLOW, "evaluate", data / "pred", data / "gt", "-m", "dice", "-j1"]
