@@ -46,8 +46,8 @@ How many of the intervals that say 95 % hold the true mean, in {trials} simulate
 {table}
 
 A bootstrap cannot see what the sample does not hold: with few cases intervals are too short, and of skewed values most
-of all. Below {few} values segcli prints `~` before an interval. Distances with a long tail need more cases than overlaps;
-their median and p95 say more than their mean.
+of all. Below {few} values segcli prints `~` before an interval. Distances with a long tail need more cases
+than overlaps; their median and p95 say more than their mean.
 """
 
 
@@ -61,7 +61,8 @@ def coverage(name: str, draw: Draw, mean: float, size: int) -> float:
 
 
 def main() -> None:
-    lines = ["| values are like | " + " | ".join(f"{n} cases" for n in SIZES) + " |", "|---|" + "---:|" * len(SIZES)]
+    head = " | ".join(f"{n} cases" for n in SIZES)
+    lines = [f"| values are like | {head} |", "|---|" + "---:|" * len(SIZES)]
     lowest = 1.0
     for name, draw, mean in COHORTS:
         found = [coverage(name, draw, mean, n) for n in SIZES]
