@@ -1,6 +1,7 @@
-"""CPU time of losses against NumPy and torch, side by side in one process.
+"""CPU time of losses against NumPy and torch, side by side in one process; CPU and memory of a whole compare.
 
     python benchmarks/losses.py             # about two minutes
+    python benchmarks/losses.py compare     # the last table only
 
 The same ten losses from the same arrays: segcli in one pass, NumPy in float64 and torch one loss after
 another, written as in their formulas. Every value is compared before it is timed, with `time.process_time`
@@ -9,9 +10,13 @@ another, written as in their formulas. Every value is compared before it is time
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -192,8 +197,59 @@ def table(what: str, calls: dict[str, tuple[Callable[[], list[float]], float]], 
         print(f"    {name:36} {spent:9.2f} ms {spent / first:8.1f}x", flush=True)
 
 
+#: In a process of its own, since the peak is that of a process: arrays in, rows out, kernels compiled before. VmHWM
+#: (Linux) and not ru_maxrss, which a child inherits from a parent that has torch in memory.
+COMPARE = """
+import re, sys, time
+from pathlib import Path
+import numpy as np, segcli
+from segcli.kernels import _jit
+_jit.compile_all()
+pred, gt = (np.load(path) for path in sys.argv[1:3])
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+segcli.compare(pred[..., :32, :32], gt[..., :32, :32], losses=sys.argv[3])
+print(segcli.__file__, file=sys.stderr)
+start, before = time.process_time(), peak()
+segcli.compare(pred, gt, losses=sys.argv[3])
+print(time.process_time() - start, before, peak())
+"""
+
+
+def compare() -> None:
+    """Print CPU time and peak memory of `segcli.compare`, all that a row shows: shares, norms, islands."""
+    rng = np.random.default_rng(0)
+    small = (64, 128, 128)
+    weights = np.exp(rng.normal(0, 2, (CHANNELS, *small)).astype(np.float32))
+    labels = rng.integers(0, CHANNELS, (8, 8, 8)).repeat(8, 0).repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    y = truth().astype(np.uint8)
+    cases = {
+        "good prediction": (good().astype(np.float32), y),
+        "bad prediction": (bad().astype(np.float32), y),
+        "hard mask": ((good() > 0.5).astype(np.uint8), y),
+        f"{CHANNELS} channels of 1 million": (weights / weights.sum(axis=0), labels),
+    }
+    print("compare, 8.4 million voxels (peaks are of the process, kernels and arrays included)")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder, name)) for name in ("pred.npy", "gt.npy")]
+        for name, arrays in cases.items():
+            for path, array in zip(paths, arrays, strict=True):
+                np.save(path, array)
+            for losses in ("dice,bce,tversky,focal", "default"):
+                command = [sys.executable, "-P", "-c", COMPARE, *paths, losses]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                found = done.stderr.strip().splitlines()[-1]
+                if found != segcli.__file__:  # another copy would be measured
+                    raise RuntimeError(found)
+                cpu, before, peak = (float(number) for number in done.stdout.split())
+                print(f"    {name:24} {losses:24} {cpu:6.2f} s {before:6.0f} -> {peak:5.0f} MB", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
+    if "compare" in sys.argv[1:]:
+        compare()
+        return
     start = time.perf_counter()
     _jit.compile_all()
     print(f"kernels ready after {time.perf_counter() - start:.1f} s, {torch.get_num_threads()} torch threads\n")
@@ -245,6 +301,7 @@ def main() -> None:
             f"hd_cv {spent[1] / size * 1e6:7.1f} ns {spent[1] / spent[0]:8.1f}x",
             flush=True,
         )
+    compare()
 
 
 if __name__ == "__main__":

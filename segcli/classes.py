@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segcli.joint import Joint
 from segcli.masks.labels import BACKGROUND
+from segcli.neighbours import Islands
 from segcli.soft import SoftPair, Vector
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class SoftClasses:
         return np.asarray(np.any([self.one(c).near_boundary for c in range(self.count)], axis=0))
 
     @property
-    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    def islands(self) -> list[Islands]:
         """Return the components of the whole object that only one side has: see `SoftPair.islands`."""
         return self.object.islands
 

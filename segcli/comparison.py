@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from segcli.attribution import Shares, excess_map, shares, worst_island
+from segcli.attribution import Norms, Shares, Tally, tallies
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
 from segcli.errors import UsageError
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
 from segcli.policy import check_policy, classes_value, metric_value
-from segcli.ranking import Agreement, Norms, Ranking, Row, agreements_of, rankings_of
+from segcli.ranking import Agreement, Ranking, Row, agreements_of, rankings_of
 from segcli.scoring import check_batch, measures_of, unit_of
 from segcli.sweep import sweep
 
 if TYPE_CHECKING:
     from segcli.classes import SoftClasses
     from segcli.measure import BoundMeasure
-    from segcli.soft import SoftPair, Vector
+    from segcli.soft import SoftPair
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,8 @@ def _rows(
     others = [label for label in loaded.labels if label not in channels] if losses else []
     per_loss: dict[str, list[Row]] = {bound.name: [] for bound in losses}
     for label in [*channels, *others]:
-        pair = loaded.soft(label)
-        for bound in losses:
-            row = loss_row(name, label.name, bound, pair)
-            per_loss[bound.name].append(row)
+        for row in loss_rows(name, label.name, losses, loaded.soft(label)):
+            per_loss[row.measure].append(row)
             rows.append(row)
     if len(channels) > 1:
         inner = [i for i, label in enumerate(channels) if label.values != BACKGROUND.values]
@@ -149,8 +147,7 @@ def _rows(
                 notes = _plateau(bound, per_loss[bound.name][: len(channels)], inner) if mean == MEAN else ()
                 rows.append(replace(row, notes=notes))
     if wide:
-        classes = loaded.classes()
-        rows += [loss_row(name, ALL, bound, classes) for bound in wide]
+        rows += loss_rows(name, ALL, wide, loaded.classes())
     narrow = [b for b in metrics if not b.over_classes]
     for index, label in enumerate(loaded.labels):
         masks = loaded.case.pair(index)
@@ -170,15 +167,8 @@ def _metric_row(
 
 def _pooled_rows(name: str, label: str, losses: Sequence[BoundMeasure], pooled: SoftPair) -> list[Row]:
     """Return the losses of channels pooled into one; without a value where a loss has no pooled form."""
-    from segcli.pooled import NoGridError
-
-    rows = []
-    for bound in losses:
-        try:
-            rows.append(_loss_row(name, label, bound, pooled))
-        except NoGridError:
-            rows.append(Row(name, label, "loss", bound.name, None, notes=("no micro average: it reads neighbours",)))
-    return rows
+    note = ("no micro average: it reads neighbours",)
+    return _loss_rows(name, label, losses, pooled, lambda bound: Row(name, label, "loss", bound.name, None, notes=note))
 
 
 def _plateau(bound: BoundMeasure, rows: Sequence[Row], inner: Sequence[int]) -> tuple[str, ...]:
@@ -210,75 +200,73 @@ def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
     return found
 
 
-def loss_row(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftClasses) -> Row:
-    """Return a loss with its optimum, the shares of its excess and the norms of its gradient.
+def loss_rows(name: str, label: str, losses: Sequence[BoundMeasure], pair: SoftPair | SoftClasses) -> list[Row]:
+    """Return losses with their optima, the shares of their excess and the norms of their gradients.
 
     Of the images of a stack that a loss cannot pool (it reads neighbours) it is the mean over the images.
     """
-    from segcli.pooled import NoGridError, PooledClasses, PooledPair
 
-    try:
-        return _loss_row(name, label, bound, pair)
-    except NoGridError:
-        if not isinstance(pair, (PooledPair, PooledClasses)):
-            raise
-        parts: Sequence[SoftPair | SoftClasses] = pair.parts
-        rows = [_loss_row(name, label, bound, part) for part in parts]
+    def over_images(bound: BoundMeasure) -> Row:
+        parts: Sequence[SoftPair | SoftClasses] = getattr(pair, "parts", ())
+        rows = [row for part in parts for row in loss_rows(name, label, [bound], part)]
         defined = [r for r in rows if r.value is not None]
         return replace(mean_row(label, defined or rows), notes=(f"mean of {len(rows)} images: it reads neighbours",))
 
+    return _loss_rows(name, label, losses, pair, over_images)
 
-def _loss_row(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftClasses) -> Row:
+
+def _loss_rows(
+    name: str,
+    label: str,
+    losses: Sequence[BoundMeasure],
+    pair: SoftPair | SoftClasses,
+    unpooled: Callable[[BoundMeasure], Row],
+) -> list[Row]:
+    """Return the rows of losses; `unpooled` gives that of one which asks pooled voxels for their neighbours."""
+    from segcli.pooled import NoGridError
+
+    rows: dict[str, Row] = {}
+    pooled: list[BoundMeasure] = []
+    for bound in losses:
+        try:
+            rows[bound.name] = _valued(name, label, bound, pair)
+            pooled.append(bound)
+        except NoGridError:
+            rows[bound.name] = unpooled(bound)
+    for tally in tallies(pooled, pair, mapped=[bool(rows[bound.name].excess) for bound in pooled]):
+        share, by_p = tally.shares(), tally.norms("p")
+        notes = _remarks(tally, pair, share, by_p)
+        row = rows[tally.bound.name]
+        rows[row.measure] = replace(row, share=share, by_p=by_p, by_z=tally.norms("z"), notes=notes)
+    return [rows[bound.name] for bound in losses]
+
+
+def _valued(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftClasses) -> Row:
+    """Return a loss with its optimum and excess."""
     value = bound(pair)
     optimum = bound.measure.optimum
     if optimum is None:
         optimum = bound(bound.perfect(pair))
     excess = None if value is None or optimum is None else value - optimum
-    parts = excess_map(bound, pair) if excess else None
-    share = None if parts is None else shares(parts, pair)
-    by_p = _norms(bound, pair, "p")
-    return Row(
-        name,
-        label,
-        "loss",
-        bound.name,
-        value,
-        "",
-        optimum,
-        excess,
-        share=share,
-        by_p=by_p,
-        by_z=_norms(bound, pair, "z"),
-        notes=_remarks(bound, pair, parts, share, by_p),
-    )
-
-
-def _norms(bound: BoundMeasure, pair: SoftPair | SoftClasses, wrt: Any) -> Norms | None:
-    gradient = bound.gradient(pair, wrt)
-    if gradient is None:
-        return None
-    l1, l2 = float(abs(gradient).sum()), math.sqrt(float((gradient * gradient).sum()))
-    return Norms(l1 if math.isfinite(l1) else None, l2 if math.isfinite(l2) else None)
+    return Row(name, label, "loss", bound.name, value, "", optimum, excess)
 
 
 #: An island is worth a sentence when it makes at least this share of a loss.
 MUCH = 0.5
 
 
-def _remarks(
-    bound: BoundMeasure, pair: SoftPair | SoftClasses, parts: Vector | None, share: Shares | None, by_p: Norms | None
-) -> tuple[str, ...]:
+def _remarks(tally: Tally, pair: SoftPair | SoftClasses, share: Shares | None, by_p: Norms | None) -> tuple[str, ...]:
     """Return what stands out, a plain phrase each."""
     remarks = []
     if pair.gt_empty:
         remarks.append("gt empty")
-    if "clip" in bound.params and pair.hard:
+    if "clip" in tally.bound.params and pair.hard:
         remarks.append("a hard mask: cross-entropy only counts errors and measures clip")
     elif share is not None and by_p is not None and by_p.l1 == 0:
         remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
     # Looked for only where one can matter: a false island is off the boundary, a missed one is false negative.
-    if parts is not None and share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
-        island = worst_island(parts, pair)
+    if share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
+        island = tally.worst_island()
         if island is not None and island.share >= MUCH:
             remarks.append(f"1 {island.kind} island of {island.voxels} voxels makes {island.share:.0%} of it")
     return tuple(remarks)

@@ -81,6 +81,9 @@ class Measure:
     better: Better
     unit: str = ""
     reads: Reads = "labels"
+    #: Of a loss: whether gradient and map need of other voxels nothing but sums and what `SoftPair` knows by voxel
+    #: (distances): they can then be worked out of any part of the voxels.
+    local: bool = False
     symmetric: bool = False
     when_empty: WhenEmpty = WhenEmpty(FORMULA, FORMULA, FORMULA)
     params: Mapping[str, Param]
@@ -133,7 +136,10 @@ class BoundMeasure:
 
     def gradient(self, pair: Any, wrt: Literal["p", "z"]) -> Any:
         """Return dL/dp or dL/dz as a vector over the pair's voxels; `None` without a closed form."""
-        return None if self.measure.gradient is None else self.measure.gradient(pair, pair.wrt(wrt), **self.params)
+        gradient = self.measure.gradient
+        if gradient is None:
+            return None
+        return self._each(lambda own: gradient(own, own.wrt(wrt), **self.params), pair)
 
     def perfect(self, pair: Any) -> Any:
         """Return the pair with the prediction at which the loss is least: the gt, unless the loss files another."""
@@ -142,7 +148,12 @@ class BoundMeasure:
 
     def voxel_map(self, pair: Any) -> Any:
         """Return contributions of the pair's voxels that add up to the loss; `None` without a rule."""
-        return None if self.measure.voxel_map is None else self.measure.voxel_map(pair, **self.params)
+        voxel_map = self.measure.voxel_map
+        return None if voxel_map is None else self._each(lambda own: voxel_map(own, **self.params), pair)
+
+    def _each(self, function: Callable[[Any], Any], pair: Any) -> Any:
+        """Return a function of the pair, worked out stretch by stretch where that can be."""
+        return pair.each(function) if self.measure.local else function(pair)
 
     def with_default(self, key: str, value: object) -> BoundMeasure:
         """Return a copy with `key` set where the measure has it and the caller did not name it."""

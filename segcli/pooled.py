@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segcli.classes import SoftClasses
 from segcli.counts import Counts
+from segcli.neighbours import Islands
 from segcli.pair import Pair
 from segcli.soft import SoftPair, Vector
 
@@ -49,11 +50,11 @@ class PooledPair(SoftPair):
 
     def __init__(self, parts: Sequence[SoftPair]) -> None:
         first = parts[0]
-        exact = all(part.z is not None for part in parts)
+        exact = all(part.rows[2] is not None for part in parts)
         super().__init__(
-            np.concatenate([part.p for part in parts]),
-            np.concatenate([part.y for part in parts]),
-            z=np.concatenate([part.z for part in parts if part.z is not None]) if exact else None,
+            np.concatenate([part.rows[0] for part in parts]),
+            np.concatenate([part.rows[1] for part in parts]),
+            z=np.concatenate([part.rows[2] for part in parts if part.rows[2] is not None]) if exact else None,
             threshold=first.threshold,
             hard=all(part.hard for part in parts),
         )
@@ -74,9 +75,9 @@ class PooledPair(SoftPair):
         return np.concatenate([part.near_boundary for part in self.parts])
 
     @cached_property
-    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    def islands(self) -> list[Islands]:
         """Return the islands of all parts, numbered through."""
-        return _joined([part.islands for part in self.parts])
+        return _joined(self.parts)
 
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return each voxel's distance to the boundary of its part."""
@@ -117,19 +118,18 @@ class PooledClasses(SoftClasses):
         return np.concatenate([part.near_boundary for part in self.parts])
 
     @property
-    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    def islands(self) -> list[Islands]:
         """Return the islands of all parts, numbered through."""
-        return _joined([part.islands for part in self.parts])
+        return _joined(self.parts)
 
 
-def _joined(found: Sequence[Any]) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+def _joined(parts: Sequence[SoftPair] | Sequence[SoftClasses]) -> list[Islands]:
+    starts = np.cumsum([0, *(part.n for part in parts)])
     joined = []
-    for kinds in zip(*found, strict=True):
-        numbers, sizes = [], [np.zeros(1, dtype=np.intp)]
-        offset = 0
-        for _, own, counted in kinds:
-            numbers.append(np.where(own > 0, own + offset, 0))
-            sizes.append(counted[1:])
-            offset += len(counted) - 1
-        joined.append((kinds[0][0], np.concatenate(numbers), np.concatenate(sizes)))
+    for kinds in zip(*(part.islands for part in parts), strict=True):
+        firsts = np.cumsum([0, *(len(found.sizes) for found in kinds)])
+        voxels = [found.voxels + start for found, start in zip(kinds, starts, strict=False)]
+        numbers = [found.numbers + first for found, first in zip(kinds, firsts, strict=False)]
+        sizes = [found.sizes for found in kinds]
+        joined.append(Islands(kinds[0].kind, *(np.concatenate(a) for a in (voxels, numbers, sizes))))
     return joined

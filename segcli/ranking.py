@@ -6,18 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segcli.attribution import Shares
+from segcli.attribution import Norms, Shares
 
 if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
-
-
-@dataclass(frozen=True, slots=True)
-class Norms:
-    """L1 and L2 norm of a gradient; `None` where no closed form exists or an entry is infinite."""
-
-    l1: float | None
-    l2: float | None
 
 
 @dataclass(frozen=True, slots=True)

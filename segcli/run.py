@@ -7,10 +7,11 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from segcli.averaging import Mean
 from segcli.measure import BoundMeasure
 from segcli.scoring import Scored, Value
 
@@ -111,7 +112,7 @@ def case_record(case: Scored) -> dict[str, Any]:
         "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
         "values": [value_record(v) for v in case.values],
-        "means": [asdict(m) | {"value": finite(m.value)} for m in case.means],
+        "means": [mean_record(m) for m in case.means],
         "tables": [
             {"label": t.label, "measure": t.measure, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
             for t in case.tables
@@ -119,11 +120,29 @@ def case_record(case: Scored) -> dict[str, Any]:
     }
 
 
-def value_record(value: Value) -> dict[str, Any]:
-    record = asdict(value) | {"value": finite(value.value)}
-    if not value.why:
-        del record["why"]
-    return record
+# Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.
+def value_record(v: Value) -> dict[str, Any]:
+    record = {
+        "label": v.label,
+        "kind": v.kind,
+        "measure": v.measure,
+        "value": finite(v.value),
+        "unit": v.unit,
+        "status": v.status,
+    }
+    return record | ({"why": v.why} if v.why else {})
+
+
+def mean_record(m: Mean) -> dict[str, Any]:
+    return {
+        "label": m.label,
+        "kind": m.kind,
+        "measure": m.measure,
+        "unit": m.unit,
+        "value": finite(m.value),
+        "n": m.n,
+        "of": m.of,
+    }
 
 
 def file_record(mask: Mask) -> dict[str, Any]:
@@ -177,6 +196,23 @@ def environment(*, started: str, seconds: float, argv: Sequence[str]) -> dict[st
 
 def to_json(data: dict[str, Any] | list[Any]) -> str:
     """Return strict JSON: a NaN or an infinity is a bug and raises."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    return _printable(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def to_json_lines(data: Mapping[str, Any]) -> str:
+    """Return strict JSON with one line for each element of a list: what a run of many cases is written as.
+
+    Indenting is done in Python, letter by letter: of 100 000 cases it takes minutes, and this seconds.
+    """
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    parts = []
+    for key, value in data.items():
+        listed = isinstance(value, list) and value
+        text = "[\n  " + ",\n  ".join(map(encode, value)) + "\n ]" if listed else encode(value)
+        parts.append(f" {encode(key)}: {text}")
+    return _printable("{\n" + ",\n".join(parts) + "\n}")
+
+
+def _printable(text: str) -> str:
     # A file name that is not UTF-8 arrives as lone surrogates: JSON can hold those escaped only.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -3,23 +3,28 @@
 Losses read it. Values that are functions of sums read `sums` and `log_sums`, which come from the grids as they
 were given. What looks at single voxels (gradients, voxel maps, distances) gets flat float64 vectors over the
 voxels that count (ignored ones are left out), made when first asked for; such code needs to know neither the
-grid nor the ignore label, and `grid` puts a vector back in place.
+grid nor the ignore label, and `grid` puts a vector back in place. What is a function of single voxels and of sums
+is worked out stretch by stretch (`each`, `total`): then no vector is ever made whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.neighbours import Islands, box_around, spread
 from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
 
 if TYPE_CHECKING:
     from segcli.ranks import Ranks
 
 Vector = NDArray[np.float64]
+T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 
 
 class Logs(NamedTuple):
@@ -31,16 +36,24 @@ class Logs(NamedTuple):
     log_q: Vector
 
 
+class LogSlopes(NamedTuple):
+    """Derivatives of `Logs.log_p` and `Logs.log_q`."""
+
+    log_p: Vector
+    log_q: Vector
+
+
 class Derivatives:
     """Derivatives of what losses are made of, with respect to the probability or to the logit.
 
-    `p` is dp/dx; `clipped(clip)` holds the same for the clipped p, log p and log(1-p). They are 0
+    `p` is dp/dx; `clipped(clip)` holds the same for log p and log(1-p) of the clipped p. They are 0
     where the clip flattens the loss: the gradient is that of the loss as it is computed.
     """
 
-    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"]) -> None:
+    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, LogSlopes] | None = None) -> None:
         self._pair = pair
         self.wrt = wrt
+        self._clipped: dict[float, LogSlopes] = {} if clipped is None else clipped
 
     @cached_property
     def p(self) -> Vector:
@@ -48,23 +61,25 @@ class Derivatives:
             return np.ones_like(self._pair.p)
         return self._pair.p * self._pair.q
 
-    def clipped(self, clip: float) -> Logs:
-        """Return d(p, 1-p, log p, log(1-p)) of `SoftPair.logs(clip)`."""
+    def clipped(self, clip: float) -> LogSlopes:
+        """Return d(log p, log(1-p)) of `SoftPair.logs(clip)`."""
+        if clip not in self._clipped:
+            self._clipped[clip] = self._slopes(clip)
+        return self._clipped[clip]
+
+    def _slopes(self, clip: float) -> LogSlopes:
         pair = self._pair
         if pair.z is not None:
             if self.wrt == "z":
-                dp = pair.p * pair.q
-                return Logs(dp, -dp, pair.q, -pair.p)
+                return LogSlopes(pair.q, -pair.p)
             # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
-            p, q = np.maximum(pair.p, 1e-150), np.maximum(pair.q, 1e-150)
-            return Logs(np.ones_like(p), -np.ones_like(p), 1 / p, -1 / q)
+            return LogSlopes(1 / np.maximum(pair.p, 1e-150), -1 / np.maximum(pair.q, 1e-150))
         p = pair.p
         inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
         seen = pair.logs(clip)
         if self.wrt == "p":
-            return Logs(inside, -inside, inside / seen.p, -inside / seen.q)
-        dp = inside * seen.p * seen.q
-        return Logs(dp, -dp, inside * seen.q, -inside * seen.p)
+            return LogSlopes(inside / seen.p, -inside / seen.q)
+        return LogSlopes(inside * seen.q, -inside * seen.p)
 
 
 class SoftPair:
@@ -100,24 +115,52 @@ class SoftPair:
     @cached_property
     def p(self) -> Vector:
         """Return the probabilities; those of a perfect prediction are its ground truth."""
-        return self.vector(self._given[0]) if self._truth is None else self._truth.y
+        return self._column(0)
 
     @cached_property
     def y(self) -> Vector:
-        return self.vector(self._given[1]) if self._truth is None else self._truth.y
+        return self._column(1)
 
     @cached_property
     def z(self) -> Vector | None:
-        given = self._given[2]
-        if given is None:
+        if not self._has_logits:
             return None
+        if self._truth is None:
+            return self._column(2)
         # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
-        return self.vector(given) if self._truth is None else np.clip(_logit(self.p), -800.0, 800.0)
+        if self._certain:
+            return np.where(self.rows[0], 800.0, -800.0)
+        return np.clip(_logit(self.p), -800.0, 800.0)
+
+    @property
+    def _has_logits(self) -> bool:
+        return self._given[2] is not None
+
+    @cached_property
+    def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+        """Return p, y and z of the voxels that count, each in a row as it was given: no other dtype."""
+        p, y, z = self._given
+        if self._truth is not None:
+            truth = self._truth.rows[1]
+            return self.p if self._told else truth, truth, None
+        return self._row(p), self._row(y), None if z is None else self._row(z)
+
+    def _row(self, grid: NDArray[Any]) -> NDArray[Any]:
+        return grid.reshape(-1) if self.valid is None else grid[self.valid]
+
+    def _column(self, which: Literal[0, 1, 2]) -> Vector:
+        if self._truth is not None:  # the twin's vectors are those of the gt, not copies
+            return self._truth.y
+        return np.ascontiguousarray(self.rows[which], dtype=np.float64)
+
+    @property
+    def _certain(self) -> bool:
+        """Return whether the prediction is a mask: what is a function of p then has two values."""
+        return self.rows[0].dtype == np.bool_
 
     def vector(self, grid: NDArray[Any]) -> Vector:
         """Return the voxels that count as a flat float64 vector."""
-        chosen = grid.reshape(-1) if self.valid is None else grid[self.valid]
-        return np.ascontiguousarray(chosen, dtype=np.float64)
+        return np.ascontiguousarray(self._row(grid), dtype=np.float64)
 
     def grid(self, vector: Vector, fill: float = 0.0) -> Vector:
         """Return a vector as an array of the grid's shape, `fill` in ignored voxels."""
@@ -159,17 +202,50 @@ class SoftPair:
         """Return p clipped to [clip, 1-clip] with its logarithms; exact and unclipped from logits."""
         cache: dict[float, Logs] = self.__dict__.setdefault("_logs", {})
         if clip not in cache:
-            if self.z is not None:
-                cache[clip] = Logs(self.p, self.q, -np.logaddexp(0.0, -self.z), -np.logaddexp(0.0, self.z))
+            if self._certain:
+                ends = np.array([0.0, 1.0])
+                both = _logs(ends, 1 - ends, None if self.z is None else np.array([-800.0, 800.0]), clip)
+                cache[clip] = Logs(*(np.where(self.rows[0], on, off) for off, on in both))
             else:
-                p = np.clip(self.p, clip, 1 - clip)
-                cache[clip] = Logs(p, 1 - p, np.log(p), np.log1p(-p))
+                cache[clip] = _logs(self.p, self.q, self.z, clip)
         return cache[clip]
 
     @property
     def gt_empty(self) -> bool:
         """Return whether the ground truth has nothing of the label."""
         return self.sums.y == 0
+
+    # --- stretch by stretch -------------------------------------------------------------------
+
+    def each(self, function: Callable[[SoftPair], Vector]) -> Vector:
+        """Return a vector whose entries are functions of single voxels, as `function` gives it of a pair."""
+        from segcli import stretch
+
+        if self.n <= stretch.LENGTH:
+            return function(self)
+        found = np.empty(self.n)
+        for where in stretch.stretches(self.n):
+            found[where] = function(stretch.Stretch(self, where))
+        return found
+
+    def total(self, function: Callable[[SoftPair], Vector]) -> float:
+        """Return the sum of such a vector, which is never there as a whole."""
+        from segcli import stretch
+
+        if self.n <= stretch.LENGTH:
+            return float(function(self).sum())
+        return sum(float(function(stretch.Stretch(self, where)).sum()) for where in stretch.stretches(self.n))
+
+    def once(self, key: Hashable, make: Callable[[SoftPair], T]) -> T:
+        """Return what a loss needs to know of all voxels: made once for the pair and all its stretches."""
+        kept: dict[Hashable, T] = self.__dict__.setdefault("_kept", {})
+        if key not in kept:
+            kept[key] = make(self)
+        return kept[key]
+
+    def here(self, vector: NDArray[D]) -> NDArray[D]:
+        """Return what a vector over all voxels has at those of this pair: of a stretch, its part."""
+        return vector
 
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""
@@ -202,10 +278,17 @@ class SoftPair:
             twin.p = p
         return twin
 
+    # --- where the voxels lie -----------------------------------------------------------------
+
     @cached_property
     def inside_gt(self) -> NDArray[np.bool_]:
         """Return which voxels are foreground in the ground truth; a soft one counts above 1/2."""
-        return self.y > 0.5
+        return self.rows[1] > np.float64(0.5)  # a float64: Python's 0.5 would be rounded to the dtype of the row
+
+    @cached_property
+    def predicted(self) -> NDArray[np.bool_]:
+        """Return which voxels are foreground in the thresholded prediction."""
+        return self.rows[0] > np.float64(self.threshold)
 
     @cached_property
     def ranks(self) -> Ranks:
@@ -217,29 +300,33 @@ class SoftPair:
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:
         """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
-        sides = self.grid(self.inside_gt.astype(np.float64), fill=-1.0)
-        near = _spread(sides == 1) & _spread(sides == 0)
-        return near.reshape(-1) if self.valid is None else near[self.valid]
+        inside, outside = self._placed(self.inside_gt), self._placed(~self.inside_gt)
+        near = np.zeros(self.shape, dtype=bool)
+        box = box_around(inside, margin=2)  # a voxel near the border, and what is near to that
+        near[box] = spread(inside[box]) & spread(outside[box])
+        return self._row(near)
 
     @cached_property
-    def islands(self) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
-        """Return the components of gt that the prediction misses wholly, and those of it that are false.
+    def islands(self) -> list[Islands]:
+        """Return the components of gt that the prediction misses wholly, and those of it that are false."""
+        inside, predicted = self.inside_gt, self.predicted
+        return [self._islands("missed", inside, predicted), self._islands("false", predicted, inside)]
 
-        For each kind: the number of every voxel's island (0 for none) and the voxels of each island.
-        """
+    def _islands(self, kind: str, own: NDArray[np.bool_], other: NDArray[np.bool_]) -> Islands:
         from scipy.ndimage import label
 
-        found = []
-        inside, predicted = self.inside_gt, self.p > self.threshold
-        for kind, own, other in (("missed", inside, predicted), ("false", predicted, inside)):
-            grid = self.grid(own.astype(np.float64)) > 0
-            numbers, count = label(grid, np.ones((3,) * grid.ndim))
-            flat = (numbers.reshape(-1) if self.valid is None else numbers[self.valid]).astype(np.intp)
-            alone = np.bincount(flat, weights=other, minlength=count + 1) == 0
-            alone[0] = False
-            flat = np.where(alone[flat], flat, 0)
-            found.append((kind, flat, np.bincount(flat, minlength=count + 1)))
-        return found
+        grid = self._placed(own)
+        box = box_around(grid)
+        labels = np.zeros(self.shape, dtype=np.int32)
+        count = label(grid[box], np.ones((3,) * grid.ndim), output=labels[box])
+        numbers = self._row(labels)
+        alone = np.ones(count + 1, dtype=bool)
+        alone[0] = False
+        alone[numbers[own & other]] = False
+        voxels = np.flatnonzero(own)
+        voxels = voxels[alone[numbers[voxels]]]
+        renumbered = (np.cumsum(alone) - 1)[numbers[voxels]]
+        return Islands(kind, voxels, renumbered, np.bincount(renumbered, minlength=int(alone.sum())))
 
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
@@ -250,10 +337,17 @@ class SoftPair:
         if self._truth is not None:  # a perfect prediction's field is that of its ground truth
             return self._truth.boundary_distance("gt", unit)
         fields: dict[tuple[str, str], Vector] = self.__dict__.setdefault("_fields", {})
+        if of == "pred" and (of, unit) not in fields and np.array_equal(self.predicted, self.inside_gt):
+            of = "gt"
+        if unit == "voxel" and len({1.0, *self.spacing}) == 1:
+            unit = "mm"
         if (of, unit) not in fields:
-            inside = self.inside_gt if of == "gt" else self.p > self.threshold
-            fields[of, unit] = self._boundary_distance(inside, unit)
+            fields[of, unit] = self._boundary_distance(self.inside_gt if of == "gt" else self.predicted, unit)
         return fields[of, unit]
+
+    def has_boundary(self, unit: Literal["mm", "voxel"]) -> bool:
+        """Return whether the gt has a boundary: asked of all voxels, since those of a stretch may lie where none is."""
+        return self.once(("boundary", unit), lambda whole: bool(whole.boundary_distance("gt", unit).any()))
 
     def _boundary_distance(self, inside: NDArray[np.bool_], unit: Literal["mm", "voxel"]) -> Vector:
         from segcli.kernels.distance_transform import distance_transform
@@ -261,21 +355,35 @@ class SoftPair:
         if not inside.any() or inside.all():
             return np.zeros(self.n)
         spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)
-        sides = self.grid(inside.astype(np.float64), fill=-1.0)
-        to_inside = self.vector(distance_transform(sides == 1, spacing))
-        to_outside = self.vector(distance_transform(sides == 0, spacing))
-        return to_inside + to_outside
+        # The nearest voxel of the other side is in the box of a side or next to it: a voxel farther off, moved to the
+        # face of the grown box, is nearer and still of the other side, unless it is ignored there.
+        sides = [self._placed(inside), self._placed(~inside)]
+        boxes = [box_around(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
+        distances = [distance_transform(sides[1 - k][boxes[k]], spacing) for k in (0, 1)]
+        large = int(distances[1].size >= distances[0].size)
+        if distances[large].shape == self.shape:
+            found = distances[large]
+            found[boxes[1 - large]] += distances[1 - large]
+        else:
+            found = np.zeros(self.shape)
+            for box, distance in zip(boxes, distances, strict=True):
+                found[box] += distance
+        return self.vector(found)
+
+    def _placed(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a mask of the voxels that count on the grid, ignored ones false."""
+        if self.valid is None:
+            return mask.reshape(self.shape)
+        grid = np.zeros(self.shape, dtype=bool)
+        grid[self.valid] = mask
+        return grid
 
 
-def _spread(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask grown by one step along all axes at once (a 3x3x3 dilation)."""
-    grown = mask.copy()
-    for axis in range(mask.ndim):
-        before = np.moveaxis(grown.copy(), axis, 0)
-        after = np.moveaxis(grown, axis, 0)
-        after[1:] |= before[:-1]
-        after[:-1] |= before[1:]
-    return grown
+def _logs(p: Vector, q: Vector, z: Vector | None, clip: float) -> Logs:
+    if z is not None:
+        return Logs(p, q, -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z))
+    p = np.clip(p, clip, 1 - clip)
+    return Logs(p, 1 - p, np.log(p), np.log1p(-p))
 
 
 def _logit(p: Vector) -> Vector:

@@ -28,6 +28,8 @@ FLOORS = {
     "places": 3,
     "alignment": 5,
     "bibliography": 5,
+    "stretch": 2,
+    "neighbours": 2,
     "classes": 2,
     "joint": 2,
     "pooled": 2,

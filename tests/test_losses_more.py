@@ -25,7 +25,7 @@ from test_losses import (  # noqa: F401
     sigmoid,
 )
 
-from segcli.attribution import excess_map, shares
+from segcli.attribution import excess_map, tallies
 from segcli.errors import UsageError
 from segcli.measure import find
 from segcli.soft import SoftPair
@@ -479,7 +479,7 @@ def test_integrated_of_a_hard_mask() -> None:
         assert found.shape == (4,)
         assert abs(found[[0, 3]]).max() < 1e-15
         assert min(found[1:3]) > 0.1
-        divided = shares(excess_map(loss_of(text), pair), pair)
+        divided = next(tallies([loss_of(text)], pair, [True])).shares()
         assert divided is not None
         assert divided.fp == pytest.approx(found[2] / found.sum())
 

@@ -142,13 +142,15 @@ def _merged(asked: Asked) -> Collected:
 
 
 def _collected(asked: Asked) -> Collected:
-    from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.evaluate import plan_of
+
+    plan = plan_of(**asked.plan)
+    pairing = _pairing(asked)
+    # What follows loads NumPy: a mistake in the call is told before.
+    from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import journal_path
 
     journal = None if asked.run_file is None else journal_path(asked.run_file)
-    plan = plan_of(**asked.plan)
-    pairing = _pairing(asked)
     with Progress(asked.session, "cases") as progress, _told(asked, progress):
         collected = collect(
             plan,
@@ -195,11 +197,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.run import to_json
+    from segcli.run import to_json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
-    write_whole(path, to_json(document | {"environment": env}))
+    write_whole(path, to_json_lines(document | {"environment": env}))
     _close_journal(asked)
     _wrote(asked, "segcli evaluate --merge SHARD... -o RUN.json")
     return _code(collected, failed=any("error" in r for r in collected.records))
@@ -222,11 +224,11 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
 
 def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
     from segcli.report import cohort as report
-    from segcli.run import to_json
+    from segcli.run import to_json_lines
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            return to_json(run)
+            return to_json_lines(run)
         if wanted == "csv":
             return report.run_csv(run)
         if wanted == "latex":

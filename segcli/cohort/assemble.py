@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure, bind
-from segcli.run import finite
+from segcli.run import mean_record
 
 #: What a record holds for this module alone.
 _OWN = {"of", "occur", "one_map", "literal", "absent"}
@@ -105,12 +104,16 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
 # --- the mean row -----------------------------------------------------------------------------------
 
 
-def _averaged(spec: Mapping[str, Any]) -> list[BoundMeasure]:
+Named = list[tuple[BoundMeasure, str]]
+
+
+def _averaged(spec: Mapping[str, Any]) -> Named:
+    """Return the metrics that have a mean over labels, with their names."""
     bound = [bind(text) for text in spec["measures"]]
-    return [b for b in bound if b.measure.kind == "metric" and not b.over_classes]
+    return [(b, b.name) for b in bound if b.measure.kind == "metric" and not b.over_classes]
 
 
-def _with_means(record: Record, spec: Mapping[str, Any], measures: Sequence[BoundMeasure]) -> Record:
+def _with_means(record: Record, spec: Mapping[str, Any], measures: Named) -> Record:
     """Return a record with the means of its metrics over the labels that it has now.
 
     Those of losses are over the channels of the prediction, which no other case changes.
@@ -119,15 +122,15 @@ def _with_means(record: Record, spec: Mapping[str, Any], measures: Sequence[Boun
     values = {(v["label"], v["measure"]): v for v in record["values"] if v["kind"] == "metric"}
     weight = weights(spec["average"], [record["counts"][name]["tp"] + record["counts"][name]["fn"] for name in plain])
     means: list[Mean] = []
-    for bound in measures:
-        own = [values[name, bound.name] for name in plain]
+    for bound, measure in measures:
+        own = [values[name, measure] for name in plain]
         unit = own[0]["unit"] if own else ""
         if spec["average"] == "micro" and len(plain) > 1:
             means.append(pooled_mean(bound, _pooled(record, plain), len(plain), unit=unit))
         else:
-            means.append(weighted_mean("metric", bound.name, [v["value"] for v in own], weight, unit=unit))
+            means.append(weighted_mean("metric", measure, [v["value"] for v in own], weight, unit=unit))
     losses = [m for m in record["means"] if m["kind"] == "loss"]
-    return record | {"means": [asdict(m) | {"value": finite(m.value)} for m in means] + losses}
+    return record | {"means": [mean_record(m) for m in means] + losses}
 
 
 def _pooled(record: Record, names: Sequence[str]) -> Any:

@@ -68,7 +68,7 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.run import environment, to_json
+    from segcli.run import environment, to_json_lines
     from segcli.summary import Resampling
 
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -98,7 +98,7 @@ def evaluate(
     volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
     run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
     if target is not None and journal is not None:
-        write_whole(target, to_json(run))
+        write_whole(target, to_json_lines(run))
         finish(journal)
     return run
 
@@ -137,18 +137,18 @@ def plan_of(
 
 def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:
     """Return the pairs of two folders, or of a manifest."""
-    from segcli.cohort.pairing import pair_folders, read_manifest
-
-    if manifest is not None:
-        if folders:
-            raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
-        return read_manifest(Path(manifest))
-    if len(folders) != 2:
+    if manifest is not None and folders:
+        raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
+    if manifest is None and len(folders) != 2:
         raise UsageError(
             f"two folders are wanted, {len(folders)} given.",
             hint="segcli evaluate PRED_DIR GT_DIR, or --manifest FILE.csv",
             code="evaluate.paths",
         )
+    from segcli.cohort.pairing import pair_folders, read_manifest
+
+    if manifest is not None:
+        return read_manifest(Path(manifest))
     return pair_folders(folders[0], folders[1], match, glob)
 
 

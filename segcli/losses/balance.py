@@ -48,6 +48,7 @@ Beta = Annotated[float, Param("recall counts beta times as much as precision", g
     r"w_l=\left(\sum_i y_{l,i}\right)^{-2},\ l\in\{bg,fg\}",
     reference="Sudre et al. 2017, arXiv:1707.03237",
     range=(0.0, 1.0),
+    local=True,
     optimum=None,
     aliases=("gdl", "generalised_dice", "gdice"),
     caution="Where one class is much smaller its weight is nearly all: it is then dice. The sums are of the order "
@@ -100,6 +101,7 @@ def _class_weights(pair: SoftPair, absent: str) -> tuple[float, float]:
     formula=r"\frac{G}{1+k(1-G)},\quad G=\text{generalized Dice loss}",
     reference="Ma et al. 2021, doi:10.1016/j.media.2021.102035; Yang et al. 2019, openreview:H1lTh8unKN",
     range=(0.0, 1.0),
+    local=True,
     optimum=None,
     aliases=("pgdl", "penalty_generalized_dice"),
     caution="It inherits the smooth of generalized_dice, which is not small beside the weighted sums of large objects.",
@@ -136,6 +138,7 @@ def _penalty_gdice_map(pair: SoftPair, *, k: float, smooth: float, absent: str) 
     formula=r"r\,\frac{\sum_i(p_i-y_i)^2y_i}{\sum_i y_i+s}+(1-r)\,\frac{\sum_i(p_i-y_i)^2(1-y_i)}{\sum_i(1-y_i)+s}",
     reference="Brosch et al. 2015, doi:10.1007/978-3-319-24574-4_1",
     range=(0.0, 1.0),
+    local=True,
     aliases=("sensitivity_specificity", "brosch"),
     caution="r=0.05 puts 95 % of the weight on the background: high specificity, lower sensitivity. With an empty gt "
     "it is at most 1-r.",
@@ -177,6 +180,7 @@ def _per_class(pair: SoftPair, share: float, smooth: float) -> tuple[float, floa
     formula=r"1-w\,\frac{TP+s}{\sum_i y_i+s}-(1-w)\,\frac{TN+s}{\sum_i(1-y_i)+s}",
     reference="Jadon 2020, arXiv:2006.14822",
     range=(0.0, 1.0),
+    local=True,
     optimum=None,
     aliases=("sensitivity_specificity_linear",),
     caution="Its gradient has two values only, one inside the gt and one outside. With an empty gt it is at most 1-w.",
@@ -213,6 +217,7 @@ def _sens_spec_linear_map(pair: SoftPair, *, w: float, smooth: float) -> Vector:
     formula=r"1-\frac{TP+s}{TP+\frac{1}{1+\beta^2}FP+\frac{\beta^2}{1+\beta^2}FN+s}",
     reference="Hashemi et al. 2018, arXiv:1803.11078",
     range=(0.0, 1.0),
+    local=True,
     optimum=None,
     aliases=("asymmetric_fbeta", "f_beta_loss"),
     caution="With an empty gt it is near 1 for any prediction with more than `smooth` in it, with almost no gradient.",
@@ -250,6 +255,7 @@ def _prices(beta: float) -> tuple[float, float]:
     formula=r"\frac{\sum_i|p_i-y_i|^\gamma}{\sum_i p_i^2+\sum_i y_i^2+s}",
     reference="Wang et al. 2020, doi:10.1109/TMI.2020.3000314",
     range=(0.0, _INF),
+    local=True,
     symmetric=True,
     aliases=("nr_dice", "noise_robust_dice_loss"),
     caution="It can exceed 1 (gamma < 2, many doubtful voxels): not a share of anything. With an empty gt and a faint "
@@ -264,7 +270,7 @@ def noise_robust_dice(pair: SoftPair, *, gamma: Norm = 1.5, smooth: Smooth = 1e-
     size = _norms(pair, smooth)
     if gamma == 1:
         return pair.sums.apart / size if size else 0.0
-    return float(_apart(pair, gamma).sum()) / size if size else 0.0
+    return _error(pair, gamma) / size if size else 0.0
 
 
 @gradient_of("noise_robust_dice")
@@ -273,7 +279,7 @@ def _noise_robust_dice_gradient(pair: SoftPair, d: Derivatives, *, gamma: float,
     if not size:
         return 0 * d.p
     side = 1.0 * (pair.p > pair.y) - 1.0 * (pair.p < pair.y)
-    value = float(_apart(pair, gamma).sum()) / size
+    value = _error(pair, gamma) / size
     return d.p * (gamma * _apart(pair, gamma - 1) * side - 2 * value * pair.p) / size
 
 
@@ -285,6 +291,10 @@ def _noise_robust_dice_map(pair: SoftPair, *, gamma: float, smooth: float) -> Ve
 
 def _apart(pair: SoftPair, power: float) -> Vector:
     return abs(pair.p - pair.y) ** power
+
+
+def _error(pair: SoftPair, power: float) -> float:
+    return pair.once(("apart", power), lambda whole: whole.total(lambda own: _apart(own, power)))
 
 
 def _norms(pair: SoftPair, smooth: float) -> float:
@@ -299,6 +309,7 @@ def _norms(pair: SoftPair, smooth: float) -> float:
     formula=r"-\mathrm{IoU}(p,y)\text{ where }\sum_i y_i>0,\quad -\mathrm{IoU}(1-p,1-y)\text{ where the gt is empty}",
     reference="after Rahman and Wang 2016, doi:10.1007/978-3-319-50835-1_22",
     range=(-1.0, 0.0),
+    local=True,
     optimum=None,
     aliases=("negative_iou", "iou_loss_inverted"),
     caution="Negative by design: -1 is perfect, 0 the worst. An empty gt is judged on another scale than any other: a "

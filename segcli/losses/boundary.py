@@ -37,6 +37,7 @@ Radius = Annotated[int, Param("largest radius in voxels; the radii are 3, 6, 9 a
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2\left(d_p(i)^\alpha+d_y(i)^\alpha\right)",
     reference="Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
+    local=True,
     symmetric=True,
     aliases=("hausdorff_dt", "hausdorff_dt_loss"),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt it is 0 for "
@@ -50,7 +51,7 @@ def hd_dt(pair: SoftPair, *, alpha: Power = 2.0, unit: Unit = "mm") -> float | N
     nearly all of it. It grows with distance^alpha: values of different spacings or units do not
     compare, and MONAI's is unit=voxel.
     """
-    return pair.mean((pair.p - pair.y) ** 2 * _far(pair, alpha, unit))
+    return pair.share(pair.total(lambda own: (own.p - own.y) ** 2 * _far(own, alpha, unit)))
 
 
 @gradient_of("hd_dt")
@@ -76,6 +77,7 @@ def _far(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
     formula=r"\frac{1}{N}\sum_i p_i\,\phi_i,\quad\phi=+d\text{ outside the gt},\ -(d-h)\text{ inside}",
     reference="Kervadec et al. 2019, arXiv:1812.07032",
     range=(-_INF, _INF),
+    local=True,
     optimum=None,
     aliases=("boundary_loss", "surface_loss"),
     caution="Not usable alone: training ends at all background. Negative by design; read the excess over the optimum "
@@ -89,7 +91,7 @@ def boundary(pair: SoftPair, *, unit: Unit = "mm") -> float | None:
     voxels of the gt on a cubic grid. The value alone says little: its least value, at pred = gt, is
     negative and differs from case to case. In voxels it equals MONAI and the authors' code.
     """
-    return pair.mean(pair.p * _signed(pair, unit))
+    return pair.share(pair.total(lambda own: own.p * _signed(own, unit)))
 
 
 @gradient_of("boundary")
@@ -104,7 +106,7 @@ def _boundary_map(pair: SoftPair, *, unit: Literal["mm", "voxel"]) -> Vector:
 
 def _signed(pair: SoftPair, unit: Literal["mm", "voxel"]) -> Vector:
     distance = pair.boundary_distance("gt", unit)
-    if not distance.any():  # no boundary
+    if not pair.has_boundary(unit):
         return distance
     step = min(pair.spacing) if unit == "mm" else 1.0
     inside = pair.y > pair.threshold
@@ -119,6 +121,7 @@ def _signed(pair: SoftPair, unit: Literal["mm", "voxel"]) -> Vector:
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2\,d_y(i)^\alpha",
     reference="Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
+    local=True,
     aliases=("hd_dt_os",),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt, or a full one, it "
     "is 0 for any prediction.",
@@ -130,7 +133,7 @@ def hd_dt_onesided(pair: SoftPair, *, alpha: Power = 2.0, unit: Unit = "mm") -> 
     weigh as there; an island of the gt that is missed weighs by its own thickness only, so small ones
     are hardly seen. Values of different spacings or units do not compare.
     """
-    return pair.mean((pair.p - pair.y) ** 2 * pair.boundary_distance("gt", unit) ** alpha)
+    return pair.share(pair.total(lambda own: (own.p - own.y) ** 2 * own.boundary_distance("gt", unit) ** alpha))
 
 
 @gradient_of("hd_dt_onesided")
@@ -151,6 +154,7 @@ def _hd_dt_onesided_map(pair: SoftPair, *, alpha: float, unit: Literal["mm", "vo
     formula=r"\ln\left(1+\frac{1}{N}\sum_i(p_i-y_i)^2\left(d_p(i)^\alpha+d_y(i)^\alpha\right)\right)",
     reference="after Karimi and Salcudean 2019, arXiv:1904.10030",
     range=(0.0, _INF),
+    local=True,
     symmetric=True,
     aliases=("log_hausdorff_dt", "log_hausdorff_dt_loss"),
     caution="Not for training alone: it under-segments; add it to a region loss. With an empty gt it is 0 for "
@@ -168,13 +172,17 @@ def log_hd_dt(pair: SoftPair, *, alpha: Power = 2.0, unit: Unit = "mm") -> float
 
 @gradient_of("log_hd_dt")
 def _log_hd_dt_gradient(pair: SoftPair, d: Derivatives, *, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
-    return _hd_dt_gradient(pair, d, alpha=alpha, unit=unit) / (1 + (hd_dt(pair, alpha=alpha, unit=unit) or 0.0))
+    return _hd_dt_gradient(pair, d, alpha=alpha, unit=unit) / (1 + _plain(pair, alpha, unit))
 
 
 @voxel_map_of("log_hd_dt", "scaled")
 def _log_hd_dt_map(pair: SoftPair, *, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
-    inner = hd_dt(pair, alpha=alpha, unit=unit) or 0.0
+    inner = _plain(pair, alpha, unit)
     return _hd_dt_map(pair, alpha=alpha, unit=unit) * (math.log1p(inner) / inner if inner else 0.0)
+
+
+def _plain(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> float:
+    return pair.once(("hd_dt", alpha, unit), lambda whole: hd_dt(whole, alpha=alpha, unit=unit) or 0.0)
 
 
 # --- hd_er ------------------------------------------------------------------------------------

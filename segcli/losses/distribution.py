@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.soft import Derivatives, Logs, SoftPair, Vector
+    from segcli.soft import Derivatives, Logs, LogSlopes, SoftPair, Vector
 
 _INF = float("inf")
 
@@ -41,7 +41,7 @@ Gamma = Annotated[float, Param("how strongly easy voxels are turned down; 0 give
 _HARD_MASK = "On a hard mask it measures only -ln(clip) times the error rate."
 
 
-def cross_entropy(y: Vector, logs: Logs, on: float = 1.0, off: float = 1.0) -> Vector:
+def cross_entropy(y: Vector, logs: Logs | LogSlopes, on: float = 1.0, off: float = 1.0) -> Vector:
     """Return -[on y log p + off (1-y) log(1-p)] of each voxel.
 
     It is linear in the logarithms: given their derivatives (`Derivatives.clipped`) in place of
@@ -69,6 +69,7 @@ def mean_cross_entropy(pair: SoftPair, clip: float, on: float = 1.0, off: float 
     formula=r"-\frac{1}{N}\sum_i\left[y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
     reference="Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("log_loss", "binary_cross_entropy", "binary_crossentropy"),
     reads="probability",
@@ -84,7 +85,7 @@ def bce(pair: SoftPair, *, label_smoothing: Smoothing = 0.0, clip: Clip = 1e-7) 
     pred = gt itself is then punished as overconfident.
     """
     if label_smoothing:
-        return pair.mean(cross_entropy(_smoothed(pair.y, label_smoothing), pair.logs(clip)))
+        return pair.share(pair.total(lambda own: cross_entropy(_smoothed(own.y, label_smoothing), own.logs(clip))))
     return mean_cross_entropy(pair, clip)
 
 
@@ -118,6 +119,7 @@ def _smoothed(y: Vector, share: float) -> Vector:
     formula=r"-\frac{1}{N}\sum_i\left[\beta\,y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
     reference="after Ronneberger, Fischer and Brox 2015, arXiv:1505.04597",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("wbce", "weighted_ce"),
     reads="probability",
@@ -160,6 +162,7 @@ def _beta(pair: SoftPair, beta: float | str) -> float:
     r"\quad\beta=1-\frac{1}{N}\sum_i y_i",
     reference="Xie and Tu 2015, arXiv:1504.06375",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("balanced_ce", "class_balanced_bce"),
     reads="probability",
@@ -200,6 +203,7 @@ def _share(pair: SoftPair) -> float:
     formula=r"-\frac{1}{N}\sum_i\left[\alpha\,y_i(1-p_i)^\gamma\ln p_i+(1-\alpha)(1-y_i)\,p_i^\gamma\ln(1-p_i)\right]",
     reference="Lin et al. 2017, arXiv:1708.02002",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("focal_loss", "binary_focal"),
     reads="probability",
@@ -231,13 +235,9 @@ def focal_gradient(pair: SoftPair, d: Derivatives, *, alpha: float | str, gamma:
 @voxel_map_of("focal", "additive")
 def focal_map(pair: SoftPair, *, alpha: float | str, gamma: float, clip: float) -> Vector:
     """Return what each voxel adds to `focal`."""
-    return _focal(pair, alpha, gamma, clip) / pair.n
-
-
-def _focal(pair: SoftPair, alpha: float | str, gamma: float, clip: float) -> Vector:
     seen = pair.logs(clip)
     on, off = _alpha(alpha)
-    return -(on * pair.y * seen.q**gamma * seen.log_p + off * (1 - pair.y) * seen.p**gamma * seen.log_q)
+    return -(on * pair.y * seen.q**gamma * seen.log_p + off * (1 - pair.y) * seen.p**gamma * seen.log_q) / pair.n
 
 
 def _alpha(alpha: float | str) -> tuple[float, float]:
@@ -301,6 +301,7 @@ def _hardest(hardness: Vector, k: float) -> Vector:
     formula=r"\mathrm{BCE}+\frac{\epsilon}{N}\sum_i(1-p_{t,i}),\quad p_t=p\,y+(1-p)(1-y)",
     reference="Leng et al. 2022, arXiv:2204.12511",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("poly1_ce", "poly_loss"),
     reads="probability",
@@ -324,12 +325,8 @@ def _poly1_gradient(pair: SoftPair, d: Derivatives, *, eps: float, clip: float) 
 
 @voxel_map_of("poly1", "additive")
 def _poly1_map(pair: SoftPair, *, eps: float, clip: float) -> Vector:
-    return (cross_entropy(pair.y, pair.logs(clip)) + eps * _untrue(pair)) / pair.n
-
-
-def _untrue(pair: SoftPair) -> Vector:
-    """Return the probability of the other class: 1-p_t."""
-    return pair.p * (1 - pair.y) + pair.q * pair.y
+    untrue = pair.p * (1 - pair.y) + pair.q * pair.y  # 1-p_t
+    return (cross_entropy(pair.y, pair.logs(clip)) + eps * untrue) / pair.n
 
 
 # --- brier ------------------------------------------------------------------------------------
@@ -340,6 +337,7 @@ def _untrue(pair: SoftPair) -> Vector:
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2",
     reference="Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
     range=(0.0, 1.0),
+    local=True,
     symmetric=True,
     aliases=("mse", "brier_score", "l2"),
     reads="probability",
@@ -373,6 +371,7 @@ def _brier_map(pair: SoftPair) -> Vector:
     formula=r"\frac{1}{N}\sum_i|p_i-y_i|",
     reference="Ghosh, Kumar and Sastry 2017, arXiv:1712.09482",
     range=(0.0, 1.0),
+    local=True,
     symmetric=True,
     aliases=("l1", "mean_absolute_error"),
     reads="probability",

@@ -61,6 +61,7 @@ Power = Annotated[float, Param("power of the logarithms; below 1 lifts small los
     formula=r"\mathrm{BCE}-\ln\frac{2\sum_i p_iy_i+s}{\sum_i p_i+\sum_i y_i+s}",
     reference="after Iglovikov and Shvets 2018, arXiv:1801.05746",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("bce_log_dice",),
     reads="probability",
@@ -104,6 +105,7 @@ def _log_score(of: Ratio) -> float:
     r"\quad w_l=\sqrt{\textstyle\sum_k f_k/f_l},\ l\in\{bg,fg\}",
     reference="Wong et al. 2018, arXiv:1809.00076",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("exp_log", "exponential_logarithmic"),
     reads="probability",
@@ -128,7 +130,7 @@ def explog(
     if not pair.n:
         return None
     region = sum(math.pow(_log_score(of), gamma) for of in _both(pair, smooth))
-    return w_dice / 2 * region + w_ce * float(_log_powers(pair, gamma, clip).mean())
+    return w_dice / 2 * region + w_ce * pair.total(lambda own: _log_powers(own, gamma, clip)) / pair.n
 
 
 @gradient_of("explog")
@@ -198,6 +200,7 @@ def _power_slopes(base: Vector, exponent: float) -> Vector:
     formula=r"w_{dice}\,\mathrm{DL}+w_{focal}\,\mathrm{FL}",
     reference="Zhu et al. 2018, arXiv:1808.05238",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("dicefocal",),
     reads="probability",
@@ -254,6 +257,7 @@ def _dice_focal_map(
     formula=r"w_{gdice}\,\mathrm{GDL}+w_{focal}\,\mathrm{FL}",
     reference="after Sudre et al. 2017, arXiv:1707.03237; Lin et al. 2017, arXiv:1708.02002",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("generalized_dice_focal",),
     reads="probability",
@@ -323,6 +327,7 @@ def _gdice_focal_map(
     formula=r"w_{focal}\,\mathrm{FL}+w_{tversky}\,\mathrm{TL}",
     reference="after Lin et al. 2017, arXiv:1708.02002; Salehi, Erdogmus and Gholipour 2017, arXiv:1706.05721",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("focal+tversky", "tversky_focal"),
     reads="probability",

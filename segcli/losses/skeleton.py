@@ -138,6 +138,7 @@ def _dice_cldice_map(pair: SoftPair, *, alpha: float, iterations: int, smooth: f
     formula=r"1-\frac{\sum_ip_iT_i+s}{\sum_iT_i+s},\quad T=\text{tube around the skeleton of the gt, inside the gt}",
     reference="Kirchhoff et al. 2024, arXiv:2404.03010",
     range=(0.0, 1.0),
+    local=True,
     optimum=None,
     aliases=("skeleton_recall_loss",),
     caution="Not usable alone: it sees no false alarms, all foreground is perfect. With an empty gt it is 0 for any "
@@ -152,27 +153,30 @@ def skeleton_recall(pair: SoftPair, *, radius: TubeRadius = 2, smooth: Smooth = 
     Spacing is not used.
     """
     tube, size = _tube(pair, radius, smooth)
-    return float(tube @ pair.q) * size
+    return pair.total(lambda own: own.here(tube) * own.q) * size
 
 
 @gradient_of("skeleton_recall")
 def _skeleton_recall_gradient(pair: SoftPair, d: Derivatives, *, radius: int, smooth: float) -> Vector:
     tube, size = _tube(pair, radius, smooth)
-    return -d.p * tube * size
+    return -d.p * pair.here(tube) * size
 
 
 @voxel_map_of("skeleton_recall", "additive")
 def _skeleton_recall_map(pair: SoftPair, *, radius: int, smooth: float) -> Vector:
     tube, size = _tube(pair, radius, smooth)
-    return tube * pair.q * size
+    return pair.here(tube) * pair.q * size
 
 
 def _tube(pair: SoftPair, radius: int, smooth: float) -> tuple[Vector, float]:
     """Return the tube and 1/(its size + smooth), 0 where there is none."""
+    tube: Vector
+    tube, voxels = pair.once(("tube", radius), lambda whole: _tube_and_size(whole, radius))
+    return tube, 1 / (voxels + smooth) if voxels + smooth > 0 else 0.0
+
+
+def _tube_and_size(pair: SoftPair, radius: int) -> tuple[Vector, float]:
     from segcli.kernels.skeleton import skeleton_tube
 
-    kept: dict[int, Vector] = pair.__dict__.setdefault("_tubes", {})
-    if radius not in kept:
-        kept[radius] = pair.vector(skeleton_tube(pair.grid(pair.y) > pair.threshold, radius))
-    size = float(kept[radius].sum()) + smooth
-    return kept[radius], 1 / size if size > 0 else 0.0
+    tube = pair.vector(skeleton_tube(pair.grid(pair.y) > pair.threshold, radius))
+    return tube, float(tube.sum())

@@ -137,6 +137,7 @@ def _margins(pair: SoftPair, clip: float) -> tuple[Vector, Vector]:
     formula=r"1-\frac{TP\cdot TN-FP\cdot FN}{\sqrt{(TP+FP)(TP+FN)(TN+FP)(TN+FN)+s}}",
     reference="Abhishek and Hamarneh 2021, arXiv:2010.13454",
     range=(0.0, 2.0),
+    local=True,
     optimum=None,
     symmetric=True,
     aliases=("mcc_loss", "matthews"),

@@ -37,6 +37,7 @@ Reduce = Annotated[
     r"\gamma^*=0\text{ (asymmetric)},\ \gamma\text{ (symmetric)}",
     reference="Yeung et al. 2022, arXiv:2102.04525",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("unified_focal_loss", "asymmetric_unified_focal"),
     reads="probability",

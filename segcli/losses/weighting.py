@@ -55,6 +55,7 @@ Pad = Annotated[
     formula=r"-\frac{1}{N}\sum_i(1+\phi_i)\left[y_i\ln p_i+(1-y_i)\ln(1-p_i)\right]",
     reference="Caliva et al. 2019, arXiv:1908.03679",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("distance_map_penalty", "pce"),
     reads="probability",
@@ -70,7 +71,7 @@ def distance_map(
     outside by the largest distance of that side; it is 0 at the deepest voxel, hence for all of an
     object one voxel thick. The code that made it popular never applies its weights and is bce.
     """
-    return pair.mean((1 + _phi(pair, phi, sigma, unit)) * cross_entropy(pair.y, pair.logs(clip)))
+    return pair.share(pair.total(lambda own: (1 + _phi(own, phi, sigma, unit)) * cross_entropy(own.y, own.logs(clip))))
 
 
 @gradient_of("distance_map")
@@ -87,14 +88,20 @@ def _distance_map_map(pair: SoftPair, *, phi: str, sigma: float, unit: Literal["
 
 def _phi(pair: SoftPair, phi: str, sigma: float, unit: Literal["mm", "voxel"]) -> Vector:
     distance = pair.boundary_distance("gt", unit)
-    if phi == "raw" or not distance.any():  # no boundary
+    if phi == "raw" or not pair.has_boundary(unit):
         return distance
     if phi == "exp":
         weights: Vector = math.e ** (-0.5 * (distance / sigma) ** 2)
         return weights
     inside = pair.y > pair.threshold
-    deepest, farthest = float((distance * inside).max()), float((distance * ~inside).max())
+    deepest, farthest = pair.once(("depths", unit), lambda whole: _depths(whole, unit))
     return 1 - distance * (inside / deepest + ~inside / farthest)
+
+
+def _depths(pair: SoftPair, unit: Literal["mm", "voxel"]) -> tuple[float, float]:
+    """Return the largest distance to the gt's boundary inside and outside."""
+    distance, inside = pair.boundary_distance("gt", unit), pair.y > pair.threshold
+    return float((distance * inside).max()), float((distance * ~inside).max())
 
 
 # --- shape_aware ------------------------------------------------------------------------------
@@ -106,6 +113,7 @@ def _phi(pair: SoftPair, phi: str, sigma: float, unit: Literal["mm", "voxel"]) -
     r"E=\frac{1}{|\partial\hat S|}\sum_{j\in\partial\hat S}d_y(j)",
     reference="Al Arif, Knapp and Slabaugh 2017, doi:10.1007/978-3-319-74113-0_2",
     range=(0.0, _INF),
+    local=True,
     optimum=None,
     aliases=("shape_aware_loss",),
     reads="probability",
@@ -121,7 +129,7 @@ def shape_aware(pair: SoftPair, *, region: Region = "all", unit: Unit = "mm", cl
     different spacings do not compare. A border voxel has a face in common with the outside or the
     image's edge, and is at least one voxel away from the other side: E of a perfect prediction is not 0.
     """
-    return pair.mean(_shape_weights(pair, region, unit) * cross_entropy(pair.y, pair.logs(clip)))
+    return pair.share(pair.total(lambda own: _shape_weights(own, region, unit) * cross_entropy(own.y, own.logs(clip))))
 
 
 @gradient_of("shape_aware")
@@ -137,12 +145,15 @@ def _shape_aware_map(pair: SoftPair, *, region: str, unit: Literal["mm", "voxel"
 
 
 def _shape_weights(pair: SoftPair, region: str, unit: Literal["mm", "voxel"]) -> Vector:
-    inside = pair.p > pair.threshold
-    border = _border(pair, inside)
-    count = float(border.sum())
-    apart = float(border @ pair.boundary_distance("gt", unit)) / count if count else 0.0
-    where = inside != (pair.y > pair.threshold) if region == "mismatch" else 1.0
+    apart = pair.once(("outline", unit), lambda whole: _outline_distance(whole, unit))
+    where = (pair.p > pair.threshold) != (pair.y > pair.threshold) if region == "mismatch" else 1.0
     return 1 + apart * where + 0 * pair.p
+
+
+def _outline_distance(pair: SoftPair, unit: Literal["mm", "voxel"]) -> float:
+    border = _border(pair, pair.p > pair.threshold)
+    count = float(border.sum())
+    return float(border @ pair.boundary_distance("gt", unit)) / count if count else 0.0
 
 
 def _border(pair: SoftPair, inside: NDArray[np.bool_]) -> Vector:

@@ -220,7 +220,7 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room) -> 
 
 def suffix_of(name: str) -> str:
     """Return the suffix in lower case, `.nii.gz` as one; empty when there is none."""
-    low = Path(name).name.lower()
+    low = os.path.basename(name).lower()  # noqa: PTH119 (asked of every file of a cohort)
     return next((s for s in SUFFIXES if low.endswith(s)), Path(low).suffix)
 
 
@@ -236,8 +236,10 @@ def partner(path: str, wanted: str) -> str | None:
 def files_of(name: str) -> list[Path]:
     """Return the files that a mask is made of: one, or the header and the image of a `.hdr`/`.img` pair."""
     target = _split_key(name)[0]
+    if suffix_of(target).removesuffix(".gz") not in (".hdr", ".img"):
+        return [Path(target)]
     header, image = partner(target, ".hdr"), partner(target, ".img")
-    pair = {".img": (header, target), ".hdr": (target, image)}.get(suffix_of(target).removesuffix(".gz"), (target,))
+    pair = (header, target) if image is None or header is not None else (target, image)
     return [Path(part) for part in pair if part is not None]
 
 

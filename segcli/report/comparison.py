@@ -8,11 +8,12 @@ import re
 from pathlib import PurePath
 from typing import Any
 
+from segcli.attribution import Norms
 from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND
 from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
-from segcli.ranking import Norms, Row
+from segcli.ranking import Row
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
 from segcli.run import finite
 from segcli.surfaces import MEANING
