@@ -113,6 +113,7 @@ def library(name: str) -> Any:
             # its own __init__ needs torchvision, which its losses do not
             stub = types.ModuleType(name)
             stub.__path__ = list(spec.submodule_search_locations or [])
+            stub.__spec__ = spec  # other tests look for it again
             sys.modules[name] = stub
         sys.modules[name].losses = pytest.importorskip(f"{name}.losses")
         return sys.modules[name]
