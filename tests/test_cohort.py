@@ -621,3 +621,20 @@ def test_evaluate_refuses_what_cannot_be_asked(six, options, words):
 def test_a_ball_has_the_volume_it_is_given() -> None:
     """The cohort's masks are what they are meant to be: 4/3 pi r^3 within the lattice's error."""
     assert ball((20, 20, 20), 6).sum() == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
+
+
+# --- another tool's definitions -------------------------------------------------------------------------
+
+
+def test_a_cohort_by_the_rules_of_a_tool(tmp_path):
+    """`convention` gives the measures, numbers and empty rule that `score` gives each pair, and the spec names it."""
+    moved = np.roll(SQUARE, 2, axis=0)
+    folders = write(tmp_path, a=(moved, SQUARE), b=(SQUARE, 0 * SQUARE))
+    run = library.evaluate(*folders, metrics="dice,hd95", convention="medpy", jobs=1)
+    assert (run["spec"]["convention"], run["spec"]["empty"]) == ("medpy", "medpy")
+    assert run["spec"]["measures"] == ["metric.dice", "metric.hd95_pooled:surface=border"]
+    for case, (pred, gt) in {"a": (moved, SQUARE), "b": (SQUARE, 0 * SQUARE)}.items():
+        alone = library.score(pred, gt, metrics="dice,hd95", convention="medpy")
+        assert list(values(run, case).values()) == [v.value for v in alone.values]
+    with pytest.raises(UsageError, match="no hd95|surface is part|nonesuch"):
+        library.evaluate(*folders, metrics="hd95", convention="nonesuch")

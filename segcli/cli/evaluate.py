@@ -37,7 +37,8 @@ def evaluate(
     metrics: opt.Metrics = "default",
     losses: opt.Losses = "",
     surface: opt.Surface = None,
-    empty: opt.Empty = "undefined",
+    convention: opt.Convention = None,
+    empty: opt.Empty = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
     worst: Annotated[int, typer.Option(min=0, help="Name so many of the worst cases.")] = 5,
@@ -92,8 +93,8 @@ def evaluate(
         scheduler=scheduler, resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, cell=cell, form=form,
         outputs=output or [],
         plan={
-            "metrics": metrics, "losses": losses, "surface": surface, "empty": empty, "background": background,
-            "average": average, "strict": strict, **reading,
+            "metrics": metrics, "losses": losses, "surface": surface, "convention": convention,
+            "empty": empty, "background": background, "average": average, "strict": strict, **reading,
         },
     )  # fmt: skip
     return answer(asked)

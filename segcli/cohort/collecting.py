@@ -152,6 +152,7 @@ def cohort_spec(plan: Plan, missing: MissingPolicy) -> dict[str, Any]:
         average=plan.average,
         batch_dice=False,
         missing=missing,
+        convention=plan.convention,
     )
 
 

@@ -31,7 +31,8 @@ def evaluate(
     metrics: str | Iterable[str] | None = "default",
     losses: str | Iterable[str] | None = (),
     surface: str | None = None,
-    empty: str = "undefined",
+    convention: str | None = None,
+    empty: str | None = None,
     background: bool = True,
     average: str = "macro",
     group_by: str | None = None,
@@ -80,7 +81,15 @@ def evaluate(
     if not 0.5 <= ci < 1:
         raise UsageError(f"ci {ci:g} is not in [0.5, 1).", code="evaluate.ci")
     plan = plan_of(
-        metrics, losses, surface=surface, empty=empty, background=background, average=average, strict=strict, **reading
+        metrics,
+        losses,
+        surface=surface,
+        convention=convention,
+        empty=empty,
+        background=background,
+        average=average,
+        strict=strict,
+        **reading,
     )
     pairing = pairing_of([Path(p) for p in (pred, gt) if p is not None], manifest, match, glob)
     check_group(group_by, pairing.columns)
@@ -108,7 +117,8 @@ def plan_of(
     losses: str | Iterable[str] | None,
     *,
     surface: str | None = None,
-    empty: str = "undefined",
+    convention: str | None = None,
+    empty: str | None = None,
     background: bool = True,
     average: str = "macro",
     strict: bool = False,
@@ -118,21 +128,30 @@ def plan_of(
     from segcli.averaging import check_average
     from segcli.cohort.work import Plan
     from segcli.loading import reading_of
-    from segcli.policy import check_policy
+    from segcli.policy import conventional, empty_rule
     from segcli.scoring import measures_of
 
-    chosen, chosen_losses = measures_of("metric", metrics, surface=surface), measures_of("loss", losses)
+    rules = conventional(convention, metrics, losses, surface)
+    if rules is None:
+        chosen, chosen_losses = measures_of("metric", metrics, surface=surface), measures_of("loss", losses)
+    else:  # the plan keeps the names as they were asked for: the tool says what they are
+        chosen, chosen_losses = rules.metrics, rules.losses
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
     return Plan(
-        tuple(b.id for b in chosen),
-        tuple(b.id for b in chosen_losses),
+        tuple(b.id for b in chosen) if rules is None else _texts(metrics),
+        tuple(b.id for b in chosen_losses) if rules is None else _texts(losses),
         reading_of(**reading),
-        empty=check_policy(empty),
+        empty=empty_rule(empty, rules),
+        convention=convention,
         background=background,
         average=check_average(average),
         strict=strict,
     )
+
+
+def _texts(asked: str | Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(asked.split(",") if isinstance(asked, str) else asked or ())
 
 
 def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:

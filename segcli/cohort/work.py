@@ -14,6 +14,7 @@ from segcli.measure import BoundMeasure, parse
 if TYPE_CHECKING:
     from segcli.loading import Loaded
     from segcli.masks.mask import Mask
+    from segcli.tools import Convention
 
 Record = dict[str, Any]
 
@@ -29,9 +30,21 @@ class Plan:
     background: bool = True
     average: str = "macro"
     strict: bool = False
+    #: The tool whose definitions the names stand for.
+    convention: str | None = None
+
+    @property
+    def rules(self) -> Convention | None:
+        """Return what the convention makes of the measures; `None` without one."""
+        from segcli.policy import conventional
+
+        return conventional(self.convention, self.metrics, self.losses, None)
 
     def measures(self) -> tuple[list[BoundMeasure], list[BoundMeasure]]:
         """Return the metrics and the losses."""
+        rules = self.rules
+        if rules is not None:
+            return rules.metrics, rules.losses
         return parse("metric", self.metrics), parse("loss", self.losses)
 
 
@@ -166,4 +179,5 @@ def _scored_record(plan: Plan, loaded: Loaded) -> Record:
 
     metrics, losses = plan.measures()
     options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}
+    options["convention"] = plan.rules
     return case_record(score_loaded(loaded, metrics, losses, **options))

@@ -100,7 +100,9 @@ def _mean(summary: Summary | None, measure: Measure, cases: int) -> str:
 
 def footnotes(run: Run, worst: int) -> list[str]:
     """Return what was undefined or missed, the worst cases, and what could not be scored."""
-    notes = _undefined(run) + worst_cases(run, worst)
+    tool = run["spec"].get("convention")
+    notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
+    notes += _undefined(run) + worst_cases(run, worst)
     missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
     parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]
     if missing["pred"]:
