@@ -636,5 +636,5 @@ def test_a_cohort_by_the_rules_of_a_tool(tmp_path):
     for case, (pred, gt) in {"a": (moved, SQUARE), "b": (SQUARE, 0 * SQUARE)}.items():
         alone = library.score(pred, gt, metrics="dice,hd95", convention="medpy")
         assert list(values(run, case).values()) == [v.value for v in alone.values]
-    with pytest.raises(UsageError, match="no hd95|surface is part|nonesuch"):
+    with pytest.raises(UsageError, match="nonesuch"):
         library.evaluate(*folders, metrics="hd95", convention="nonesuch")
