@@ -137,13 +137,15 @@ def _merged(asked: Asked) -> Collected:
 
 
 def _collected(asked: Asked) -> Collected:
-    from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.evaluate import plan_of
+
+    plan = plan_of(**asked.plan)
+    pairing = _pairing(asked)
+    # What follows loads NumPy: not for an option that cannot be.
+    from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import journal_path
 
     journal = None if asked.run_file is None else journal_path(asked.run_file)
-    plan = plan_of(**asked.plan)
-    pairing = _pairing(asked)
     with Progress(asked.session, "cases") as progress, _told(asked, progress):
         collected = collect(
             plan,
