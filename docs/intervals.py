@@ -46,8 +46,8 @@ How many of the intervals that say 95 % hold the true mean, in {trials} simulate
 {table}
 
 A bootstrap cannot see what the sample does not hold: with few cases intervals are too short, and of skewed values most
-of all. Below {few} values segcli prints `~` before an interval. Distances with a long tail need more cases
-than overlaps; their median and p95 say more than their mean.
+of all. Below {few} values segcli prints `~` before an interval. Distances with a long tail need more cases than
+overlaps do; their median and p95 say more than their mean.
 """
 
 

@@ -137,6 +137,8 @@ def loaded_after(*arguments: str) -> set[str]:
         ["compare", "--help"],
         ["evaluate", "--help"],
         ["evaluate", "a", "b", "c"],
+        ["evaluate", "a", "b", "-m", "dcie"],
+        ["evaluate", "tests", "tests", "--dry-run"],
         ["catalog"],
         ["catalog", "hd95"],
         ["catalog", "dice", "-f", "json"],
