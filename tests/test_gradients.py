@@ -10,6 +10,8 @@ import pytest
 from test_attribution import VARIANTS
 from test_losses import Array, loss_of, sigmoid
 
+from segcli.classes import SoftClasses
+from segcli.measure import BoundMeasure
 from segcli.soft import SoftPair
 
 SHAPES = [(1, 1), (1, 1, 1), (1, 7), (6, 7), (3, 4, 5)]
@@ -34,6 +36,15 @@ def predictions(shape: tuple[int, ...]) -> dict[str, Array]:
             "doubtful": doubtful, "some": some}  # fmt: skip
 
 
+def evidence(bound: BoundMeasure, z: Array, y: Array, *, logits: bool) -> SoftPair | SoftClasses:
+    """Return what a loss reads: a pair, or for a loss over all classes the background and the object."""
+    spacing = (2.0, 1.0, 0.5)[: z.ndim]
+    if not bound.over_classes:
+        return SoftPair(sigmoid(z), y, spacing=spacing, z=z if logits else None)
+    both, one_hot, scores = ([sigmoid(-z), sigmoid(z)], [1 - y, y], [0 * z, z])
+    return SoftClasses(np.array(both), np.array(one_hot), spacing=spacing, z=np.array(scores) if logits else None)
+
+
 @pytest.mark.parametrize("logits", [False, True], ids=["probabilities", "logits"])
 @pytest.mark.parametrize("text", VARIANTS)
 def test_gradients_are_finite_or_the_record_says_why(text: str, logits: bool) -> None:
@@ -41,14 +52,14 @@ def test_gradients_are_finite_or_the_record_says_why(text: str, logits: bool) ->
     bound = loss_of(text)
     for shape in SHAPES:
         for (truth, y), (name, z) in itertools.product(truths(shape).items(), predictions(shape).items()):
-            pair = SoftPair(sigmoid(z), y, spacing=(2.0, 1.0, 0.5)[: len(shape)], z=z if logits else None)
+            pair = evidence(bound, z, y, logits=logits)
             where = f"{text} {shape} {truth} {name}"
             value = bound(pair)
             assert value is not None, where
             assert math.isfinite(value), where
             for wrt in ("p", "z"):
                 gradient = bound.gradient(pair, wrt)
-                assert gradient.shape == (pair.n,), where
+                assert gradient.shape == ((2, pair.n) if bound.over_classes else (pair.n,)), where
                 assert not np.isnan(gradient).any(), where
                 endless = np.isinf(gradient)
                 if endless.any():
@@ -65,7 +76,8 @@ def test_a_finite_gradient_has_finite_norms(text: str) -> None:
     """The norms that compare prints do not overflow, however steep a saturated voxel is."""
     y = truths((6, 7))["mixed"]
     z = predictions((6, 7))["wrong"]
+    bound = loss_of(text)
     for wrt in ("p", "z"):
-        gradient = loss_of(text).gradient(SoftPair(sigmoid(z), y, z=z), wrt)
+        gradient = bound.gradient(evidence(bound, z, y, logits=True), wrt)
         assert math.isfinite(float(abs(gradient).sum()))
-        assert math.isfinite(float(gradient @ gradient))
+        assert math.isfinite(float((gradient * gradient).sum()))
