@@ -14,7 +14,7 @@ from segcli.errors import UsageError
 from segcli.measure import BoundMeasure, Measure
 from segcli.pooled import NoGridError, PooledCounts
 from segcli.rules import Rule, Stat
-from segcli.statistics import Interval, Vector, generator, mean_interval
+from segcli.statistics import Interval, Vector, mean_intervals
 
 
 def statistic(rule: Rule, key: Key, x: Vector, columns: Columns, names: Sequence[str]) -> float | None:
@@ -50,10 +50,8 @@ def _interval(rule: Rule, key: Key, x: Vector, columns: Columns) -> Interval | N
     if told.get("ci") and not rule.where and rule.on_undefined != "worst" and level == told.get("ci_level"):
         low, high = told["ci"]
         return Interval(low, high, told.get("ci_method", "bca"))
-    words = [f"{column}={glob}" for column, glob in rule.where]
-    return mean_interval(
-        x, generator(seed_of(columns), *key, *words), level=level, resamples=told.get("resamples", 2000)
-    )
+    # Made as the summary makes it: the same values have the same interval.
+    return mean_intervals([x], seed=seed_of(columns), level=level, resamples=told.get("resamples", 2000))[0]
 
 
 def _same(summary: Mapping[str, Any], key: Key) -> bool:

@@ -331,6 +331,8 @@ def test_signals_have_their_codes(folder: Path, number: int, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code_text, "score", folder / "pred.npy", folder / "gt.npy"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell lets its jobs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)

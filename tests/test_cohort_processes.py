@@ -36,11 +36,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+def heeding_ctrl_c() -> None:
+    """Undo what a shell does to a job in the background: it ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(data: Path, out: Path, *more: str, **options: object) -> subprocess.Popen[str]:
     """Start an evaluation that goes on by itself."""
     call = [sys.executable, "-m", "segcli", "evaluate", data / "pred", data / "gt", *MEASURES, "-o", out, *more]
     return subprocess.Popen(
-        [str(part) for part in call], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [str(part) for part in call],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeding_ctrl_c,  # noqa: PLW1509 (no threads here)
+        **options,
     )
 
 
