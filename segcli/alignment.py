@@ -17,7 +17,7 @@ Key = tuple[str, str, str]
 
 #: Options of a run that are part of the definition of its numbers. How a prediction's file is read (its
 #: kind, its channels) is not: two models may write different files.
-DEFINING = ("ignore", "empty", "threshold", "spacing", "soft_gt", "background", "average", "batch_dice")
+DEFINING = ("convention", "ignore", "empty", "threshold", "spacing", "soft_gt", "background", "average", "batch_dice")
 #: Spacings out of headers carry float32 noise.
 SAME_SPACING = 1e-4
 

@@ -67,6 +67,7 @@ def made_run(
             "labels": None,
             "ignore": None,
             "empty": "undefined",
+            "convention": None,
             "threshold": 0.5,
             "geometry": "error",
             "spacing": None,

@@ -213,7 +213,14 @@ def test_another_ground_truth_is_a_warning() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("threshold", 0.3), ("empty", "worst"), ("ignore", 255), ("spacing", [1.0, 2.0]), ("labels", {"x": [2]})],
+    [
+        ("threshold", 0.3),
+        ("empty", "worst"),
+        ("ignore", 255),
+        ("spacing", [1.0, 2.0]),
+        ("labels", {"x": [2]}),
+        ("convention", "medpy"),
+    ],
 )
 def test_another_definition_is_refused_with_both_values(key: str, value: object) -> None:
     """Each part of the definition: the message names it and says both values."""
