@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 import segcli
+from segcli.evidence.soft import SoftPair
 from segcli.kernels import _jit
 from segcli.measure import bind, parse
-from segcli.soft import SoftPair
 
 SHAPE = (128, 256, 256)
 CHANNELS = 8

@@ -20,6 +20,7 @@ from medpy.metric import binary
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segcli.evidence.pair import Case
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
@@ -27,7 +28,6 @@ from segcli.kernels.mesh import mesh_distances
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_cells, surface_elements
 from segcli.masks.labels import Label
-from segcli.pair import Case
 from segcli.surfaces import Surface
 
 SHAPE = (128, 512, 512)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from segcli.classes import SoftClasses
+    from segcli.evidence.classes import SoftClasses
+    from segcli.evidence.soft import SoftPair, Vector
     from segcli.measure import BoundMeasure
-    from segcli.soft import SoftPair, Vector
 
     Evidence = SoftPair | SoftClasses
 
@@ -70,7 +70,7 @@ def tallies(bounds: Sequence[BoundMeasure], pair: Any, mapped: Sequence[bool]) -
     found = [Tally(bound, pair, wanted) for bound, wanted in zip(bounds, mapped, strict=True)]
     local = [tally for tally in found if not tally.whole]
     if local:
-        from segcli.stretch import Stretch, stretches
+        from segcli.evidence.stretch import Stretch, stretches
 
         for where in stretches(pair.n):
             part = Stretch(pair, where)
@@ -143,7 +143,7 @@ class Tally:
         """Return the excess map of some voxels."""
         if self.whole:
             return None if self._map is None else self._map[voxels]
-        from segcli.stretch import Stretch
+        from segcli.evidence.stretch import Stretch
 
         return _excess(self.bound, Stretch(self.pair, voxels), Stretch(self.best, voxels))
 

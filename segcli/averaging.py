@@ -11,9 +11,9 @@ from segcli.masks.labels import BACKGROUND, Label
 from segcli.measure import Kind
 
 if TYPE_CHECKING:
+    from segcli.evidence.pair import Pair
+    from segcli.evidence.soft import SoftPair
     from segcli.measure import BoundMeasure
-    from segcli.pair import Pair
-    from segcli.soft import SoftPair
 
 AVERAGES = ("macro", "micro", "weighted", "present")
 MEAN = "mean"
@@ -78,7 +78,7 @@ def weighted_mean(
 
 def pooled_mean(bound: BoundMeasure, pooled: Any, of: int, *, unit: str = "", label: str = MEAN) -> Mean:
     """Return a measure of pooled labels (`micro`); without a value where it has no pooled form."""
-    from segcli.pooled import NoGridError
+    from segcli.evidence.pooled import NoGridError
 
     try:
         value = bound(pooled)
@@ -89,14 +89,14 @@ def pooled_mean(bound: BoundMeasure, pooled: Any, of: int, *, unit: str = "", la
 
 def pooled_labels(pairs: Sequence[Pair]) -> Any:
     """Return the counts of several labels summed, as one label."""
-    from segcli.pooled import PooledCounts
+    from segcli.evidence.pooled import PooledCounts
 
     return PooledCounts([pair.counts for pair in pairs], pairs[0].voxel_volume, pairs)
 
 
 def pooled_channels(pairs: Sequence[SoftPair]) -> SoftPair:
     """Return the voxels of several channels, as one channel."""
-    from segcli.pooled import PooledPair
+    from segcli.evidence.pooled import PooledPair
 
     return PooledPair(pairs)
 

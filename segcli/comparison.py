@@ -20,9 +20,9 @@ from segcli.scoring import check_batch, measures_of, unit_of
 from segcli.sweep import sweep
 
 if TYPE_CHECKING:
-    from segcli.classes import SoftClasses
+    from segcli.evidence.classes import SoftClasses
+    from segcli.evidence.soft import SoftPair
     from segcli.measure import BoundMeasure
-    from segcli.soft import SoftPair
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _loss_rows(
     unpooled: Callable[[BoundMeasure], Row],
 ) -> list[Row]:
     """Return the rows of losses; `unpooled` gives that of one which asks pooled voxels for their neighbours."""
-    from segcli.pooled import NoGridError
+    from segcli.evidence.pooled import NoGridError
 
     rows: dict[str, Row] = {}
     pooled: list[BoundMeasure] = []

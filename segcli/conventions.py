@@ -18,7 +18,7 @@ from segcli.scoring import unit_of
 from segcli.tools import WORDS, Entry, Tool, default_of, failing, tools
 
 if TYPE_CHECKING:
-    from segcli.pair import Case, Pair
+    from segcli.evidence.pair import Case, Pair
 
 #: The quantities that are compared unless others are asked for.
 METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"
@@ -160,7 +160,7 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
 
 def exactly(bound: BoundMeasure) -> BoundMeasure:
     """Return a measure with a tolerance that holds no more than its number: without segcli's room for noise."""
-    from segcli.distances import SLACK
+    from segcli.evidence.distances import SLACK
 
     tol = bound.params.get("tol")
     if not isinstance(tol, float) or not tol:

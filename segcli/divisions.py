@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segcli.classes import SoftClasses
+from segcli.evidence.classes import SoftClasses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from segcli.soft import SoftPair, Vector
+    from segcli.evidence.soft import SoftPair, Vector
 
     Evidence = SoftPair | SoftClasses
 

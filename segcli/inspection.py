@@ -23,9 +23,9 @@ from segcli.measure import BoundMeasure, bind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segcli.classes import SoftClasses
+    from segcli.evidence.classes import SoftClasses
+    from segcli.evidence.soft import SoftPair, Vector
     from segcli.masks.labels import Label
-    from segcli.soft import SoftPair, Vector
 
     Evidence = SoftPair | SoftClasses
 
@@ -221,7 +221,7 @@ def _piece(bound: BoundMeasure, label: str, weight: float, evidence: Evidence, p
 
 def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
     """Return each channel's part of the loss of all channels pooled: the maps of all add up to it."""
-    from segcli.pooled import NoGridError, PooledPair
+    from segcli.evidence.pooled import NoGridError, PooledPair
 
     pooled = PooledPair([loaded.soft(label) for label in channels])
     try:

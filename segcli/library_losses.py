@@ -13,8 +13,8 @@ from segcli.measure import BoundMeasure, bind, plain
 from segcli.tools import LOSS_LIBRARIES, swapped, with_parameters
 
 if TYPE_CHECKING:
+    from segcli.evidence.soft import SoftPair
     from segcli.loading import Loaded
-    from segcli.soft import SoftPair
 
 TIMES = {"1": 1.0, "1/2": 0.5, "1/4": 0.25}
 
@@ -76,7 +76,7 @@ class Scene:
 
     def value(self, bound: BoundMeasure, averaging: str, channels: str) -> float | None:
         """Return a measure of the channels, averaged in a library's way."""
-        from segcli.pooled import NoGridError, PooledPair
+        from segcli.evidence.pooled import NoGridError, PooledPair
 
         if bound.over_classes:
             return _number(bound(self.loaded.classes()))
@@ -91,7 +91,7 @@ class Scene:
         return sum(defined) / len(defined) if len(defined) == len(values) else None
 
     def _with_background(self) -> Sequence[SoftPair]:
-        from segcli.soft import SoftPair
+        from segcli.evidence.soft import SoftPair
 
         (one,) = self.channels
         grid = self.loaded.grid

@@ -15,10 +15,10 @@ from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
 
 if TYPE_CHECKING:
-    from segcli.classes import SoftClasses
+    from segcli.evidence.classes import SoftClasses
+    from segcli.evidence.pair import Case
+    from segcli.evidence.soft import SoftPair
     from segcli.masks.matching import Grid
-    from segcli.pair import Case
-    from segcli.soft import SoftPair
 
 
 def reading_of(
@@ -118,7 +118,7 @@ class Loaded:
 
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
-        from segcli.soft import SoftPair
+        from segcli.evidence.soft import SoftPair
 
         grid = self.grid
         y: Any = _member(grid.gt, label)
@@ -141,7 +141,7 @@ class Loaded:
         """
         import numpy as np
 
-        from segcli.classes import SoftClasses
+        from segcli.evidence.classes import SoftClasses
 
         grid, labels = self.grid, self.channels if labels is None else list(labels)
         if len(labels) == 1:
@@ -193,7 +193,7 @@ class Batch(Loaded):
         """Return the batch of these images; its `case` has them one after the other along the first axis."""
         import numpy as np
 
-        from segcli.pair import Case
+        from segcli.evidence.pair import Case
 
         first = images[0]
         joined = [np.concatenate([getattr(image.grid, side) for image in images]) for side in ("pred", "gt")]
@@ -216,13 +216,13 @@ class Batch(Loaded):
 
     def soft(self, label: Label) -> SoftPair:
         """Return the voxels of `label` in all images."""
-        from segcli.pooled import PooledPair
+        from segcli.evidence.pooled import PooledPair
 
         return PooledPair([image.soft(label) for image in self.images])
 
     def classes(self, labels: Sequence[Label] | None = None) -> SoftClasses:
         """Return the voxels of all images, all classes at once."""
-        from segcli.pooled import PooledClasses
+        from segcli.evidence.pooled import PooledClasses
 
         return PooledClasses([image.classes(labels or self.channels) for image in self.images])
 
@@ -239,8 +239,8 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
     import numpy as np
 
+    from segcli.evidence.pair import Case
     from segcli.masks.matching import match
-    from segcli.pair import Case
 
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)

@@ -13,7 +13,7 @@ from segcli.measure import FORMULA, BoundMeasure, EmptyValue
 from segcli.tools import Convention, convention_of
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 Status = Literal["ok", "undefined", "policy"]
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")

@@ -29,10 +29,10 @@ from segcli.policy import Status, classes_value, conventional, empty_rule, metri
 from segcli.tools import Convention
 
 if TYPE_CHECKING:
-    from segcli.counts import Counts
+    from segcli.evidence.counts import Counts
+    from segcli.evidence.pair import Case, Pair
+    from segcli.evidence.soft import SoftPair
     from segcli.masks.reading import Reading
-    from segcli.pair import Case, Pair
-    from segcli.soft import SoftPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> 
 
 def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     """Return a loss; of the images of a stack that it cannot pool (it reads neighbours) the mean over them."""
-    from segcli.pooled import NoGridError, PooledPair
+    from segcli.evidence.pooled import NoGridError, PooledPair
 
     try:
         value = bound(pair)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND
-from segcli.counts import Counts
+from segcli.evidence.counts import Counts
+from segcli.evidence.pooled import NoGridError, PooledCounts
 from segcli.measure import bind
-from segcli.pooled import NoGridError, PooledCounts
 from segcli.statistics import Interval, Vector, mean_intervals
 
 Case = Mapping[str, Any]

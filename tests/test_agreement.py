@@ -22,11 +22,11 @@ from shapes import shape
 import segcli
 from segcli.cli.main import run as command_line
 from segcli.errors import UsageError
-from segcli.gate import judge, parse_limits
-from segcli.joint import Joint
+from segcli.evidence.joint import Joint
+from segcli.evidence.pair import SMALL, Case
+from segcli.gate.limits import judge, parse_limits
 from segcli.masks.labels import Label
 from segcli.measure import bind, measures
-from segcli.pair import SMALL, Case
 from segcli.scoring import Scored
 
 Array = NDArray[Any]

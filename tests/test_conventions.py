@@ -25,10 +25,10 @@ from segcli import conventions, empty_means, policy, tools
 from segcli.cli.main import run as command_line
 from segcli.conventions import Printed, Row, Views, printed
 from segcli.errors import InputError, UsageError
+from segcli.evidence.pair import Case
 from segcli.losses.libraries import known
 from segcli.masks.labels import Label
 from segcli.measure import bind, measures
-from segcli.pair import Case
 from segcli.tools import Entry, convention_of
 
 Array = NDArray[Any]
@@ -691,7 +691,7 @@ def test_losses_with_a_convention() -> None:
 def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: Any) -> dict[str, Any]:
     """Return a run file of several pairs, as plain data."""
     from segcli.loading import reading_of
-    from segcli.run import document
+    from segcli.runs.document import document
     from segcli.scoring import measures_of
 
     cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]

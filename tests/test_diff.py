@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run
 
-from segcli.alignment import Source
-from segcli.diff import Difference, Row, compare_runs
 from segcli.errors import InputError, UsageError
 from segcli.report import diff as report
+from segcli.runs.alignment import Source
+from segcli.runs.diff import Difference, Row, compare_runs
 from segcli.summary import Resampling
 
 DICE, HD = "metric.dice", "metric.hd95:surface=surfel"

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from runfiles import run_of, write
 
+from segcli.gate.rules import parse_rules
+from segcli.gate.verdicts import Judgement, judge_run
 from segcli.report.gate import gate_markdown, gate_text
 from segcli.report.github import MOST, escape_data, escape_property, workflow_commands
 from segcli.report.junit import junit_xml
-from segcli.rules import parse_rules
-from segcli.verdicts import Judgement, judge_run
 
 XSD = Path(__file__).parent / "junit.xsd"
 #: Names that mean something to Markdown, to a shell of commands, to XML or to a terminal.

@@ -10,9 +10,9 @@ import pytest
 from test_attribution import VARIANTS
 from test_losses import Array, loss_of, sigmoid
 
-from segcli.classes import SoftClasses
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.soft import SoftPair
 from segcli.measure import BoundMeasure
-from segcli.soft import SoftPair
 
 SHAPES = [(1, 1), (1, 1, 1), (1, 7), (6, 7), (3, 4, 5)]
 

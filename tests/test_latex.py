@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from made_runs import made_run
 from test_diff import cli
 
-from segcli.alignment import Source
-from segcli.diff import compare_runs
 from segcli.measure import bind, find
-from segcli.rank import rank_runs
 from segcli.report.cohort import measures_of
 from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex, run_latex
+from segcli.runs.alignment import Source
+from segcli.runs.diff import compare_runs
+from segcli.runs.rank import rank_runs
 from segcli.summary import Resampling
 
 DICE, HD, RVE = "metric.dice", "metric.hd95:surface=surfel", "metric.rve"

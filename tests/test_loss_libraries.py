@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segcli.classes import SoftClasses
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.soft import SoftPair
 from segcli.losses import libraries
 from segcli.losses.libraries import Implementation, known
 from segcli.measure import BoundMeasure, bind, find, measures
 from segcli.report import catalog
-from segcli.soft import SoftPair
 
 Array = NDArray[np.float64]
 

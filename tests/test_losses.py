@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from segcli.classes import SoftClasses
 from segcli.errors import UsageError
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.soft import SoftPair
 from segcli.measure import BoundMeasure, bind, find
-from segcli.soft import SoftPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 import segcli
-from segcli.classes import SoftClasses
 from segcli.errors import UsageError
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.pooled import PooledClasses
+from segcli.evidence.soft import SoftPair
 from segcli.measure import BoundMeasure, bind, find
-from segcli.pooled import PooledClasses
-from segcli.soft import SoftPair
 
 Array = NDArray[np.float64]
 

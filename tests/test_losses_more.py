@@ -27,8 +27,8 @@ from test_losses import (  # noqa: F401
 
 from segcli.attribution import excess_map, tallies
 from segcli.errors import UsageError
+from segcli.evidence.soft import SoftPair
 from segcli.measure import find
-from segcli.soft import SoftPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from shapes import shape
 
 import segcli
-from segcli.classes import SoftClasses
 from segcli.errors import UsageError
-from segcli.gate import parse_limits
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.pair import Case, Pair
+from segcli.evidence.soft import SoftPair
+from segcli.gate.limits import parse_limits
 from segcli.masks.labels import Label
 from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind, find, measures, parse, plain
-from segcli.pair import Case, Pair
 from segcli.policy import POLICIES, Status, classes_value, metric_value
 from segcli.scoring import Scored
-from segcli.soft import SoftPair
 from segcli.surfaces import SURFACES, Surface
 
 Array = NDArray[Any]

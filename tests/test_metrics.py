@@ -22,9 +22,9 @@ from scipy import ndimage
 from shapes import shape
 
 import segcli
-from segcli.distances import Distances
+from segcli.evidence.distances import Distances
+from segcli.evidence.pair import Case
 from segcli.masks.labels import Label
-from segcli.pair import Case
 from segcli.surfaces import SURFACES, Surface
 
 Array = NDArray[Any]

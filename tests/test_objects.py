@@ -23,9 +23,9 @@ from shapes import shape
 
 import segcli
 from segcli.errors import UsageError
+from segcli.evidence.objects import Match, ObjectPairs
+from segcli.evidence.pair import Case
 from segcli.masks.labels import Label
-from segcli.objects import Match, ObjectPairs
-from segcli.pair import Case
 
 Array = NDArray[Any]
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from test_losses import Array, loss_of, needs_shared, recorded_pairs, sigmoid
 
-from segcli.soft import SoftPair
+from segcli.evidence.soft import SoftPair
 
 SIDE = 64
 VOXELS = SIDE * SIDE

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from shapes import shape
 
 import segcli
-from segcli import ranks
-from segcli.classes import SoftClasses
 from segcli.errors import InputError
+from segcli.evidence import ranks
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.pair import Case
+from segcli.evidence.soft import SoftPair
 from segcli.masks.labels import Label
 from segcli.measure import bind
-from segcli.pair import Case
-from segcli.soft import SoftPair
 
 Array = NDArray[Any]
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from made_runs import made_run
 from test_diff import cli
 
-from segcli.alignment import Source
 from segcli.errors import InputError, UsageError
-from segcli.places import drawn_cases, place_shares, places, taus
-from segcli.rank import Ranking, Row, rank_runs
 from segcli.report import rank as report
+from segcli.runs.alignment import Source
+from segcli.runs.places import drawn_cases, place_shares, places, taus
+from segcli.runs.rank import Ranking, Row, rank_runs
 from segcli.statistics import generator, holm
 from segcli.summary import Resampling
 

@@ -14,7 +14,7 @@ import pytest
 from runfiles import dice_run, run_of, write
 
 from segcli.errors import InputError
-from segcli.runs import load_run
+from segcli.runs.reading import load_run
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:

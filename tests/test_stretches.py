@@ -18,14 +18,14 @@ from test_attribution import VARIANTS
 from test_losses import Array, loss_of, sigmoid
 
 import segcli
-from segcli import stretch
 from segcli.attribution import Shares, Tally, tallies
 from segcli.comparison import loss_rows
+from segcli.evidence import stretch
+from segcli.evidence.pooled import NoGridError, PooledPair
+from segcli.evidence.soft import SoftPair
+from segcli.evidence.stretch import Stretch
 from segcli.loading import load, reading_of
 from segcli.measure import BoundMeasure, parse
-from segcli.pooled import NoGridError, PooledPair
-from segcli.soft import SoftPair
-from segcli.stretch import Stretch
 
 OF_PAIRS = [text for text in VARIANTS if not loss_of(text).over_classes]
 LOCAL = [text for text in OF_PAIRS if loss_of(text).measure.local]

@@ -24,7 +24,7 @@ def catalog(
     """
     from segcli.measure import find, measures
     from segcli.report import catalog as report
-    from segcli.run import to_json
+    from segcli.runs.document import to_json
 
     session: Session = ctx.obj
     chosen = measures(kind)

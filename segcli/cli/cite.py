@@ -39,10 +39,10 @@ def cite(
     outputs = output or []
     check_outputs(outputs, [run], SUFFIXES)
 
-    from segcli.cite import cite as facts_of
     from segcli.report import citation as report
-    from segcli.run import to_json
-    from segcli.runs import load_run
+    from segcli.runs.cite import cite as facts_of
+    from segcli.runs.document import to_json
+    from segcli.runs.reading import load_run
 
     found = facts_of(load_run(run))
 

@@ -64,7 +64,7 @@ class Asked:
 
 def answer(asked: Asked) -> ExitCode:
     """Carry out one `evaluate` and return its exit code."""
-    from segcli.run import environment
+    from segcli.runs.document import environment
 
     started, clock = datetime.now(UTC), time.perf_counter()
     _check(asked)
@@ -121,7 +121,7 @@ def _show_pairs(asked: Asked, pairing: Pairing) -> ExitCode:
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            from segcli.run import to_json
+            from segcli.runs.document import to_json
 
             return to_json(report.pairing_record(pairing))
         if wanted == "csv":
@@ -197,7 +197,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.run import to_json_lines
+    from segcli.runs.document import to_json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
@@ -224,7 +224,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
 
 def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
     from segcli.report import cohort as report
-    from segcli.run import to_json_lines
+    from segcli.runs.document import to_json_lines
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":

@@ -52,7 +52,7 @@ def compare(
     """
     from segcli.comparison import compare as run_comparison
     from segcli.report import comparison as report
-    from segcli.run import environment
+    from segcli.runs.document import environment
     from segcli.scoring import measures_of
     from segcli.sweep import sweep
 

@@ -39,7 +39,7 @@ def conventions(
     None of the tools is needed: their rules are kept in a table that was checked with the versions named.
     With --losses, what deep learning libraries would return for a loss, its alpha and beta given by name.
     """
-    from segcli.run import environment
+    from segcli.runs.document import environment
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -55,7 +55,7 @@ def conventions(
     if run is not None:
         from segcli.empty_means import empty_means
         from segcli.report.conventions import render_means
-        from segcli.runs import load_run
+        from segcli.runs.reading import load_run
 
         means = empty_means(load_run(run))
         deliver(lambda wanted, color=False: render_means(means, wanted, env(), color=color), form, outputs, session)

@@ -25,7 +25,7 @@ def describe(
     from segcli import loading
     from segcli.masks import geometry
     from segcli.report import description as report
-    from segcli.run import to_json
+    from segcli.runs.document import to_json
 
     session: Session = ctx.obj
     how = loading.reading_of(**reading)

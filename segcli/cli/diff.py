@@ -42,14 +42,14 @@ def diff(
     shown = opt.latex_cell(cell, form, outputs)
     opt.one_stdin([a, b])
 
-    from segcli.alignment import Source, wishes
+    from segcli.runs.alignment import Source, wishes
 
     wishes(metrics)  # a typo is told before anything is read
-    from segcli.diff import compare_runs
     from segcli.report import diff as report
     from segcli.report.latex import difference_latex
-    from segcli.run import environment, to_json
-    from segcli.runs import load_run
+    from segcli.runs.diff import compare_runs
+    from segcli.runs.document import environment, to_json
+    from segcli.runs.reading import load_run
     from segcli.summary import Resampling
 
     sources = [Source(name, load_run(name)) for name in (a, b)]

@@ -48,7 +48,7 @@ def gate(
     no-missing and no-errors. A value that is undefined where one mask is empty fails, as does a rule without
     values; a label in neither mask counts for nothing.
     """
-    from segcli.rules import parse_rules, read_rules
+    from segcli.gate.rules import parse_rules, read_rules
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -60,9 +60,9 @@ def gate(
     asked = parse_rules(tables, str(rules or session.config.path), min_ or [], max_ or [])
     if not asked.rules and not session.quiet:
         print("note: no rule but no-missing and no-errors: give --min, --max, --rules or [[gate]]", file=sys.stderr)
-    from segcli.run import environment, to_json
-    from segcli.runs import load_run
-    from segcli.verdicts import judge_run
+    from segcli.gate.verdicts import judge_run
+    from segcli.runs.document import environment, to_json
+    from segcli.runs.reading import load_run
 
     judgement = judge_run(asked, load_run(run), None if baseline is None else load_run(baseline))
     from segcli.report import gate as report

@@ -45,7 +45,7 @@ def inspect(
     from segcli.inspection import inspect as take_apart
     from segcli.masks.writing import check_map_path, png_bytes, write_bytes, write_map
     from segcli.report import inspection as report
-    from segcli.run import environment, to_json
+    from segcli.runs.document import environment, to_json
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()

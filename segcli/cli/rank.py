@@ -44,14 +44,14 @@ def rank(
     _check_names([name for name, _ in named])
     opt.one_stdin([path for _, path in named])
 
-    from segcli.alignment import Source, wishes
+    from segcli.runs.alignment import Source, wishes
 
     wishes(metrics)  # a typo is told before anything is read
-    from segcli.rank import rank_runs
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex
-    from segcli.run import environment, to_json
-    from segcli.runs import load_run
+    from segcli.runs.document import environment, to_json
+    from segcli.runs.rank import rank_runs
+    from segcli.runs.reading import load_run
     from segcli.summary import Resampling
 
     found = rank_runs(

@@ -48,7 +48,8 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli import gate, policy, scoring
+    from segcli import policy, scoring
+    from segcli.gate.limits import judge, parse_limits
     from segcli.loading import reading_of
 
     session: Session = ctx.obj
@@ -60,7 +61,7 @@ def score(
     rule = policy.empty_rule(empty, rules)
     chosen = rules.metrics if rules else scoring.measures_of("metric", asked, surface=surface)
     chosen_losses = rules.losses if rules else scoring.measures_of("loss", losses)
-    limits = gate.parse_limits("min", min_ or [], surface, rules) + gate.parse_limits("max", max_ or [], surface, rules)
+    limits = parse_limits("min", min_ or [], surface, rules) + parse_limits("max", max_ or [], surface, rules)
     for limit in limits:
         group = chosen if limit.measure.measure.kind == "metric" else chosen_losses
         if limit.measure.name not in [b.name for b in group]:
@@ -83,20 +84,20 @@ def score(
             strict=strict,
             sha256=True,
         )
-        verdicts = gate.judge(limits, cases)
+        verdicts = judge(limits, cases)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
     measures = [*chosen, *chosen_losses]
 
     def render(wanted: str, color: bool = False) -> str:
-        from segcli import run
         from segcli.report import case as report
+        from segcli.runs import document
 
         if wanted == "csv":
             return report.score_csv(cases)
         if wanted == "json":
             seconds = time.perf_counter() - clock
-            return run.to_json(
-                run.document(
+            return document.to_json(
+                document.document(
                     cases,
                     measures,
                     how,

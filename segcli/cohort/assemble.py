@@ -10,7 +10,7 @@ from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure, bind
-from segcli.run import mean_record
+from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.
 _OWN = {"of", "occur", "one_map", "literal", "absent"}
@@ -134,7 +134,7 @@ def _with_means(record: Record, spec: Mapping[str, Any], measures: Named) -> Rec
 
 
 def _pooled(record: Record, names: Sequence[str]) -> Any:
-    from segcli.counts import Counts
-    from segcli.pooled import PooledCounts
+    from segcli.evidence.counts import Counts
+    from segcli.evidence.pooled import PooledCounts
 
     return PooledCounts([Counts(**record["counts"][name]) for name in names], math.prod(record["spacing"]))

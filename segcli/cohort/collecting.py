@@ -17,7 +17,7 @@ from segcli.cohort.engine import Done, processes, run_here, run_pool
 from segcli.cohort.journal import Journal
 from segcli.cohort.pairing import Missing, Pairing
 from segcli.cohort.work import Plan, Record, Task
-from segcli.run import SCHEMA, spec_of
+from segcli.runs.document import SCHEMA, spec_of
 from segcli.summary import Resampling, summaries
 
 MissingPolicy = Literal["fail", "worst", "skip"]

@@ -69,7 +69,7 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.run import environment, to_json_lines
+    from segcli.runs.document import environment, to_json_lines
     from segcli.summary import Resampling
 
     started, clock = datetime.now(UTC), time.perf_counter()

@@ -131,7 +131,7 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
 
 
 def _record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.run import value_record
+    from segcli.runs.document import value_record
     from segcli.scoring import values_of
 
     record = _scored_record(plan, loaded)
@@ -174,7 +174,7 @@ def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
 
 
 def _scored_record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.run import case_record
+    from segcli.runs.document import case_record
     from segcli.scoring import score_loaded
 
     metrics, losses = plan.measures()

@@ -22,7 +22,7 @@ from segcli.losses.region import (
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
     from segcli.kernels.ball import BallWeights
     from segcli.kernels.erosion import ErosionChain
-    from segcli.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

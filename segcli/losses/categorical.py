@@ -16,8 +16,8 @@ from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from segcli.classes import ClassDerivatives, Matrix, SoftClasses
-    from segcli.soft import Vector
+    from segcli.evidence.classes import ClassDerivatives, Matrix, SoftClasses
+    from segcli.evidence.soft import Vector
 
 _INF = float("inf")
 

@@ -15,8 +15,8 @@ from segcli.losses.surrogates import lovasz, lovasz_gradient, lovasz_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.classes import ClassDerivatives, Matrix, SoftClasses
-    from segcli.soft import Vector
+    from segcli.evidence.classes import ClassDerivatives, Matrix, SoftClasses
+    from segcli.evidence.soft import Vector
 
 _INF = float("inf")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.soft import Derivatives, Logs, LogSlopes, SoftPair, Vector
+    from segcli.evidence.soft import Derivatives, Logs, LogSlopes, SoftPair, Vector
 
 _INF = float("inf")
 

@@ -8,8 +8,8 @@ from segcli.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
     from segcli.kernels.pooling import SoftSkeleton
-    from segcli.soft import Derivatives, SoftPair, Vector
 
 Iterations = Annotated[
     int, Param("openings after the first: at least the largest half-width of a tube, in voxels", ge=0, le=1000)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
     from segcli.kernels.length import ContourLength
     from segcli.kernels.windows import Similarity
-    from segcli.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

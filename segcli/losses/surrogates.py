@@ -9,7 +9,7 @@ from segcli.losses.distribution import Clip
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

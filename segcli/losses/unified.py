@@ -10,7 +10,7 @@ from segcli.losses.region import Ratio, Smooth, power_slope, ratio, ratio_map, r
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

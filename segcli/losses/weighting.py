@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from segcli.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.soft import Derivatives, SoftPair, Vector
 
 _INF = float("inf")
 

@@ -8,7 +8,7 @@ from segcli.measure import Param, WhenEmpty, metric
 from segcli.metrics.surface import Surface
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 Tolerance = Annotated[float, Param("distance that is still acceptable, in the unit of the spacing", ge=0, shown=True)]
 Width = Annotated[

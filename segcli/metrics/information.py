@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import FORMULA, Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.classes import Classes
-    from segcli.joint import Joint
+    from segcli.evidence.classes import Classes
+    from segcli.evidence.joint import Joint
 
 INF = float("inf")
 Norm = Annotated[

@@ -9,7 +9,7 @@ from segcli.metrics.objects import NO_OBJECT, Instances
 from segcli.metrics.topology import Connectivity
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 
 @metric(

@@ -14,16 +14,16 @@ from segcli.metrics import information
 from segcli.metrics.information import ZERO_UNLESS_BOTH, Norm
 
 if TYPE_CHECKING:
-    from segcli.counts import Counts
-    from segcli.joint import Joint
-    from segcli.pair import Pair
+    from segcli.evidence.counts import Counts
+    from segcli.evidence.joint import Joint
+    from segcli.evidence.pair import Pair
 
 REFERENCE = "Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x"
 
 
 @lru_cache(maxsize=1)  # the metrics of a label come one after the other
 def _of_counts(counts: Counts) -> Joint:
-    from segcli.joint import Joint
+    from segcli.evidence.joint import Joint
 
     return Joint.of_counts(counts)
 

@@ -10,8 +10,8 @@ from segcli.metrics.surface import Surface
 from segcli.metrics.topology import Connectivity
 
 if TYPE_CHECKING:
-    from segcli.objects import Objects
-    from segcli.pair import Pair
+    from segcli.evidence.objects import Objects
+    from segcli.evidence.pair import Pair
 
 Dilation = Annotated[
     int,

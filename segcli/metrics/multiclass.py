@@ -13,7 +13,7 @@ from segcli.errors import UsageError
 from segcli.measure import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
-    from segcli.classes import Classes
+    from segcli.evidence.classes import Classes
 
 Background = Annotated[
     Literal["in", "out"],

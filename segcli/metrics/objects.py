@@ -12,7 +12,7 @@ from segcli.measure import Param, WhenEmpty, metric
 from segcli.metrics.topology import Connectivity
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 Instances = Annotated[
     Literal["components", "values"],

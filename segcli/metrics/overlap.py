@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from segcli.measure import FORMULA, Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 ZERO_UNLESS_BOTH = WhenEmpty(both=None, gt=0.0, pred=0.0)
 

@@ -14,10 +14,10 @@ from segcli.measure import FORMULA, Param, Rows, WhenEmpty, metric, table
 from segcli.metrics.overlap import balanced_accuracy
 
 if TYPE_CHECKING:
-    from segcli.classes import Classes
-    from segcli.pair import Pair
-    from segcli.ranks import Bin, Ranks
-    from segcli.soft import SoftPair
+    from segcli.evidence.classes import Classes
+    from segcli.evidence.pair import Pair
+    from segcli.evidence.ranks import Bin, Ranks
+    from segcli.evidence.soft import SoftPair
 
 Bins = Annotated[int, Param("number of bins", ge=1, le=10_000, shown=True)]
 Binning = Annotated[

@@ -8,7 +8,7 @@ from segcli.measure import FORMULA, Param, WhenEmpty, metric
 from segcli.metrics.overlap import ZERO_UNLESS_BOTH, npv, precision, sensitivity, specificity
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 INF = float("inf")
 

@@ -12,7 +12,7 @@ from segcli import surfaces
 from segcli.measure import Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 Surface = Annotated[
     surfaces.Surface,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 Connectivity = Annotated[
     Literal["26", "18", "6", "8", "4"],

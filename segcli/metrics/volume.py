@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from segcli.measure import WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.pair import Pair
+    from segcli.evidence.pair import Pair
 
 
 @metric(

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
-from segcli.gate import Verdict
+from segcli.gate.limits import Verdict
 from segcli.measure import BoundMeasure, bind
 from segcli.policy import POLICIES, tool_words
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text

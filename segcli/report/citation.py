@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.bibliography import Work, bibtex, entry, escape_bibtex
-from segcli.cite import BCA, Citation, Cited
+from segcli.runs.bibliography import Work, bibtex, entry, escape_bibtex
+from segcli.runs.cite import BCA, Citation, Cited
 from segcli.surfaces import BY_AREA, MEANING
 
 SCHEMA = "segcli.cite/1"

@@ -15,7 +15,7 @@ from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Row
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
-from segcli.run import finite
+from segcli.runs.document import finite
 from segcli.surfaces import MEANING
 
 SCHEMA = "segcli.compare/1"
@@ -245,7 +245,7 @@ def _gradient(row: Row) -> dict[str, Any] | None:
 
 
 def render(comparison: Comparison, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
-    from segcli.run import to_json
+    from segcli.runs.document import to_json
 
     renderers: dict[str, Any] = {
         "json": lambda: to_json(comparison_document(comparison, environment)),

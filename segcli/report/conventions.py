@@ -13,7 +13,7 @@ from segcli.empty_means import EmptyMean
 from segcli.measure import Measure, bind, find
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, spacing_text
-from segcli.run import finite, to_json
+from segcli.runs.document import finite, to_json
 from segcli.scoring import unit_of
 from segcli.surfaces import MEANING
 from segcli.tools import CHECKED, WORDS, tools

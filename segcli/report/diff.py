@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from segcli.diff import Difference, Lone, Row
 from segcli.measure import Measure
-from segcli.places import Spread
 from segcli.report.table import DASH, Table, escape_markdown, number
+from segcli.runs.diff import Difference, Lone, Row
+from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
 
 SCHEMA = "segcli.diff/1"

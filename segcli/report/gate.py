@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segcli.gate.rules import NO_MISSING
+from segcli.gate.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure import Measure
 from segcli.report.table import escape_markdown, number
-from segcli.rules import NO_MISSING
-from segcli.verdicts import CaseValue, Judgement, Verdict
 
 SCHEMA = "segcli.gate/1"
 WORDS = {"failed": "FAIL", "warned": "warn", "skipped": "skip", "passed": "ok"}

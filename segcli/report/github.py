@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from segcli.gate.verdicts import Judgement
 from segcli.report.gate import counts_line, flat, notes, ordered, sentence
-from segcli.verdicts import Judgement
 
 #: GitHub shows no more of one step.
 MOST = 10

@@ -10,7 +10,7 @@ from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
 from segcli.report.table import Table, grouped, percent, significant
-from segcli.run import finite
+from segcli.runs.document import finite
 
 SCHEMA = "segcli.inspect/1"
 #: Rows of a table of components or slices; JSON has all of them.

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from segcli.diff import Difference
 from segcli.measure import BoundMeasure, Measure
-from segcli.places import Spread
-from segcli.rank import Ranking
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, number
+from segcli.runs.diff import Difference
+from segcli.runs.places import Spread
+from segcli.runs.rank import Ranking
 from segcli.surfaces import MEANING
 
 Cell = Literal["sd", "iqr"]

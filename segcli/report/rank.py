@@ -7,9 +7,9 @@ import io
 from typing import Any
 
 from segcli.measure import Measure
-from segcli.rank import Ranked, Ranking, Row
 from segcli.report.diff import MOST, exact, size_or_value, spread_record
 from segcli.report.table import DASH, Table, escape_markdown, percent
+from segcli.runs.rank import Ranked, Ranking, Row
 
 SCHEMA = "segcli.rank/1"
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from segcli.averaging import MEAN
-from segcli.baseline import changed_truth, check_comparable, check_unit
-from segcli.columns import NOTHING, Cell, Columns, Key
 from segcli.errors import InputError, UsageError
+from segcli.gate.baseline import changed_truth, check_comparable, check_unit
+from segcli.gate.columns import NOTHING, Cell, Columns, Key
+from segcli.gate.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
+from segcli.gate.statistic import seed_of, statistic
 from segcli.measure import BoundMeasure, Measure
-from segcli.rule_statistics import seed_of, statistic
-from segcli.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
 from segcli.statistics import Interval, generator, paired
 
 Status = Literal["passed", "failed", "warned", "skipped"]

@@ -39,7 +39,7 @@ def load_run(source: str | Path) -> dict[str, Any]:
         what = "is empty" if not text.strip() else f"is no JSON ({said})"
         raise InputError(f"{where}: {what}.", hint=_HOW, code="run.json") from None
     if isinstance(found, dict) and "schema" not in found and "metric_per_case" in found:
-        from segcli.nnunet import converted
+        from segcli.runs.nnunet import converted
 
         return converted(found, where)
     if constants:

@@ -16,7 +16,7 @@ from segcli.measure import BoundMeasure
 from segcli.scoring import Scored, Value
 
 if TYPE_CHECKING:
-    from segcli.gate import Verdict
+    from segcli.gate.limits import Verdict
     from segcli.masks.mask import Mask
     from segcli.masks.reading import Reading
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.classes import SoftClasses
-from segcli.counts import Counts
-from segcli.neighbours import Islands
-from segcli.pair import Pair
-from segcli.soft import SoftPair, Vector
+from segcli.evidence.classes import SoftClasses
+from segcli.evidence.counts import Counts
+from segcli.evidence.neighbours import Islands
+from segcli.evidence.pair import Pair
+from segcli.evidence.soft import SoftPair, Vector
 
 
 class NoGridError(Exception):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.distances import SLACK
+from segcli.evidence.distances import SLACK
 
 if TYPE_CHECKING:
-    from segcli.pair import Case
+    from segcli.evidence.pair import Case
 
 Mask = NDArray[np.bool_]
 Side = Literal["pred", "gt"]

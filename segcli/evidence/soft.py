@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.neighbours import Islands, box_around, spread
-from segcli.sums import LogSums, SoftSums, VoxelSums, sigmoid
+from segcli.evidence.neighbours import Islands, box_around, spread
+from segcli.evidence.sums import LogSums, SoftSums, VoxelSums, sigmoid
 
 if TYPE_CHECKING:
-    from segcli.ranks import Ranks
+    from segcli.evidence.ranks import Ranks
 
 Vector = NDArray[np.float64]
 T = TypeVar("T")
@@ -219,7 +219,7 @@ class SoftPair:
 
     def each(self, function: Callable[[SoftPair], Vector]) -> Vector:
         """Return a vector whose entries are functions of single voxels, as `function` gives it of a pair."""
-        from segcli import stretch
+        from segcli.evidence import stretch
 
         if self.n <= stretch.LENGTH:
             return function(self)
@@ -230,7 +230,7 @@ class SoftPair:
 
     def total(self, function: Callable[[SoftPair], Vector]) -> float:
         """Return the sum of such a vector, which is never there as a whole."""
-        from segcli import stretch
+        from segcli.evidence import stretch
 
         if self.n <= stretch.LENGTH:
             return float(function(self).sum())
@@ -293,7 +293,7 @@ class SoftPair:
     @cached_property
     def ranks(self) -> Ranks:
         """Return the distinct probabilities with their voxels; a soft ground truth counts above 1/2."""
-        from segcli.ranks import Ranks
+        from segcli.evidence.ranks import Ranks
 
         return Ranks.of(self.p, self.inside_gt)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from segcli.columns import Columns
 from segcli.errors import InputError
+from segcli.gate.columns import Columns
 
 #: What an option is where an older run file does not have it yet.
 _ABSENT = {"background": True, "average": "macro", "missing": "fail"}

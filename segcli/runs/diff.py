@@ -8,7 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from segcli.alignment import (
+from segcli.averaging import ALL, MEAN
+from segcli.errors import InputError
+from segcli.measure import BoundMeasure
+from segcli.runs.alignment import (
     Key,
     Record,
     Source,
@@ -17,10 +20,7 @@ from segcli.alignment import (
     other_truths,
     shown_unit,
 )
-from segcli.averaging import ALL, MEAN
-from segcli.errors import InputError
-from segcli.measure import BoundMeasure
-from segcli.places import Spread, spread
+from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, generator, holm, paired
 from segcli.summary import Resampling
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from segcli.averaging import MEAN
-from segcli.columns import Columns, Key
-from segcli.counts import Counts
 from segcli.errors import UsageError
+from segcli.evidence.counts import Counts
+from segcli.evidence.pooled import NoGridError, PooledCounts
+from segcli.gate.columns import Columns, Key
+from segcli.gate.rules import Rule, Stat
 from segcli.measure import BoundMeasure, Measure
-from segcli.pooled import NoGridError, PooledCounts
-from segcli.rules import Rule, Stat
 from segcli.statistics import Interval, Vector, mean_intervals
 
 

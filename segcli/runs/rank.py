@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from segcli.alignment import Key, Record, Source, check_definitions, measures_in_common, other_truths, shown_unit
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
+from segcli.runs.alignment import Key, Record, Source, check_definitions, measures_in_common, other_truths, shown_unit
+from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.statistics import Vector, generator, holm, wilcoxon
 from segcli.summary import Resampling
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.soft import Derivatives, LogSlopes, SoftPair, Vector
-from segcli.sums import VoxelSums
+from segcli.evidence.soft import Derivatives, LogSlopes, SoftPair, Vector
+from segcli.evidence.sums import VoxelSums
 
 #: Voxels of a stretch: a dozen float64 vectors of it fit into a cache of 3 MB.
 LENGTH = 1 << 15

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.joint import Joint
+from segcli.evidence.joint import Joint
+from segcli.evidence.neighbours import Islands
+from segcli.evidence.soft import SoftPair, Vector
 from segcli.masks.labels import BACKGROUND
-from segcli.neighbours import Islands
-from segcli.soft import SoftPair, Vector
 
 if TYPE_CHECKING:
+    from segcli.evidence.pair import Case
+    from segcli.evidence.ranks import Ranks
     from segcli.masks.labels import Label
-    from segcli.pair import Case
-    from segcli.ranks import Ranks
 
 #: (C, n): one row for each class, one column for each voxel that counts.
 Matrix = NDArray[np.float64]
@@ -131,7 +131,7 @@ class SoftClasses:
     @cached_property
     def confidence(self) -> Ranks:
         """Return the largest probability of each voxel, ranked; foreground is where its class is right."""
-        from segcli.ranks import Ranks
+        from segcli.evidence.ranks import Ranks
 
         return Ranks.of(self.p.max(axis=0), self.decided == self.target)
 

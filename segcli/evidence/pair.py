@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
-from segcli.counts import Counts
-from segcli.distances import Distances
 from segcli.errors import InputError
-from segcli.label_map import SMALL, LabelMap
+from segcli.evidence.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
+from segcli.evidence.counts import Counts
+from segcli.evidence.distances import Distances
+from segcli.evidence.label_map import SMALL, LabelMap
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
-    from segcli.classes import Classes, SoftClasses
-    from segcli.soft import SoftPair
-    from segcli.structure import Structure
+    from segcli.evidence.classes import Classes, SoftClasses
+    from segcli.evidence.soft import SoftPair
+    from segcli.evidence.structure import Structure
 
 Vector = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class Case:
     @cached_property
     def classes(self) -> Classes:
         """Return the evidence of all classes at once: the background and the plain labels."""
-        from segcli.classes import Classes
+        from segcli.evidence.classes import Classes
 
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
@@ -369,7 +369,7 @@ class Pair:
     @cached_property
     def structure(self) -> Structure:
         """Return the pieces, skeletons and objects of both masks."""
-        from segcli.structure import Structure
+        from segcli.evidence.structure import Structure
 
         return Structure(self.case, self.index)
 

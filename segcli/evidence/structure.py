@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.errors import UsageError
-from segcli.objects import ObjectPairs, Objects
+from segcli.evidence.objects import ObjectPairs, Objects
 
 if TYPE_CHECKING:
-    from segcli.bands import Side
+    from segcli.evidence.bands import Side
+    from segcli.evidence.pair import Case
     from segcli.kernels.components import Runs
-    from segcli.pair import Case
     from segcli.surfaces import Surface
 
 Mask = NDArray[np.bool_]
@@ -190,8 +190,8 @@ class Structure:
 
         `None` where they have no surface of this kind: an open border of what fills the image.
         """
+        from segcli.evidence.pair import Case
         from segcli.masks.labels import Label
-        from segcli.pair import Case
 
         boxes = np.concatenate([pred.extents.boxes[chosen], gt.extents.boxes[wanted]])
         box = np.stack([boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)], axis=1)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segcli.alignment import Source
-from segcli.bibliography import Work, keys_of, works_of
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure, bind, measures, plain
+from segcli.runs.alignment import Source
+from segcli.runs.bibliography import Work, keys_of, works_of
 
 #: Of the method of an interval: what it is, and where it comes from.
 BCA = Work("Efron", "1987", "doi", "10.1080/01621459.1987.10478410")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segcli.counts import Counts
+    from segcli.evidence.counts import Counts
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
