@@ -93,10 +93,18 @@ class Measure:
     attribution: Literal["", "additive", "scaled", "integrated"] = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
     caution: str = ""
+    #: Of a metric of objects: whether it reads nothing but `pair.objects`. Its parts stand in the run file, and it
+    #: has a pooled value over cases.
+    parts: bool = False
 
     @property
     def id(self) -> str:
         return f"{self.kind}.{self.name}"
+
+    @property
+    def pooled(self) -> bool:
+        """Return whether it may have a value of all cases together: of counts or objects, not of probabilities."""
+        return self.parts or (self.kind == "metric" and self.reads == "labels")
 
     def best(self) -> float | None:
         """Return the best value a prediction can have; `None` where no direction is better."""

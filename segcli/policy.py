@@ -57,6 +57,20 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     return value, "ok", ""
 
 
+def parts_of(metrics: Iterable[BoundMeasure], pair: Pair) -> dict[str, dict[str, Any]]:
+    """Return the parts from which the pooled values of metrics follow, as plain records by question.
+
+    They are asked for also where a rule for empty masks gives the value. An empty hard mask has no candidates;
+    any other has no confidences, and no parts.
+    """
+    for bound in metrics:
+        if bound.measure.parts and not (
+            bound.measure.reads == "probability" and pair.soft is None and pair.counts.pred
+        ):
+            bound(pair)
+    return {question: part._asdict() for question, part in pair.objects.answers.items()}
+
+
 def own_rule(bound: BoundMeasure, why: str) -> EmptyValue:
     """Return what the record says of an empty mask."""
     rule = bound.measure.when_empty

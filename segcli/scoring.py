@@ -25,7 +25,7 @@ from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.masks.mask import Mask, Note
 from segcli.measure import BoundMeasure, Kind, bind, parse
-from segcli.policy import Status, classes_value, conventional, empty_rule, metric_value
+from segcli.policy import Status, classes_value, conventional, empty_rule, metric_value, parts_of
 from segcli.tools import Convention
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Scored:
     tables: list[TableValue] = field(default_factory=list)
     #: What a convention has to say of the measures.
     remarks: list[str] = field(default_factory=list)
+    #: What the objects of a label add to a pooled value, by question.
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -165,6 +167,7 @@ def score_loaded(
             value, status, why = metric_value(bound, on_voxels.pair(pair.index) if name in apart else pair, empty)
             values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
+    parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
     values += [value for name, rest in by_label.items() if name not in shown for value in rest]
@@ -184,6 +187,7 @@ def score_loaded(
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
         remarks=[] if convention is None else convention.remarks(case.shape),
+        parts=parts,
     )
 
 

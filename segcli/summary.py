@@ -74,16 +74,20 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last
     regions = {name for case in cases for name in case.get("regions", ())}
     plain = [x for x in labels if x != ALL and x not in regions]
-    counts = {label: [Counts(**c["counts"][label]) for c in cases if label in c["counts"]] for label in labels}
+    scored = {label: [case for case in cases if label in case["counts"]] for label in labels}
+    counts = {label: [Counts(**case["counts"][label]) for case in own] for label, own in scored.items()}
+    parts = {label: [case.get("parts", {}).get(label) for case in own] for label, own in scored.items()}
     sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
     keys = sorted(columns, key=lambda key: order[key[0]])
-    pooled = {key: None if key[0] == ALL else pooled_value(key, counts.get(key[0], [])) for key in keys}
+    pooled = {
+        key: None if key[0] == ALL else pooled_value(key, counts.get(key[0], []), parts.get(key[0], [])) for key in keys
+    }
     if len(plain) > 1:
         means = _mean_columns(cases, columns, plain)
         for key in means:
-            parts = [pooled.get((label, *key[1:])) for label in plain] if key[0] == MEAN else []
-            defined = [v for v in parts if v is not None]
+            each = [pooled.get((label, *key[1:])) for label in plain] if key[0] == MEAN else []
+            defined = [v for v in each if v is not None]
             pooled[key] = sum(defined) / len(defined) if defined else None
         columns |= means
         keys += means
@@ -168,15 +172,18 @@ def _description(x: Vector, interval: Interval | None, resampling: Resampling) -
     }
 
 
-def pooled_value(key: Key, counts: Sequence[Counts]) -> float | None:
-    """Return a measure of counts from the counts of all cases summed; `None` for any other measure."""
+def pooled_value(key: Key, counts: Sequence[Counts], parts: Sequence[Mapping[str, Any] | None] = ()) -> float | None:
+    """Return a measure of counts, or of objects, of all cases together: from what each of them adds.
+
+    `None` for any other measure, and for one of objects where not every case has its parts.
+    """
     if not counts or key[1] != "metric":
         return None
     bound = bind(key[2], "metric")
-    if bound.over_classes or bound.measure.reads != "labels":
+    if not bound.measure.pooled:
         return None
     try:
-        value = bound(PooledCounts(counts))
+        value = bound(PooledCounts(counts, parts=parts))
     except NoGridError:
         return None
     return None if value is None else float(value)

@@ -36,7 +36,8 @@ def assemble(
         measures = _averaged(spec)
         scored = [_with_means(r, spec, measures) if r["status"] == "missing" else r for r in scored]
     cases = [
-        {key: value for key, value in r.items() if key not in _OWN} | {"group": dict(groups.get(r["of"], {}))}
+        {key: value for key, value in r.items() if key not in _OWN and (key != "parts" or value)}
+        | {"group": dict(groups.get(r["of"], {}))}
         for r in scored
     ]
     return cases, errors
@@ -71,12 +72,13 @@ def _by_value(record: Record) -> Record:
     own = [v for v in record["values"] if v["label"] == old]
     rest = [v for v in record["values"] if v["label"] != old]
     if not values:
-        return record | {"labels": {}, "counts": {}, "values": rest}
+        return record | {"labels": {}, "counts": {}, "values": rest, "parts": {}}
     new = str(values[0])
     return record | {
         "labels": {new: values},
         "counts": {new: record["counts"][old]},
         "values": [v | {"label": new} for v in own] + rest,
+        "parts": {new if name == old else name: part for name, part in record.get("parts", {}).items()},
     }
 
 
@@ -97,8 +99,16 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
         counts = {name: record["counts"].get(name, record["absent"]["counts"]) for name in names}
         values = [value for name in names for value in by_label.get(name, [])] + rest
         unified = {"labels": {name: known[name] for name in names}, "counts": counts, "values": values}
+        unified["parts"] = _parts(record, names)
         found.append(_with_means({**record, **unified}, spec, measures))
     return found
+
+
+def _parts(record: Record, names: Sequence[str]) -> Record:
+    """Return the parts of all labels; one that the case lacks has those of two empty masks."""
+    own, absent = record.get("parts", {}), record["absent"].get("parts")
+    parts = {name: own.get(name) if name in record["labels"] else absent for name in names}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 # --- the mean row -----------------------------------------------------------------------------------

@@ -131,6 +131,7 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
 
 
 def _record(plan: Plan, loaded: Loaded) -> Record:
+    from segcli.policy import parts_of
     from segcli.runs.document import value_record
     from segcli.scoring import values_of
 
@@ -152,13 +153,16 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
         "counts": beside.case.counts(0)._asdict(),
         "values": [value_record(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
     }
+    if parts := parts_of((b for b in plan.measures()[0] if not b.over_classes), beside.case.pair(0)):
+        record["absent"]["parts"] = parts
     return record
 
 
 def _without(unused: Label, record: Record) -> Record:
     """Return what depends on the labels, without the one that only stood for those of other cases."""
     kept = {key: record[key] for key in ("labels", "regions", "counts", "values", "means", "tables")}
-    for key in ("labels", "counts"):
+    kept["parts"] = record.get("parts", {})
+    for key in ("labels", "counts", "parts"):
         kept[key].pop(unused.name, None)
     for key in ("values", "tables"):
         kept[key] = [row for row in kept[key] if row["label"] != unused.name]

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.evidence.parts import Aggregated, Detected
 from segcli.kernels.components import Extents, Runs, overlaps
 
 Ints = NDArray[np.int32]
@@ -49,15 +50,6 @@ class Match(NamedTuple):
     @property
     def fn(self) -> int:
         return self.n_gt - self.tp
-
-
-class Detected(NamedTuple):
-    """How many true objects were found and how many predicted ones are true, of how many."""
-
-    found: int
-    true: int
-    n_gt: int
-    n_pred: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +136,20 @@ class ObjectPairs:
         real = columns < len(gts)
         chosen = rows[real] * len(gts) + columns[real]
         return np.asarray(possible[np.isin(row.astype(np.int64) * len(gts) + column, chosen)])
+
+    def aggregated(self, *, once: bool) -> Aggregated:
+        """Return the voxels that true objects share with their best fits, and all voxels of these and the rest.
+
+        With `once` an object is in one pair at most; else one predicted object may serve several true ones.
+        """
+        sizes_pred, sizes_gt = self.objects_pred.sizes, self.objects_gt.sizes
+        if once:
+            shared = int(self.shared[self.best_pairs()].sum())
+            return Aggregated(shared, int(sizes_pred.sum() + sizes_gt.sum()) - shared)
+        best, found = self.best_of_gt()
+        used = best[found]
+        unused = sizes_pred.sum() - sizes_pred[np.unique(self.pred[used])].sum()
+        return Aggregated(int(self.shared[used].sum()), int(self.united[used].sum() + sizes_gt[~found].sum() + unused))
 
     def best_of_gt(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return for each gt object the pair with the greatest IoU, and which objects have one."""

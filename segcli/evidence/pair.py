@@ -27,6 +27,7 @@ from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
     from segcli.evidence.classes import Classes, SoftClasses
+    from segcli.evidence.parts import ObjectParts
     from segcli.evidence.soft import SoftPair
     from segcli.evidence.structure import Structure
 
@@ -372,6 +373,13 @@ class Pair:
         from segcli.evidence.structure import Structure
 
         return Structure(self.case, self.index)
+
+    @cached_property
+    def objects(self) -> ObjectParts:
+        """Return what the objects of both masks give to measures, in parts that add up over cases."""
+        from segcli.evidence.parts import ObjectParts
+
+        return ObjectParts(self)
 
     def distances(self, surface: Surface) -> Distances | None:
         return self.case.distances(self.index, surface)

@@ -6,7 +6,7 @@ form: it raises `NoGridError`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,18 +17,27 @@ from segcli.evidence.classes import SoftClasses
 from segcli.evidence.counts import Counts
 from segcli.evidence.neighbours import Islands
 from segcli.evidence.pair import Pair
+from segcli.evidence.parts import NoGridError, PooledObjects
 from segcli.evidence.soft import SoftPair, Vector
 
-
-class NoGridError(Exception):
-    """A measure asked pooled voxels for more than their values: for neighbours, or a surface."""
+__all__ = ["NoGridError", "PooledClasses", "PooledCounts", "PooledPair"]
 
 
 class PooledCounts:
-    """The counts of several labels or cases summed, as the evidence of one: for measures of counts."""
+    """The counts of several labels or cases summed, as the evidence of one: for measures of counts.
 
-    def __init__(self, counts: Sequence[Counts], voxel_volume: float | None = None, pairs: Sequence[Pair] = ()) -> None:
+    With the parts of the cases (see `ObjectParts`) also for measures of objects.
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[Counts],
+        voxel_volume: float | None = None,
+        pairs: Sequence[Pair] = (),
+        parts: Sequence[Mapping[str, Any] | None] = (),
+    ) -> None:
         self.counts = Counts(*(sum(column) for column in zip(*counts, strict=True)))
+        self.objects = PooledObjects(parts)
         self._pairs = pairs
         if voxel_volume is not None:
             self.voxel_volume = voxel_volume

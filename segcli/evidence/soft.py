@@ -300,7 +300,7 @@ class SoftPair:
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:
         """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
-        inside, outside = self._placed(self.inside_gt), self._placed(~self.inside_gt)
+        inside, outside = self.placed(self.inside_gt), self.placed(~self.inside_gt)
         near = np.zeros(self.shape, dtype=bool)
         box = box_around(inside, margin=2)  # a voxel near the border, and what is near to that
         near[box] = spread(inside[box]) & spread(outside[box])
@@ -315,7 +315,7 @@ class SoftPair:
     def _islands(self, kind: str, own: NDArray[np.bool_], other: NDArray[np.bool_]) -> Islands:
         from scipy.ndimage import label
 
-        grid = self._placed(own)
+        grid = self.placed(own)
         box = box_around(grid)
         labels = np.zeros(self.shape, dtype=np.int32)
         count = label(grid[box], np.ones((3,) * grid.ndim), output=labels[box])
@@ -357,7 +357,7 @@ class SoftPair:
         spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)
         # The nearest voxel of the other side is in the box of a side or next to it: a voxel farther off, moved to the
         # face of the grown box, is nearer and still of the other side, unless it is ignored there.
-        sides = [self._placed(inside), self._placed(~inside)]
+        sides = [self.placed(inside), self.placed(~inside)]
         boxes = [box_around(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
         distances = [distance_transform(sides[1 - k][boxes[k]], spacing) for k in (0, 1)]
         large = int(distances[1].size >= distances[0].size)
@@ -370,7 +370,7 @@ class SoftPair:
                 found[box] += distance
         return self.vector(found)
 
-    def _placed(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def placed(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return a mask of the voxels that count on the grid, ignored ones false."""
         if self.valid is None:
             return mask.reshape(self.shape)

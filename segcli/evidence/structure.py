@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from segcli.errors import UsageError
 from segcli.evidence.objects import ObjectPairs, Objects
+from segcli.evidence.parts import Candidates
 
 if TYPE_CHECKING:
     from segcli.evidence.bands import Side
     from segcli.evidence.pair import Case
+    from segcli.evidence.soft import SoftPair
     from segcli.kernels.components import Runs
     from segcli.surfaces import Surface
 
@@ -225,6 +227,49 @@ class Structure:
         """Return a part of the grid, in the order of memory, with the axes of the image."""
         plane = np.ascontiguousarray(canvas[0] if self.ndim == 2 else canvas)
         return plane.T if self.case.reverse else plane
+
+    # --- candidates ---------------------------------------------------------------------------
+
+    def candidates(
+        self, soft: SoftPair | None, floor: float, iou: float, instances: Instances, connectivity: str
+    ) -> Candidates:
+        """Return the pieces of {p > floor} as detections of the true objects; without probabilities there are none.
+
+        A piece has the confidence of its largest p, and hits every true object with which its IoU is above `iou`.
+        """
+        whole = max(self.case.codes("gt")[0].shape)
+        gt = self._objects("gt", instances, self.neighbours(connectivity), whole)
+        if soft is None:
+            return Candidates([], [], len(gt.ids), 1)
+        pieces, confidence = self._pieces(soft, floor, self.neighbours(connectivity))
+        pairs = ObjectPairs.of(pieces, gt)
+        hits = pairs.iou > iou
+        best = np.zeros(len(gt.ids))
+        np.maximum.at(best, pairs.gt[hits], confidence[pairs.pred[hits]])
+        true = np.zeros(len(confidence), dtype=np.bool_)
+        true[pairs.pred[hits]] = True
+        # A confidence is above the floor, so above 0.
+        hit, false = (np.sort(side)[::-1].tolist() for side in (best[best > 0], confidence[~true]))
+        return Candidates(hit, false, len(gt.ids), 1)
+
+    def _pieces(self, soft: SoftPair, floor: float, connectivity: int) -> tuple[Objects, NDArray[np.float64]]:
+        """Return the connected pieces of {p > floor} in the whole grid, and the largest p of each."""
+        from segcli.kernels.components import extents, joined, runs_of
+
+        p = soft.rows[0]
+        inside = np.asarray(p > floor)
+        # Axes in the order of memory, as the codes have them; values in that order too.
+        mask, values = soft.placed(inside), soft.grid(p)
+        if self.case.reverse:
+            mask, values = mask.T, values.T
+        volume = np.ascontiguousarray(mask.reshape((1,) * (3 - self.ndim) + mask.shape)).view(np.uint8)
+        runs, count = joined(runs_of(volume, np.array([-1, 0], dtype=np.int32)), connectivity)
+        confidence = np.zeros(count)
+        if count:
+            lengths = (runs.stops - runs.starts).astype(np.int64)
+            best = np.maximum.reduceat(values[mask].astype(np.float64), np.cumsum(lengths) - lengths)
+            np.maximum.at(confidence, runs.values, best)
+        return Objects(runs, list(range(1, count + 1)), extents(runs, count)), confidence
 
     # --- lesions ------------------------------------------------------------------------------
 

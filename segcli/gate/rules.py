@@ -207,13 +207,13 @@ def _check(rule: Rule, where: str) -> None:
 
 
 def _check_pooled(rule: Rule, where: str) -> None:
-    if rule.measure.measure.kind != "metric" or rule.measure.over_classes or rule.measure.measure.reads != "labels":
-        raise UsageError(f"{where}: {rule.measure.name} has no pooled value.", hint=_COUNTS, code="rule.stat")
+    if not rule.measure.measure.pooled:
+        raise UsageError(f"{where}: {rule.measure.name} has no pooled value.", hint=POOLED, code="rule.stat")
     if rule.on_undefined == "worst":
         raise UsageError(f"{where}: a pooled value is of counts; no case is undefined in it.", code="rule.stat")
 
 
-_COUNTS = "measures of tp, fp, fn and tn alone have one: dice, iou, sensitivity"
+POOLED = "measures of tp, fp, fn and tn alone (dice, iou, sensitivity) and of objects (pq, froc) have one"
 
 
 # --- fields -----------------------------------------------------------------------------------------

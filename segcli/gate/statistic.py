@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from segcli.averaging import MEAN
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.evidence.counts import Counts
 from segcli.evidence.pooled import NoGridError, PooledCounts
 from segcli.gate.columns import Columns, Key
-from segcli.gate.rules import Rule, Stat
+from segcli.gate.rules import POOLED, Rule, Stat
 from segcli.measure import BoundMeasure, Measure
 from segcli.statistics import Interval, Vector, mean_intervals
+
+_EARLIER = "an earlier version of segcli, or another tool, wrote it: evaluate again"
+_NO_CONFIDENCE = "a hard mask has no confidences; of probability maps evaluate again with --kind probability"
 
 
 def statistic(rule: Rule, key: Key, x: Vector, columns: Columns, names: Sequence[str]) -> float | None:
@@ -64,19 +67,27 @@ def seed_of(columns: Columns) -> int:
 
 
 def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str]) -> float | None:
-    """Return a measure of the counts of cases summed; of the mean row, the mean of the labels' own."""
+    """Return a measure of what cases add up to; of the mean row, the mean of the labels' own.
+
+    Raises `UsageError` for a measure without a pooled value, `InputError` for a run that lacks the parts of one.
+    """
     if key[0] == MEAN:
-        parts = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.plain_labels]
-        defined = [part for part in parts if part is not None]
+        each = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.plain_labels]
+        defined = [value for value in each if value is not None]
         return sum(defined) / len(defined) if defined else None
-    found = [columns.cases[name]["counts"].get(key[0]) for name in names]
-    counts = [Counts(**c) for c in found if c is not None]
-    if not counts:
+    cases = [case for case in map(columns.cases.__getitem__, names) if key[0] in case["counts"]]
+    if not cases:
         return None
+    counts = [Counts(**case["counts"][key[0]]) for case in cases]
+    parts = [case.get("parts", {}).get(key[0]) for case in cases]
     try:
-        value = bound(PooledCounts(counts))
+        value = bound(PooledCounts(counts, parts=parts))
     except NoGridError:
-        raise UsageError(
-            f"{bound.name} has no pooled value.", hint="measures of tp, fp, fn and tn alone have one", code="rule.stat"
-        ) from None
+        if bound.measure.parts:
+            raise InputError(
+                f"{key[0]}: the run does not hold of every case what the pooled value of {bound.name} is made of.",
+                hint=_NO_CONFIDENCE if bound.measure.reads == "probability" else _EARLIER,
+                code="run.parts",
+            ) from None
+        raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat") from None
     return None if value is None else float(value)

@@ -14,9 +14,11 @@ from segcli.metrics import objects
 from segcli.metrics import instances
 from segcli.metrics import lesions
 from segcli.metrics import probabilistic
+from segcli.metrics import froc
 
 __all__ = [
     "boundary",
+    "froc",
     "information",
     "instances",
     "label_information",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
+    parts=True,
 )
 def ap(
     pair: Pair,
@@ -38,8 +39,8 @@ def ap(
 
 
 def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["components", "values"]) -> float | None:
-    found = pair.structure.objects(instances, connectivity).match(iou, inclusive=True)
-    total = found.n_pred + found.n_gt - found.tp
+    found = pair.objects.matched(iou, "optimal", connectivity, instances, inclusive=True)
+    total = found.objects - found.tp
     return found.tp / total if total else None
 
 
@@ -52,6 +53,7 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
+    parts=True,
 )
 def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """Mean of ap over the IoU thresholds 0.5, 0.55 ... 0.95.
@@ -72,18 +74,15 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
     better="higher",
     when_empty=NO_OBJECT,
     caution="one predicted object may serve several true ones, and is then counted each time",
+    parts=True,
 )
 def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI: voxels shared by true objects and their best fits, over all voxels of these and the rest.
 
     For crowded instance maps (nuclei). Large objects weigh more. aji_plus takes each object once.
     """
-    pairs = pair.structure.objects(instances, connectivity)
-    best, found = pairs.best_of_gt()
-    used = best[found]
-    unused = pairs.objects_pred.sizes.sum() - pairs.objects_pred.sizes[list(set(pairs.pred[used].tolist()))].sum()
-    total = int(pairs.united[used].sum() + pairs.objects_gt.sizes[~found].sum() + unused)
-    return int(pairs.shared[used].sum()) / total if total else None
+    found = pair.objects.aggregated(connectivity, instances, once=False)
+    return found.shared / found.united if found.united else None
 
 
 @metric(
@@ -95,13 +94,12 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
+    parts=True,
 )
 def aji_plus(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI with each object in one pair at most.
 
     Objects are paired so that the sum of their IoU is greatest; the rest of the voxels is wrong.
     """
-    pairs = pair.structure.objects(instances, connectivity)
-    shared = int(pairs.shared[pairs.best_pairs()].sum())
-    total = int(pairs.objects_pred.sizes.sum() + pairs.objects_gt.sizes.sum()) - shared
-    return shared / total if total else None
+    found = pair.objects.aggregated(connectivity, instances, once=True)
+    return found.shared / found.united if found.united else None

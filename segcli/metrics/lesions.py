@@ -33,6 +33,7 @@ BRATS = "Moawad 2023, arXiv:2306.00838"
     reference=BRATS,
     range=(0, 1),
     better="higher",
+    parts=True,
 )
 def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0.0) -> float:
     """Mean Dice over lesions, each missed and each false one as 0, as BraTS 2023.
@@ -40,9 +41,8 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     Small lesions weigh as much as large ones. BraTS takes dilation=3:min_volume=50 for gliomas,
     dilation=1:min_volume=2 for metastases; 1 where there is neither a lesion nor a false one.
     """
-    found = pair.structure.lesions(dilation, min_volume, None)
-    counted = len(found.dice) + found.false
-    return sum(found.dice) / counted if counted else 1.0
+    found = pair.objects.lesion_scores(dilation, min_volume)
+    return found.total / found.lesions if found.lesions else 1.0
 
 
 @metric(
@@ -54,6 +54,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     better="lower",
     unit="mm",
     caution="the penalty decides it as soon as a lesion is missed or false",
+    parts=True,
 )
 def lesion_hd95(
     pair: Pair,
@@ -67,9 +68,8 @@ def lesion_hd95(
 
     374 mm is the diagonal of the BraTS grid, rounded up: set penalty= for another. Lesions are those of lesion_dice.
     """
-    found = pair.structure.lesions(dilation, min_volume, surface)
-    distances = [penalty if d is None else d for d in found.hd95] + [penalty] * found.false
-    return sum(distances) / len(distances) if distances else 0.0
+    found = pair.objects.lesion_scores(dilation, min_volume, surface, penalty)
+    return found.total / found.lesions if found.lesions else 0.0
 
 
 @table(

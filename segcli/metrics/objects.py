@@ -54,6 +54,7 @@ NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
     symmetric=True,
     when_empty=NO_OBJECT,
     caution="an object just below the threshold counts twice: as missed and as false",
+    parts=True,
 )
 def pq(
     pair: Pair,
@@ -68,9 +69,8 @@ def pq(
     The product of rq and sq. Touching objects are one connected piece: score an instance map with
     instances=values. panoptica also matches where the IoU equals the threshold.
     """
-    found = pair.structure.objects(instances, connectivity).match(iou, matching)
-    total = found.n_pred + found.n_gt
-    return 2 * float(found.iou.sum()) / total if total else None
+    found = pair.objects.matched(iou, matching, connectivity, instances)
+    return 2 * found.iou / found.objects if found.objects else None
 
 
 @metric(
@@ -83,6 +83,7 @@ def pq(
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
     caution="silent on what was missed or made up",
+    parts=True,
 )
 def sq(
     pair: Pair,
@@ -96,8 +97,8 @@ def sq(
 
     Undefined where nothing was matched. Never below the threshold, so read it with rq.
     """
-    found = pair.structure.objects(instances, connectivity).match(iou, matching)
-    return float(found.iou.mean()) if found.tp else None
+    found = pair.objects.matched(iou, matching, connectivity, instances)
+    return found.iou / found.tp if found.tp else None
 
 
 @metric(
@@ -109,6 +110,7 @@ def sq(
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
+    parts=True,
 )
 def rq(
     pair: Pair,
@@ -122,9 +124,8 @@ def rq(
 
     The same number as object_f1, named as the factor of pq.
     """
-    found = pair.structure.objects(instances, connectivity).match(iou, matching)
-    total = found.n_pred + found.n_gt
-    return 2 * found.tp / total if total else None
+    found = pair.objects.matched(iou, matching, connectivity, instances)
+    return 2 * found.tp / found.objects if found.objects else None
 
 
 @metric(
@@ -137,6 +138,7 @@ def rq(
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
     caution="silent on what was missed or made up",
+    parts=True,
 )
 def matched_dice(
     pair: Pair,
@@ -150,8 +152,8 @@ def matched_dice(
 
     Undefined where nothing was matched.
     """
-    found = pair.structure.objects(instances, connectivity).match(iou, matching)
-    return float(found.dice.mean()) if found.tp else None
+    found = pair.objects.matched(iou, matching, connectivity, instances)
+    return found.dice / found.tp if found.tp else None
 
 
 # --- detection ----------------------------------------------------------------------------------
@@ -165,6 +167,7 @@ def matched_dice(
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
+    parts=True,
 )
 def object_f1(
     pair: Pair,
@@ -178,10 +181,10 @@ def object_f1(
 
     With matching=overlap one large piece can find many objects.
     """
-    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
-    if not d.n_pred or not d.n_gt:
-        return 0.0 if d.n_pred or d.n_gt else None
-    sensitivity, precision = d.found / d.n_gt, d.true / d.n_pred
+    d = pair.objects.detected(iou, matching, connectivity, instances)
+    if not d.pred or not d.gt:
+        return 0.0 if d.pred or d.gt else None
+    sensitivity, precision = d.found / d.gt, d.true / d.pred
     return 2 * sensitivity * precision / (sensitivity + precision) if d.found else 0.0
 
 
@@ -194,6 +197,7 @@ def object_f1(
     better="higher",
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
     caution="false objects cost nothing",
+    parts=True,
 )
 def object_sensitivity(
     pair: Pair,
@@ -207,8 +211,8 @@ def object_sensitivity(
 
     What counts as found is matching and iou: a lesion that screening has to flag may need overlap only.
     """
-    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
-    return d.found / d.n_gt if d.n_gt else None
+    d = pair.objects.detected(iou, matching, connectivity, instances)
+    return d.found / d.gt if d.gt else None
 
 
 @metric(
@@ -219,6 +223,7 @@ def object_sensitivity(
     better="higher",
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="missed objects cost nothing",
+    parts=True,
 )
 def object_precision(
     pair: Pair,
@@ -229,8 +234,8 @@ def object_precision(
     instances: Instances = "components",
 ) -> float | None:
     """Share of the predicted objects that are true."""
-    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
-    return d.true / d.n_pred if d.n_pred else None
+    d = pair.objects.detected(iou, matching, connectivity, instances)
+    return d.true / d.pred if d.pred else None
 
 
 @metric(
@@ -239,6 +244,7 @@ def object_precision(
     reference="a count",
     range=(0, INF),
     better="none",
+    parts=True,
 )
 def true_positives(
     pair: Pair,
@@ -252,7 +258,7 @@ def true_positives(
 
     Objects, not voxels. More is better only for a given ground truth: object_sensitivity is the share.
     """
-    return pair.structure.objects(instances, connectivity).detected(iou, matching).found
+    return pair.objects.detected(iou, matching, connectivity, instances).found
 
 
 @metric(
@@ -262,6 +268,7 @@ def true_positives(
     range=(0, INF),
     better="lower",
     caution="0 for an empty prediction",
+    parts=True,
 )
 def false_positives(
     pair: Pair,
@@ -275,8 +282,8 @@ def false_positives(
 
     Objects, not voxels. With matching=overlap these are the ones that touch nothing true.
     """
-    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
-    return d.n_pred - d.true
+    d = pair.objects.detected(iou, matching, connectivity, instances)
+    return d.pred - d.true
 
 
 @metric(
@@ -286,6 +293,7 @@ def false_positives(
     range=(0, INF),
     better="lower",
     caution="0 for an empty ground truth",
+    parts=True,
 )
 def false_negatives(
     pair: Pair,
@@ -299,5 +307,5 @@ def false_negatives(
 
     Objects, not voxels. With matching=overlap these are the ones of which no voxel was found.
     """
-    d = pair.structure.objects(instances, connectivity).detected(iou, matching)
-    return d.n_gt - d.found
+    d = pair.objects.detected(iou, matching, connectivity, instances)
+    return d.gt - d.found

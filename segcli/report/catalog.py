@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segcli.losses.libraries import LEGEND, Implementation, Known, known
-from segcli.measure import BoundMeasure, EmptyValue, Measure, Param
+from segcli.measure import BoundMeasure, EmptyValue, Measure, Param, plain
 from segcli.report.table import Table
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best", "none": ""}
@@ -79,6 +79,7 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
         ("reads", measure.reads),
         ("symmetric", "yes: pred and gt may be swapped" if measure.symmetric else "no"),
         ("reference", measure.reference),
+        ("pooled", "over cases: from the objects of all of them together" if measure.parts else ""),
         ("caution", measure.caution),
     ]
     return [(name, text) for name, text in found if text]
@@ -89,7 +90,7 @@ def _empty(value: EmptyValue) -> str:
 
 
 def _default(param: Param) -> str:
-    return f"{param.default:g}" if isinstance(param.default, (int, float)) else str(param.default)
+    return f"{param.default:g}" if isinstance(param.default, (int, float)) else plain(param.default)
 
 
 def record(measure: Measure) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
     """Return what was undefined or missed, the worst cases, and what could not be scored."""
     tool = run["spec"].get("convention")
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
-    notes += _undefined(run) + worst_cases(run, worst)
+    notes += _undefined(run) + _pooled(run) + worst_cases(run, worst)
     missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
     parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]
     if missing["pred"]:
@@ -148,6 +148,19 @@ def _undefined(run: Run) -> list[str]:
             parts.append(f"{_times(own[0]['false_alarms'], 'false alarm')} (gt empty)")
         notes.append(f"* {label}: " + ("; ".join(parts) or "some values are undefined"))
     return notes
+
+
+def _pooled(run: Run) -> list[str]:
+    """Return the values of measures of objects over all cases together: those of some say more than their mean."""
+    asked = {(b.measure.kind, b.name): b.measure for b in measures_of(run) if b.measure.parts}
+    found = [
+        f"{s['label']} {s['measure']} {number(s['pooled'], asked[s['kind'], s['measure']])}"
+        for s in run["summary"]
+        if (s["kind"], s["measure"]) in asked and s["label"] != "mean" and "group" not in s
+        if s.get("pooled") is not None
+    ]
+    more = f" and {len(found) - MOST} more in the run file" if len(found) > MOST else ""
+    return ["pooled, the objects of all cases together: " + " · ".join(found[:MOST]) + more] if found else []
 
 
 def worst_cases(run: Run, worst: int) -> list[str]:

@@ -98,7 +98,7 @@ def spec_of(
 
 
 def case_record(case: Scored) -> dict[str, Any]:
-    return {
+    record = {
         "case": case.case,
         "group": {},
         "pred": file_record(case.pred),
@@ -118,6 +118,7 @@ def case_record(case: Scored) -> dict[str, Any]:
             for t in case.tables
         ],
     }
+    return record | ({"parts": case.parts} if case.parts else {})
 
 
 # Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.

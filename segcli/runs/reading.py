@@ -128,6 +128,7 @@ def _check_case(case: dict[str, Any], where: str) -> None:
         if not isinstance(counts, dict) or sorted(counts) != ["fn", "fp", "tn", "tp"]:
             raise InputError(f"{where}: {own}: counts of {label} are not tp, fp, fn, tn.", code="run.shape")
         _need_number(counts, ("tp", "fp", "fn", "tn"), where, f"{own}, counts of {label}", null=False)
+    _check_parts(case, where, own)
     for record in case["values"]:
         _need(record, {"label": str, "kind": str, "measure": str}, where, f"{own}, a value")
         if "value" not in record:
@@ -135,6 +136,18 @@ def _check_case(case: dict[str, Any], where: str) -> None:
         _need_number(record, ("value",), where, f"{own}, {record['label']} {record['measure']}")
         _need({"unit": record.setdefault("unit", "")}, {"unit": str}, where, own)
         record.setdefault("status", "undefined" if record["value"] is None else "ok")
+
+
+def _check_parts(case: Mapping[str, Any], where: str, own: str) -> None:
+    from segcli.evidence.parts import wrong
+
+    parts = case.get("parts", {})
+    _need({"parts": parts}, {"parts": dict}, where, own)
+    for label, answers in parts.items():
+        _need({label: answers}, {label: dict}, where, f"{own}, parts")
+        for question, part in answers.items():
+            if problem := wrong(question, part):
+                raise InputError(f"{where}: {own}, {label}: {question} {problem}.", code="run.shape")
 
 
 def _need(record: object, fields: Mapping[str, type], where: str, what: str) -> None:
