@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_type_hints
 
 from segcli.errors import InputError
 from segcli.param import plain
@@ -212,7 +212,7 @@ def wrong(key: str, part: object) -> str:
         return ""
     if not isinstance(part, dict) or set(part) != set(_fields(kind)):
         return f"is not {', '.join(_fields(kind))}"
-    lists = {name for name, hint in kind.__annotations__.items() if str(hint).startswith("list")}
+    lists = {name for name, hint in get_type_hints(kind).items() if hint == list[float]}
     for name, value in part.items():
         numbers = value if name in lists and isinstance(value, list) else [None] if name in lists else [value]
         if not all(_is_amount(number) for number in numbers):
