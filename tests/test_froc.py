@@ -90,23 +90,17 @@ def test_an_ignored_voxel_is_in_no_candidate(drawn: list[tuple[Array, Array]]) -
     told(kept(p, y, ignore_label=9), *candidates(held, y == 1, 0.1, 0.1))
 
 
-@given(cases(), st.sampled_from([0.0, 0.1]))
+@given(cases())
 @few
-def test_at_the_threshold_candidates_are_the_predicted_objects(drawn: list[tuple[Array, Array]], iou: float) -> None:
-    """At floor=0.5 the lowest point of the curve has the false objects of the mask; where all voxels are hit, its hits."""
+def test_at_the_threshold_candidates_are_the_predicted_objects(drawn: list[tuple[Array, Array]]) -> None:
+    """With floor=0.5 and any overlap the curve ends at the false objects and the sensitivity of the mask itself."""
     ((p, y),) = drawn
-    found = segcli.score(
-        p, y, metrics=f"froc:floor=0.5:iou={iou},object_sensitivity:matching=overlap,false_positives:matching=overlap",
-        kind="probability", labels="fg=any",
-    )  # fmt: skip
-    (key,) = [k for k in found.parts["fg"] if k.startswith("candidates")]
-    part = Candidates(**found.parts["fg"][key])
-    if iou == 0:
-        sensitivity = found.value("object_sensitivity:matching=overlap")
-        assert len(part.false) == found.value("false_positives:matching=overlap")
-        assert sensitivity is None or sensitivity == len(part.hit) / part.lesions
-    else:
-        assert len(part.false) >= (found.value("false_positives:matching=overlap") or 0)
+    asked = "froc:floor=0.5:iou=0,object_sensitivity:matching=overlap,false_positives:matching=overlap"
+    found = segcli.score(p, y, metrics=asked, kind="probability", labels="fg=any")
+    (part,) = [Candidates(**part) for key, part in found.parts["fg"].items() if key.startswith("candidates")]
+    assert len(part.false) == found.value("false_positives:matching=overlap")
+    share = len(part.hit) / part.lesions if part.lesions else None
+    assert share == found.value("object_sensitivity:matching=overlap")
 
 
 def test_channels_have_candidates_of_their_own() -> None:
@@ -134,8 +128,9 @@ def test_the_curve_of_a_cohort_is_that_of_monai(drawn: list[tuple[Array, Array]]
     nothing was missed.
     """
     monai = pytest.importorskip("monai.metrics.froc")
-    parts = [kept(p, y)._asdict() for p, y in drawn]
-    best, false = [np.array(sum(sides, [])) for sides in zip(*(candidates(*c, 0.1, 0.1) for c in drawn), strict=True)]
+    parts = [kept(p, y) for p, y in drawn]
+    each = [candidates(p, y, 0.1, 0.1) for p, y in drawn]
+    best, false = (np.array([x for case in each for x in case[side]]) for side in (0, 1))
     bound = bind("froc:rates=0.25/0.5/1/2/4/8")
     value = bound(PooledCounts([Counts(0, 0, 0, 0)], parts=[parts_of(*case) for case in drawn]))
     if not best.size:
@@ -143,7 +138,8 @@ def test_the_curve_of_a_cohort_is_that_of_monai(drawn: list[tuple[Array, Array]]
         return
     rates, shares = monai.compute_froc_curve_data(np.append(false, 0), best, best.size, len(drawn))
     assert value == pytest.approx(float(monai.compute_froc_score(rates, shares, CAMELYON16)), rel=1e-12, abs=1e-15)
-    pooled = Candidates(*(sum((part[name] for part in parts[1:]), parts[0][name]) for name in Candidates._fields))
+    hit, wrong = ([x for part in parts for x in side(part)] for side in (lambda c: c.hit, lambda c: c.false))
+    pooled = Candidates(hit, wrong, sum(part.lesions for part in parts), len(parts))
     ours = [(n / pooled.cases, k / pooled.lesions) for _, n, k in pooled.curve()]
     np.testing.assert_allclose(np.reshape(ours[::-1], (-1, 2)).T, [rates[:-1], shares[:-1]], rtol=1e-12)
 
