@@ -45,7 +45,8 @@ def candidates(p: Array, y: Array, floor: float, iou: float, *, full: bool = Tru
     (pieces, count), (lesions, n) = ndimage.label(p > floor, around), ndimage.label(y, around)
     best, false = [0.0] * n, []
     for piece in (pieces == k for k in range(1, count + 1)):
-        hits = [k for k in range(n) if (piece & (lesions == k + 1)).sum() > iou * (piece | (lesions == k + 1)).sum()]
+        overlaps = [((piece & (lesions == k + 1)).sum(), (piece | (lesions == k + 1)).sum()) for k in range(n)]
+        hits = [k for k, (shared, united) in enumerate(overlaps) if shared and shared / united >= iou]
         for k in hits:
             best[k] = max(best[k], float(p[piece].max()))
         if not hits:

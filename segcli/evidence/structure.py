@@ -235,7 +235,8 @@ class Structure:
     ) -> Candidates:
         """Return the pieces of {p > floor} as detections of the true objects; without probabilities there are none.
 
-        A piece has the confidence of its largest p, and hits every true object with which its IoU is above `iou`.
+        A piece has the confidence of its largest p, and hits every true object that shares voxels with it, with an
+        IoU of `iou` or more.
         """
         whole = max(self.case.codes("gt")[0].shape)
         gt = self._objects("gt", instances, self.neighbours(connectivity), whole)
@@ -243,7 +244,7 @@ class Structure:
             return Candidates([], [], len(gt.ids), 1)
         pieces, confidence = self._pieces(soft, floor, self.neighbours(connectivity))
         pairs = ObjectPairs.of(pieces, gt)
-        hits = pairs.iou > iou
+        hits = pairs.iou >= iou
         best = np.zeros(len(gt.ids))
         np.maximum.at(best, pairs.gt[hits], confidence[pairs.pred[hits]])
         true = np.zeros(len(confidence), dtype=np.bool_)

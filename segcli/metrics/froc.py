@@ -22,7 +22,7 @@ Rates = Annotated[
 ]
 Floor = Annotated[float, Param("candidates are the connected pieces of the voxels with p above this", ge=0, lt=1)]
 Overlap = Annotated[
-    float, Param("a candidate hits a lesion where their IoU is above this; 0: where they share a voxel", ge=0, lt=1)
+    float, Param("a candidate hits a lesion where their IoU is at least this; 0: where they share a voxel", ge=0, le=1)
 ]
 LUNA16 = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 REFERENCE = "Bunch 1977, doi:10.1117/12.955926; rates as Setio 2017, doi:10.1016/j.media.2017.06.015"
@@ -55,7 +55,8 @@ def froc(
     For detection: what a reader finds for the false alarms that can be borne. A candidate is a connected piece of
     p > floor, as sure as its largest p. A lesion counts once, at its surest hit; a second hit of it is no false
     alarm. Between two thresholds the curve is a straight line, after the last it stays level. Rates as LUNA16;
-    CAMELYON16 and MONAI have rates=0.25/0.5/1/2/4/8. Floor and IoU as PI-CAI's tool, which matches one to one.
+    CAMELYON16 and MONAI have rates=0.25/0.5/1/2/4/8. IoU and false alarms as picai_eval, where a candidate can hit
+    one lesion only. A map that is high everywhere is one candidate: with iou=0 it would hit every lesion.
     The figure is of a cohort: segcli evaluate pools the candidates of all cases (pooled, in the run and in gate).
     A mean of the values of single cases is another number: a case without lesions has none, so its false alarms
     would cost nothing, and a case with one lesion would weigh as much as one with many.
