@@ -76,7 +76,7 @@ def _mean_sensitivity(found: Candidates, rates: tuple[float, ...]) -> float:
 
 @table(
     family="probabilistic",
-    formula=r"\left(\frac{|FP_t|}{\text{cases}},\; \frac{|TP_t|}{|L|}\right)",
+    formula=r"\left(|FP_t|,\; \frac{|TP_t|}{|L|}\right)",
     reference=REFERENCE,
     reads="probability",
 )
@@ -95,7 +95,6 @@ def froc_curve(
     """
     found = pair.objects.candidates(floor, iou, connectivity, instances)
     rows: list[tuple[float | int | str | None, ...]] = [
-        (threshold, false / found.cases, hit / found.lesions if found.lesions else None)
-        for threshold, false, hit in found.curve()
+        (threshold, false, hit / found.lesions if found.lesions else None) for threshold, false, hit in found.curve()
     ]
     return Rows(("threshold", "false positives", "sensitivity"), rows)
