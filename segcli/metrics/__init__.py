@@ -5,6 +5,7 @@ from segcli.metrics import overlap
 from segcli.metrics import rates
 from segcli.metrics import surface
 from segcli.metrics import boundary
+from segcli.metrics import place
 from segcli.metrics import volume
 from segcli.metrics import multiclass
 from segcli.metrics import information
@@ -24,6 +25,7 @@ __all__ = [
     "multiclass",
     "objects",
     "overlap",
+    "place",
     "probabilistic",
     "rates",
     "surface",
