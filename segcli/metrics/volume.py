@@ -36,6 +36,44 @@ def volume_pred(pair: Pair) -> float:
     return pair.counts.pred * pair.voxel_volume
 
 
+def _ml(pair: Pair, voxels: int) -> float | None:
+    in_ml = len(pair.case.shape) == 3 and pair.case.unit == "mm"
+    return voxels * pair.voxel_volume / 1000 if in_ml else None
+
+
+@metric(
+    family="volume",
+    formula=r"\frac{v\,|G|}{1000}",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="ml",
+)
+def volume_gt_ml(pair: Pair) -> float | None:
+    """Volume of the label in the ground truth in millilitres: volume_gt / 1000.
+
+    For reports: organs are measured in ml. Undefined in 2-D, where there is no volume, and where the size of a voxel in
+    mm is not known (--spacing gives it).
+    """
+    return _ml(pair, pair.counts.gt)
+
+
+@metric(
+    family="volume",
+    formula=r"\frac{v\,|P|}{1000}",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="ml",
+)
+def volume_pred_ml(pair: Pair) -> float | None:
+    """Volume of the label in the prediction in millilitres: volume_pred / 1000.
+
+    Undefined in 2-D, where there is no volume, and where the size of a voxel in mm is not known (--spacing gives it).
+    """
+    return _ml(pair, pair.counts.pred)
+
+
 @metric(
     family="volume",
     aliases=("vs",),
