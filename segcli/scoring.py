@@ -79,6 +79,8 @@ class Scored:
     tables: list[TableValue] = field(default_factory=list)
     #: What a convention has to say of the measures.
     remarks: list[str] = field(default_factory=list)
+    #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
+    entropy_map: Any = field(default=None, repr=False, compare=False)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -143,8 +145,10 @@ def score_loaded(
     background: bool = True,
     average: str = "macro",
     convention: Convention | None = None,
+    entropy_map: bool = False,
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
+    doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
     apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
@@ -184,6 +188,7 @@ def score_loaded(
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
         remarks=[] if convention is None else convention.remarks(case.shape),
+        entropy_map=doubt,
     )
 
 
@@ -312,6 +317,7 @@ def score(
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
+    entropy_map: bool = False,
     strict: bool = False,
     sha256: bool = False,
     **reading: Any,
@@ -321,11 +327,11 @@ def score(
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
     `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
-    and rule for empty masks the measures follow; `empty` is another rule for those. Every other keyword is an
-    option of the command line: `labels`, `spacing` (mm, array axis order),
-    `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
-    `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
-    list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
+    and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
+    predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
+    `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`,
+    `channel_axis`, `normalize`, `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a
+    `Scored` case, a list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
     `UsageError` for what cannot be asked.
     """
     how = reading_of(**reading)
@@ -341,6 +347,7 @@ def score(
         background=background,
         average=check_average(average),
         batch_dice=batch_dice,
+        entropy_map=entropy_map,
         strict=strict,
         sha256=sha256,
     )
@@ -359,6 +366,7 @@ def score_cases(
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
+    entropy_map: bool = False,
     strict: bool = False,
     sha256: bool = False,
 ) -> list[Scored]:
@@ -372,7 +380,7 @@ def score_cases(
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "convention": convention,
     }  # fmt: skip
-    cases = [score_loaded(loaded, metrics, apart, **options) for loaded in found]
+    cases = [score_loaded(loaded, metrics, apart, entropy_map=entropy_map, **options) for loaded in found]
     if batch_dice and losses:
         cases.append(score_loaded(Batch.of(found), [], losses, **options))
     return cases

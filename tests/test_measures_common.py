@@ -592,6 +592,7 @@ COUNTS_BACKGROUND = {
     "mutual_information_label", "nmi_label", "rand_label", "ari_label", "gce_label", "mean_iou", "fw_iou",
     "pixel_accuracy", "mean_accuracy", "generalized_dice_score", "multiclass_mcc", "multiclass_kappa",
     "auc", "auc_single", "average_precision", "entropy", "brier", "log_loss", "ece", "mce", "top_label_ece",
+    "multiclass_entropy",
 }  # fmt: skip
 #: Surfaces, and a metric, to which the edge of the image is no boundary.
 OPEN = {"border_open", "border26"}

@@ -15,6 +15,7 @@ from segcli.metrics import objects
 from segcli.metrics import instances
 from segcli.metrics import lesions
 from segcli.metrics import probabilistic
+from segcli.metrics import uncertainty
 
 __all__ = [
     "boundary",
@@ -30,5 +31,6 @@ __all__ = [
     "rates",
     "surface",
     "topology",
+    "uncertainty",
     "volume",
 ]

@@ -122,7 +122,8 @@ def entropy(pair: Pair) -> float | None:
     """Mean doubt of the prediction about a voxel, whatever the ground truth.
 
     0 where every probability is 0 or 1, 1 where all are 1/2. Neither is good by itself: it says how
-    much is open, ece whether the doubt is honest. Clear background pulls it towards 0.
+    much is open, ece whether the doubt is honest. Clear background pulls it towards 0. multiclass_entropy is that
+    of all classes at once.
     """
     import numpy as np
 
