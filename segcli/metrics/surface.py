@@ -136,6 +136,72 @@ def hd_percentile(
     return max(both) if pooling == "max" else sum(both) / 2
 
 
+# --- one direction --------------------------------------------------------------------------------
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max_{p \in \partial P} d(p, \partial G)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
+)
+def hd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: the largest from the prediction's surface to the ground truth's.
+
+    It tells how far off the worst false part lies. hd is the larger of both directions.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.largest("pred")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max_{g \in \partial G} d(g, \partial P)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
+)
+def hd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: the largest from the ground truth's surface to the prediction's.
+
+    It tells how far off the worst missed part lies. hd is the larger of both directions.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.largest("gt")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_{95}\, d(\partial P, \partial G)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
+)
+def hd95_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """95th percentile of the distances from the surface of the prediction to that of the ground truth.
+
+    What sets hd95 where false parts lie further off than missed ones do; MONAI's directed=True with surface=border.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(95, "pred")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_{95}\, d(\partial G, \partial P)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
+)
+def hd95_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """95th percentile of the distances from the surface of the ground truth to that of the prediction.
+
+    What sets hd95 where missed parts lie further off than false ones do.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(95, "gt")
+
+
+# --- means ----------------------------------------------------------------------------------------
+
+
 @metric(
     **DISTANCE,
     aliases=("average_symmetric_surface_distance",),
