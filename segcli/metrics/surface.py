@@ -23,6 +23,7 @@ Surface = Annotated[
     ),
 ]
 INF = float("inf")
+HUTTENLOCHER = "Huttenlocher, Klanderman and Rucklidge 1993, doi:10.1109/34.232073"
 #: What all distances have in common.
 DISTANCE: dict[str, Any] = {
     "family": "surface",
@@ -38,7 +39,7 @@ DISTANCE: dict[str, Any] = {
     aliases=("hausdorff",),
     formula=r"\max(\max_{p \in \partial P} d(p, \partial G), "
     r"\max_{g \in \partial G} d(g, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     symmetric=True,
     caution="one stray voxel decides it",
 )
@@ -55,7 +56,7 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073; pooling as surface-distance, MONAI, MetricsReloaded",
+    reference=f"{HUTTENLOCHER}; pooling as surface-distance, MONAI, MetricsReloaded",
     symmetric=True,
 )
 def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -104,7 +105,7 @@ def msd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\mathrm{pool}(P_p\, d(\partial P, \partial G), P_p\, d(\partial G, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     symmetric=True,
 )
 def hd_percentile(
@@ -142,7 +143,7 @@ def hd_percentile(
 @metric(
     **DISTANCE,
     formula=r"\max_{p \in \partial P} d(p, \partial G)",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
 )
 def hd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -157,7 +158,7 @@ def hd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\max_{g \in \partial G} d(g, \partial P)",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
 )
 def hd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -172,7 +173,7 @@ def hd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"P_{95}\, d(\partial P, \partial G)",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
 )
 def hd95_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -187,7 +188,7 @@ def hd95_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"P_{95}\, d(\partial G, \partial P)",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
 )
 def hd95_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -206,7 +207,7 @@ def hd95_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     **DISTANCE,
     aliases=("average_symmetric_surface_distance",),
     formula=r"\frac{\sum_{p} d(p, \partial G) + \sum_{g} d(g, \partial P)}{|\partial P| + |\partial G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     symmetric=True,
 )
 def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -222,7 +223,7 @@ def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     **DISTANCE,
     formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} "
     r"+ \overline{d(\partial G, \partial P)}\right)",
-    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12214",
+    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12186",
     symmetric=True,
 )
 def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -237,7 +238,7 @@ def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\frac{1}{|\partial P|} \sum_{p} d(p, \partial G)",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to what the prediction misses",
 )
 def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -253,7 +254,7 @@ def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\frac{1}{|\partial G|} \sum_{g} d(g, \partial P)",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to false parts",
 )
 def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -269,7 +270,7 @@ def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     **DISTANCE,
     formula=r"\sqrt{\frac{\sum_{p} d(p, \partial G)^2 + \sum_{g} d(g, \partial P)^2}"
     r"{|\partial P| + |\partial G|}}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     symmetric=True,
 )
 def rmsd(pair: Pair, *, surface: Surface = "surfel") -> float | None:

@@ -99,7 +99,7 @@ def volume_similarity(pair: Pair) -> float | None:
     family="volume",
     aliases=("rvd", "ravd", "relative_volume_error"),
     formula=r"\frac{|P| - |G|}{|G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     range=(-1, float("inf")),
     better="zero",
     when_empty=WhenEmpty(both=None, gt=None, pred=-1.0),
@@ -117,7 +117,7 @@ def rve(pair: Pair) -> float | None:
 @metric(
     family="volume",
     formula=r"\frac{2\,(|P| - |G|)}{|P| + |G|}",
-    reference="Klein 2009, doi:10.1016/j.neuroimage.2008.12.037",
+    reference="Klein et al. 2009, doi:10.1016/j.neuroimage.2008.12.037",
     range=(-2, 2),
     better="zero",
     when_empty=WhenEmpty(both=None, gt=2.0, pred=-2.0),
