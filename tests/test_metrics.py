@@ -618,9 +618,9 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
     p, g = (torch.from_numpy(m[None, None].astype(np.float32)) for m in (pred, gt))
     how = {"spacing": list(spacing), "include_background": True}
     near = [tol * (1 + 1e-6)]  # its distances are float32: at the tolerance itself they fall on either side
-    found = segcli.score(
-        pred, gt, metrics=["hd", "hd95", "assd", f"nsd:tol={tol}"], surface="border", spacing=spacing, labels="fg=any"
-    )
+    directed = ["hd_pred_to_gt", "hd_gt_to_pred", "hd95_pred_to_gt", "hd95_gt_to_pred"]
+    asked = ["hd", "hd95", "assd", f"nsd:tol={tol}", *directed]
+    found = segcli.score(pred, gt, metrics=asked, surface="border", spacing=spacing, labels="fg=any")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = {
@@ -628,6 +628,10 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
             "hd95": monai.compute_hausdorff_distance(p, g, percentile=95, **how),
             "assd": monai.compute_average_surface_distance(p, g, symmetric=True, **how),
             "nsd": monai.compute_surface_dice(p, g, class_thresholds=near, **how),
+            "hd_pred_to_gt": monai.compute_hausdorff_distance(p, g, directed=True, **how),
+            "hd_gt_to_pred": monai.compute_hausdorff_distance(g, p, directed=True, **how),
+            "hd95_pred_to_gt": monai.compute_hausdorff_distance(p, g, percentile=95, directed=True, **how),
+            "hd95_gt_to_pred": monai.compute_hausdorff_distance(g, p, percentile=95, directed=True, **how),
         }
         area = monai.compute_surface_dice(p, g, class_thresholds=near, use_subvoxels=True, **how)
     for name, value in theirs.items():

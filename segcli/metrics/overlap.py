@@ -73,7 +73,7 @@ def dice(pair: Pair) -> float | None:
 
 @metric(
     family="overlap",
-    aliases=("jaccard",),
+    aliases=("jaccard", "jaccard_index"),
     formula=r"\frac{tp}{tp + fp + fn}",
     reference="Jaccard 1901, doi:10.5169/seals-266450",
     range=(0, 1),

@@ -55,6 +55,7 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 @metric(
     **DISTANCE,
+    aliases=("hausdorff95",),
     formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
     reference=f"{HUTTENLOCHER}; pooling as surface-distance, MONAI, MetricsReloaded",
     symmetric=True,
