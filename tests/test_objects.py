@@ -26,7 +26,6 @@ from segcli.errors import UsageError
 from segcli.evidence.objects import Match, ObjectPairs
 from segcli.evidence.pair import Case
 from segcli.masks.labels import Label
-from segcli.measure import bind
 
 Array = NDArray[Any]
 
@@ -385,45 +384,3 @@ def test_many_objects() -> None:
     found = values_of("pq:iou=0.4,true_positives:iou=0.4,aji,sq:iou=0.4", pred, gt)
     assert found["true_positives:iou=0.4"] == 40_000
     assert found["sq:iou=0.4"] == found["pq:iou=0.4"] == pytest.approx(0.75)
-
-
-# --- detection at every threshold -------------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 2**32 - 1), flat=st.booleans(), connectivity=st.sampled_from([6, 18, 26]))
-@settings(max_examples=30)
-def test_froc(seed: int, flat: bool, connectivity: int) -> None:
-    """Each row counts SciPy's pieces, those that touch nothing true, and the true ones that are touched."""
-    random = np.random.default_rng(seed)
-    form = (9, 11) if flat else (5, 6, 7)
-    p = np.round(ndimage.gaussian_filter(random.random(form), 0.7), 3)
-    p = (p - p.min()) / np.ptp(p)
-    y = ndimage.gaussian_filter(random.random(form), 1) > 0.53
-    hidden = random.random(form) < 0.1
-    near = ndimage.generate_binary_structure(
-        p.ndim, {6: 1, 18: 2, 26: 3}[connectivity] if not flat else 1 + (connectivity > 6)
-    )
-    (found,) = segcli.score(
-        p, np.where(hidden, 9, y).astype(np.uint8), metrics=[f"froc:steps=5:connectivity={connectivity}"],
-        kind="probability", labels="fg=1", ignore_label=9,
-    ).tables  # fmt: skip
-    truth, n_gt = ndimage.label(y & ~hidden, near)
-    for t, n_pred, false, hit, share in found.rows:
-        pieces, count = ndimage.label((p > t) & ~hidden, near)
-        both = (pieces > 0) & (truth > 0)
-        hits = len(np.unique(truth[both]))
-        assert (n_pred, false, hit) == (count, count - len(np.unique(pieces[both])), hits)
-        assert share == (hits / n_gt if n_gt else None)
-
-
-def test_froc_is_the_metrics_at_each_threshold() -> None:
-    """A row is what the metrics of objects say of the mask at that threshold; a hard mask has no rows."""
-    random = np.random.default_rng(8)
-    p, y = random.random((3, 12, 13)).astype(np.float32), (random.random((3, 12, 13)) > 0.8).astype(np.uint8)
-    asked = [f"{name}:matching=overlap" for name in ("object_sensitivity", "false_positives")]
-    (table,) = segcli.score(p, y, metrics=["froc:steps=4"]).tables
-    for t, _, false, _, sensitivity in table.rows:
-        at = segcli.score(p, y, metrics=asked, threshold=t)
-        assert [sensitivity, false] == [at.value(name) for name in asked]
-    assert segcli.score(y, y, metrics=["froc"]).tables == []
-    assert bind("froc")(Case(y, y, [Label("fg", (1,))]).pair(0)).rows == []

@@ -68,20 +68,6 @@ def test_check_digits() -> None:
     assert [s[1] for s in serials if s and not issn_holds(s[1].replace("-", ""))] == []
 
 
-def sici_character(text: str) -> str:
-    """Return the check character of a serial item identifier (ANSI/NISO Z39.56): a weighted sum modulo 37."""
-    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ#"
-    values = [letters.find(c) if c.isalnum() else 36 for c in reversed(text)]
-    return letters[-sum(v * (1 if i % 2 else 3) for i, v in enumerate(values)) % 37]
-
-
-def test_serial_items() -> None:
-    """A SICI inside an identifier ends in its check character, where it has one."""
-    assert sici_character("0015-6914(19960101)157:1<62:KTSW>2.0.TX;2-") == "F"  # the example of the standard
-    items = [m for w in WORKS if (m := re.search(r"/(\d{4}-\d{4}\(\d+\)\S+;2-)(.)$", w.identifier))]
-    assert [m[2] for m in items] == [sici_character(m[1]) for m in items] != []
-
-
 def test_a_work_has_one_spelling() -> None:
     """Measures that cite the same work name it alike: the bibliography has it once."""
     spelled: dict[str, set[Work]] = defaultdict(set)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure import Param, Rows, metric, table
+from segcli.measure import Param, metric
 from segcli.metrics.objects import NO_OBJECT, Instances
 from segcli.metrics.topology import Connectivity
 
@@ -106,38 +106,3 @@ def aji_plus(pair: Pair, *, connectivity: Connectivity = "26", instances: Instan
     shared = int(pairs.shared[pairs.best_pairs()].sum())
     total = int(pairs.objects_pred.sizes.sum() + pairs.objects_gt.sizes.sum()) - shared
     return shared / total if total else None
-
-
-# --- detection at every threshold ---------------------------------------------------------------
-
-
-@table(
-    family="instances",
-    formula=r"(|FP_t|,\; |TP_t| / |G|)",
-    reference="van Ginneken et al. 2010, doi:10.1016/j.media.2010.05.005",
-    reads="probability",
-)
-def froc(
-    pair: Pair,
-    *,
-    steps: Annotated[int, Param("thresholds: 0, 1/steps, 2/steps and so on below 1", ge=1, le=1000, shown=True)] = 20,
-    connectivity: Connectivity = "26",
-) -> Rows:
-    """Sensitivity for objects against false objects, for the masks that a row of thresholds makes.
-
-    The points of a free-response ROC curve of one image: object_sensitivity and false_positives with
-    matching=overlap at that --threshold. At low thresholds pieces run together: fewer of them may be false, and one
-    may find many objects. Over a cohort, false positives add up and sensitivities are weighed by the objects.
-    """
-    from segcli.evidence.pair import Case
-    from segcli.masks.labels import Label
-
-    rows: list[tuple[float | int | str | None, ...]] = []
-    soft = pair.soft
-    if soft is not None:
-        p, gt = soft.grid(soft.p), (soft.grid(soft.y) > 0.5).view("uint8")
-        for t in (k / steps for k in range(steps)):
-            case = Case((p > t).view("uint8"), gt, [Label("fg", (1,))], valid=soft.valid)
-            d = case.pair(0).structure.objects("components", connectivity).detected(0.0, "overlap")
-            rows.append((t, d.n_pred, d.n_pred - d.true, d.found, d.found / d.n_gt if d.n_gt else None))
-    return Rows(("threshold", "objects", "false positives", "found", "sensitivity"), rows)
