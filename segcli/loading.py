@@ -165,6 +165,30 @@ class Loaded:
             threshold=grid.threshold,
         )
 
+    def entropy(self) -> Any:
+        """Return how open the class of each voxel is, in bits on the grid of the ground truth; 0 in ignored voxels.
+
+        The classes are the channels of the prediction; those of a single map are its label and the background. Raises
+        `InputError` for a hard mask.
+        """
+        import numpy as np
+
+        from segcli.evidence.classes import entropy
+
+        grid = self.grid
+        if grid.prob is None:
+            raise InputError(
+                f"{self.pred.name}: entropy needs probabilities; this is a hard mask.",
+                hint="score the probability map or the logits that it was made from",
+                code="kind.hard",
+            )
+        p, labels = grid.prob, self.channels
+        if len(labels) == 1:  # in float64: of a small float32 p nothing is left in 1-p
+            p = np.asarray(self._probability(labels[0]) if grid.channels else p, dtype=np.float64)
+            p = np.stack([1 - p, p])
+        found = entropy(p)
+        return found if grid.valid is None else np.where(grid.valid, found, 0.0)
+
     def sizes(self, labels: Sequence[Label]) -> list[float]:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]

@@ -52,7 +52,8 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
         if replaced is not value and replaced != value:
             return replaced, ("undefined" if replaced is None else "policy"), why
     if value is None:  # where the formula was asked, it is not the emptiness that has no value
-        no_value = "no_surface" if "surface" in measure.params else "zero_denominator"
+        known = "no_ml" if measure.unit == "ml" else "zero_denominator"
+        no_value = "no_surface" if "surface" in measure.params else known
         return None, "undefined", no_value if given == FORMULA else why
     return value, "ok", ""
 

@@ -81,6 +81,8 @@ class Scored:
     remarks: list[str] = field(default_factory=list)
     #: What the objects of a label add to a pooled value, by question.
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
+    entropy_map: Any = field(default=None, repr=False, compare=False)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
@@ -145,8 +147,10 @@ def score_loaded(
     background: bool = True,
     average: str = "macro",
     convention: Convention | None = None,
+    entropy_map: bool = False,
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
+    doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
     apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
@@ -188,6 +192,7 @@ def score_loaded(
         tables=_tables(loaded, pairs, tables),
         remarks=[] if convention is None else convention.remarks(case.shape),
         parts=parts,
+        entropy_map=doubt,
     )
 
 
@@ -316,6 +321,7 @@ def score(
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
+    entropy_map: bool = False,
     strict: bool = False,
     sha256: bool = False,
     **reading: Any,
@@ -325,11 +331,11 @@ def score(
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
     `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
-    and rule for empty masks the measures follow; `empty` is another rule for those. Every other keyword is an
-    option of the command line: `labels`, `spacing` (mm, array axis order),
-    `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `channel_axis`, `normalize`,
-    `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a `Scored` case, a
-    list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
+    and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
+    predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
+    `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`,
+    `channel_axis`, `normalize`, `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a
+    `Scored` case, a list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
     `UsageError` for what cannot be asked.
     """
     how = reading_of(**reading)
@@ -345,6 +351,7 @@ def score(
         background=background,
         average=check_average(average),
         batch_dice=batch_dice,
+        entropy_map=entropy_map,
         strict=strict,
         sha256=sha256,
     )
@@ -363,6 +370,7 @@ def score_cases(
     background: bool = True,
     average: str = "macro",
     batch_dice: bool = False,
+    entropy_map: bool = False,
     strict: bool = False,
     sha256: bool = False,
 ) -> list[Scored]:
@@ -376,7 +384,7 @@ def score_cases(
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "convention": convention,
     }  # fmt: skip
-    cases = [score_loaded(loaded, metrics, apart, **options) for loaded in found]
+    cases = [score_loaded(loaded, metrics, apart, entropy_map=entropy_map, **options) for loaded in found]
     if batch_dice and losses:
         cases.append(score_loaded(Batch.of(found), [], losses, **options))
     return cases

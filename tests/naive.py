@@ -28,6 +28,16 @@ def label_boxes(labels, n):
     return boxes
 
 
+def label_moments(labels, n, start=0):
+    """Sum the coordinates of each label, and their products, from a list of them."""
+    sums = np.zeros((n, 10), dtype=np.int64)
+    for label in range(n):
+        where = np.argwhere(labels == label) + np.array([start, 0, 0])
+        products = (where[:, :, None] * where[:, None]).sum(axis=0)
+        sums[label] = [len(where), *where.sum(axis=0), *products[np.triu_indices(3)]]
+    return sums
+
+
 def surfel_codes(inside: NDArray[np.bool_]) -> dict[tuple[int, ...], int]:
     """Return the neighbour code of every cell of the dual grid, the first corner in the highest bit."""
     padded = np.pad(inside, 1)

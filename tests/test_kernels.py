@@ -18,6 +18,7 @@ from segcli.kernels import _jit, nearest
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.differences import differing_voxels
 from segcli.kernels.distance_transform import distance_transform
+from segcli.kernels.moments import label_moments
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.runs import count_runs
 from segcli.kernels.surface import surface_elements
@@ -433,6 +434,37 @@ def test_count_runs_refuses():
     for keys in (np.zeros(3, np.int64), np.zeros((2, 2), np.uint32)):
         with pytest.raises(ValueError, match="count_runs"):
             count_runs(keys)
+
+
+# --- moments -------------------------------------------------------------------------------------------
+
+
+@given(labels=label_maps(3, 3, 5, largest=7), start=st.integers(0, 1000), writable=st.booleans())
+def test_label_moments_equal_their_twin(labels, start, writable):
+    """Sums of runs are the sums of the coordinates of each voxel, whole or slab by slab."""
+    labels.flags.writeable = writable
+    sums = label_moments(labels, 6, start)
+    assert sums.dtype == np.int64
+    np.testing.assert_array_equal(sums, naive.label_moments(labels, 6, start))
+    slabs = [label_moments(labels[z : z + 1], 6, start + z) for z in range(len(labels))]
+    np.testing.assert_array_equal(sum(slabs), sums)
+
+
+def test_label_moments_of_long_rows():
+    """The closed form of a run holds as far as 64 bits do."""
+    row = np.zeros((1, 1, 1_300_000), np.uint8)
+    x = range(row.size)
+    assert label_moments(row, 1).tolist() == [
+        [row.size, 0, 0, sum(x), 0, 0, 0, 0, 0, (row.size - 1) * row.size * (2 * row.size - 1) // 6]
+    ]
+
+
+def test_label_moments_refuse():
+    """Another dtype, order or number of axes is an error."""
+    cube = np.zeros((2, 3, 4), np.uint8)
+    for labels in (cube[0], cube.astype(np.int32), np.asfortranarray(cube)):
+        with pytest.raises(ValueError, match="label_moments"):
+            label_moments(labels, 1)
 
 
 # --- the house -----------------------------------------------------------------------------------------

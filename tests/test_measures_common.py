@@ -181,7 +181,7 @@ def test_words(measure: Measure) -> None:
     assert measure.formula.count(r"\left") == measure.formula.count(r"\right")
     assert measure.caution == measure.caution.strip()
     assert measure.family
-    assert measure.unit in ("", "mm", "mm^3", "bit")
+    assert measure.unit in ("", "mm", "mm^3", "ml", "bit")
     assert measure.reads in ("labels", "probability", "all-classes", "class-probabilities")
     assert measure.id == f"{measure.kind}.{measure.name}"
 
@@ -412,6 +412,7 @@ def test_asymmetry_is_shown(measure: Measure) -> None:
         return
     if measure.kind == "metric":
         values = [(value_of(b, pair_of(p, y)), value_of(b, pair_of(y, p))) for p, y in pairs for b in variants(measure)]
+        values = [both for both in values if None not in both]  # an area has no millilitres
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
@@ -524,7 +525,7 @@ def with_lengths(measure: Measure, factor: float) -> list[BoundMeasure]:
 def test_scale(measure: Measure, drawn: tuple[list[Array], Spacing], factor: float) -> None:
     """Distances grow with the spacing, volumes with its power, everything else stays."""
     (pred, gt), spacing = drawn
-    power = {"mm": 1, "mm^3": gt.ndim, "": 0, "bit": 0}[measure.unit]
+    power = {"mm": 1, "mm^3": gt.ndim, "ml": 3, "": 0, "bit": 0}[measure.unit]
     larger = tuple(s * factor for s in spacing)
     for small, large in zip(with_lengths(measure, 1), with_lengths(measure, factor), strict=True):
         a, b = value_of(small, pair_of(pred, gt, spacing)), value_of(large, pair_of(pred, gt, larger))
@@ -537,8 +538,33 @@ def test_unit_shown(measure: Measure) -> None:
     for names, ndim in ((("hook_pred", "hook_gt"), 2), (("rod", "rod_start"), 3)):
         for spacing, unit in ((2.0, "mm"), (None, "voxel")):
             found = segcli.score(*map(shape, names), metrics=[measure.name], spacing=spacing)
-            shown = {"": "", "mm": unit, "mm^3": f"{unit}^{ndim}", "bit": "bit"}[measure.unit]
+            shown = {"": "", "mm": unit, "mm^3": f"{unit}^{ndim}", "ml": "ml", "bit": "bit"}[measure.unit]
             assert {v.unit for v in [*found.values, *found.means]} == {shown}
+
+
+@each_metric
+@pytest.mark.parametrize("shape_", [(9, 3), (3, 9), (9, 3, 2), (3, 9, 2), (2, 3, 9)])
+def test_each_axis_of_the_spacing_counts(measure: Measure, shape_: tuple[int, ...]) -> None:
+    """An error along one axis grows with the spacing of that axis, a volume with any; what has no unit stays.
+
+    But shares within a length, or of a band: they are left to `test_scale`.
+    """
+    axis = shape_.index(9)
+    gt, pred = np.zeros((2, *shape_), np.uint8)
+    np.moveaxis(gt, axis, 0)[(slice(0, 2), *[1] * (gt.ndim - 1))] = 1
+    np.moveaxis(pred, axis, 0)[(slice(1, 9), *[1] * (gt.ndim - 1))] = 1
+    spacing = (0.9, 1.3, 2.1)[: gt.ndim]
+    longer = tuple(3 * s if a == axis else s for a, s in enumerate(spacing))
+    for bound in with_lengths(measure, 1):
+        before, after = (value_of(bound, pair_of(pred, gt, s)) for s in (spacing, longer))
+        if measure.unit == "ml" and gt.ndim == 2:
+            assert before is after is None
+        elif measure.unit in ("mm^3", "ml"):
+            assert after == pytest.approx(3 * before, rel=1e-12)
+        elif measure.unit == "mm":
+            assert after >= 1.5 * before > 0, bound.name
+        elif not LENGTHS.keys() & measure.params.keys():
+            assert after == before, bound.name
 
 
 @pytest.mark.parametrize(("spacing", "tol"), [(float(np.float32(0.8)), "0.8"), (2.000000009, "2"), (0.1, "0.3")])
@@ -566,6 +592,7 @@ COUNTS_BACKGROUND = {
     "mutual_information_label", "nmi_label", "rand_label", "ari_label", "gce_label", "mean_iou", "fw_iou",
     "pixel_accuracy", "mean_accuracy", "generalized_dice_score", "multiclass_mcc", "multiclass_kappa",
     "auc", "auc_single", "average_precision", "entropy", "brier", "log_loss", "ece", "mce", "top_label_ece",
+    "multiclass_entropy",
 }  # fmt: skip
 #: Surfaces, and a metric, to which the edge of the image is no boundary.
 OPEN = {"border_open", "border26"}
@@ -700,7 +727,10 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
     assert value("volume_similarity") >= value("dice") - 1e-12
     distances = pair_of(pred, gt, spacing).distances(surface)
     assert distances is not None
-    directed = sorted(distances.percentile(95, side) for side in ("pred", "gt"))
+    worst = value("hd_pred_to_gt" + shown), value("hd_gt_to_pred" + shown)
+    assert worst == tuple(d.max(initial=0) for d in (distances.pred_to_gt, distances.gt_to_pred))
+    assert max(worst) == value("hd" + shown)
+    directed = sorted((value("hd95_pred_to_gt" + shown), value("hd95_gt_to_pred" + shown)))
     close = 1e-12 * value("hd" + shown)
     assert directed[1] == value("hd95" + shown)
     if surface in ("surfel", "mesh"):  # interpolated percentiles of few elements need not lie between

@@ -6,7 +6,6 @@ import json
 import math
 import tomllib
 import warnings
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def test_ignored_column() -> None:
 
 RECORDED = SHARED / "golden" / "golden_metrics.json"
 
-#: What a tool calls it -> our metric. Directed percentiles are not metrics: they check the evidence behind them.
+#: What a tool calls it -> our metric.
 OVERLAP = {
     "dice": "dice", "iou": "iou", "precision": "precision", "sensitivity": "sensitivity", "npv": "npv",
     "specificity": "specificity", "mcc": "mcc", "kappa": "kappa", "fbeta": "f_beta:beta=1", "rvd": "rve",
@@ -149,10 +148,8 @@ TOOLS = {
     "pymia": ("surfel", DISTANCES | {"avd": "ahd_set"}),
     "mesh": ("mesh", DISTANCES),
 }
-EVIDENCE: dict[str, Callable[[Distances, dict[str, Any]], float]] = {
-    "hd": lambda d, _: float(d.pred_to_gt.max()),
-    "hd95": lambda d, _: d.percentile(95, "pred"),
-}
+#: The same of what a tool computes in one direction.
+DIRECTED = {"hd": "hd_pred_to_gt", "hd95": "hd95_pred_to_gt", "asd_pred_to_gt": "asd_pred_to_gt"}
 #: Cases whose expected value is a convention for empty masks or a defect, with what is ours.
 OURS = {
     # Both masks empty: a number in that tool, undefined here.
@@ -194,7 +191,7 @@ def why_not(case: dict[str, Any]) -> str | None:
         return "taxicab and chessboard distances are not offered"
     if case["convention"] == "pymia" and (len(case["spacing"]) < 3 or metric == "hd") and metric != "avd":
         return "a plane handled as a thin volume, and the set distance of another tool"
-    if metric not in {**OVERLAP, **TOOLS[case["convention"]][1], **EVIDENCE, "boundary_iou": ""}:
+    if metric not in {**OVERLAP, **TOOLS[case["convention"]][1], **DIRECTED, "boundary_iou": ""}:
         return "no such metric yet"
     if len(case["spacing"]) == 1 and metric not in OVERLAP:
         return "a 1-D surface: segcli reads a row as an image"
@@ -233,10 +230,8 @@ def test_recorded_tools(case: dict[str, Any]) -> None:
         found = value_of(OBJECTS[metric] + how, pred, gt, spacing)
     elif metric == "boundary_iou":
         found = value_of("boundary_iou:width=1", pred, gt, (1.0,) * gt.ndim)
-    elif directed and empty:
-        found = value_of(f"hd:surface={surface}", pred, gt, spacing)
     elif directed:
-        found = EVIDENCE[metric](distances_of(pred, gt, spacing, surface), params)
+        found = value_of(f"{DIRECTED[metric]}:surface={surface}", pred, gt, spacing)
     else:
         text = names[metric] + ("" if names[metric] == "ahd_set" else f":surface={surface}")
         found = value_of(f"{text}:tol={params.get('tau', 2):g}" if "nsd" in metric else text, pred, gt, spacing)
@@ -623,9 +618,9 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
     p, g = (torch.from_numpy(m[None, None].astype(np.float32)) for m in (pred, gt))
     how = {"spacing": list(spacing), "include_background": True}
     near = [tol * (1 + 1e-6)]  # its distances are float32: at the tolerance itself they fall on either side
-    found = segcli.score(
-        pred, gt, metrics=["hd", "hd95", "assd", f"nsd:tol={tol}"], surface="border", spacing=spacing, labels="fg=any"
-    )
+    directed = ["hd_pred_to_gt", "hd_gt_to_pred", "hd95_pred_to_gt", "hd95_gt_to_pred"]
+    asked = ["hd", "hd95", "assd", f"nsd:tol={tol}", *directed]
+    found = segcli.score(pred, gt, metrics=asked, surface="border", spacing=spacing, labels="fg=any")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = {
@@ -633,6 +628,10 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
             "hd95": monai.compute_hausdorff_distance(p, g, percentile=95, **how),
             "assd": monai.compute_average_surface_distance(p, g, symmetric=True, **how),
             "nsd": monai.compute_surface_dice(p, g, class_thresholds=near, **how),
+            "hd_pred_to_gt": monai.compute_hausdorff_distance(p, g, directed=True, **how),
+            "hd_gt_to_pred": monai.compute_hausdorff_distance(g, p, directed=True, **how),
+            "hd95_pred_to_gt": monai.compute_hausdorff_distance(p, g, percentile=95, directed=True, **how),
+            "hd95_gt_to_pred": monai.compute_hausdorff_distance(g, p, percentile=95, directed=True, **how),
         }
         area = monai.compute_surface_dice(p, g, class_thresholds=near, use_subvoxels=True, **how)
     for name, value in theirs.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,8 @@ import pytest
 import segcli
 from segcli.errors import InputError, UsageError
 from segcli.masks.labels import parse_labels
-from segcli.scoring import MEAN_WITHOUT_BACKGROUND
+from segcli.report.case import BECAUSE, WHY, score_text
+from segcli.scoring import MEAN_WITHOUT_BACKGROUND, measures_of
 
 
 @pytest.fixture
@@ -321,3 +323,26 @@ def test_a_surface_that_is_named_stays(two_labels):
     """`--surface` sets the parameter only where the measure did not name it."""
     case = segcli.score(*two_labels, metrics="hd:surface=surfel,assd", surface="border")
     assert {v.measure for v in case.values} == {"hd:surface=surfel", "assd:surface=border"}
+
+
+@pytest.mark.parametrize(("pair", "spacing"), [("2-D", 0.5), ("3-D", None)])
+def test_no_millilitres_of_an_area_or_of_voxels(pair, spacing):
+    """What cannot be said in ml is undefined with the reason, whatever the policy for empty masks."""
+    gt = np.zeros((4, 5) if pair == "2-D" else (4, 5, 3), np.uint8)
+    gt[1:3, 1:3] = 1
+    for pred in (gt, gt * 0):
+        for empty in ("undefined", "worst", "zero"):
+            case = segcli.score(
+                pred, gt, metrics="volume_gt_ml,volume_pred_ml", labels="fg=1", spacing=spacing, empty=empty
+            )
+            assert {(v.value, v.status, v.why, v.unit) for v in case.values} == {(None, "undefined", "no_ml", "ml")}
+    said = score_text([case], measures_of("metric", "volume_gt_ml"), "undefined")
+    assert "size of its voxels in mm (--spacing)" in said
+
+
+def test_every_reason_is_in_the_schemas():
+    """Whatever a value may be undefined for, a run may say and a diff repeat."""
+    for name in ("run", "diff"):
+        text = (resources.files("segcli") / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+        assert all(f'"{why}"' in text for why in WHY), name
+    assert BECAUSE.keys() == WHY.keys()

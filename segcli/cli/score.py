@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,12 @@ def score(
     background: opt.Background = True,
     average: opt.Average = "macro",
     batch_dice: opt.BatchDice = False,
+    entropy_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the entropy of each voxel's probabilities in bits: .nii .nii.gz .npy."
+        ),
+    ] = None,
     min_: Annotated[
         list[str] | None,
         typer.Option("--min", metavar="M=V", help="Fail (exit 1) below V: dice=0.9, tumour/dice=0.8, mean/iou=0.7."),
@@ -69,6 +76,12 @@ def score(
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
     how = reading_of(**reading)
+    if entropy_map is not None:
+        from segcli.masks.writing import WHOLE, check_map_path, write_map
+
+        check_map_path(entropy_map, "--entropy-map", [pred, gt], WHOLE)
+        if how.stack:
+            raise UsageError("--entropy-map takes one image at a time, no --stack.", code="output.stack")
     with session.working("scoring"):
         cases = scoring.score_cases(
             pred,
@@ -81,10 +94,13 @@ def score(
             background=background,
             average=average,
             batch_dice=batch_dice,
+            entropy_map=entropy_map is not None,
             strict=strict,
             sha256=True,
         )
         verdicts = judge(limits, cases)
+        if entropy_map is not None:
+            write_map(entropy_map, cases[0].entropy_map, cases[0].spacing, cases[0].gt.affine)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
     measures = [*chosen, *chosen_losses]
 
@@ -117,4 +133,6 @@ def score(
         return report.score_text(cases, measures, rule, average, verdicts, color=color)
 
     deliver(render, form, outputs, session)
+    if entropy_map is not None and not session.quiet:
+        print(f"wrote {entropy_map}", file=sys.stderr)
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE

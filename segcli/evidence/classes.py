@@ -136,6 +136,11 @@ class SoftClasses:
         return Ranks.of(self.p.max(axis=0), self.decided == self.target)
 
     @cached_property
+    def entropy(self) -> Vector:
+        """Return how open the class of each voxel is, in bits (n,)."""
+        return entropy(self.p)
+
+    @cached_property
     def sizes(self) -> Vector:
         """Return how many voxels each class has in the ground truth (C,)."""
         return np.asarray(self.y.sum(axis=1))
@@ -233,6 +238,17 @@ class SoftClasses:
             if found.any():
                 nearest = np.minimum(nearest, found)
         return np.where(np.isfinite(nearest), nearest, 0.0)
+
+
+def entropy(p: NDArray[Any]) -> Vector:
+    """Return the entropy in bits over the first axis of probabilities (C, ...), which are made to sum to 1."""
+    total = p.sum(axis=0, dtype=np.float64)
+    total[total == 0] = 1.0
+    found = np.zeros(total.shape)
+    for channel in p:  # one after another: no second array of the size of p
+        share = channel / total
+        found -= share * np.log2(share, out=np.zeros(total.shape), where=share > 0)
+    return np.maximum(found, 0.0)  # 0 but for rounding, and never -0
 
 
 def _log_softmax(z: Matrix) -> Matrix:

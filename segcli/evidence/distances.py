@@ -55,8 +55,9 @@ class Distances:
             shares = np.cumsum(ordered) / np.sum(ordered)
         return float(distances[order[min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)]])
 
-    def largest(self) -> float:
-        return max(float(d.max(initial=0.0)) for d in (self.pred_to_gt, self.gt_to_pred))
+    def largest(self, side: Of = "both") -> float:
+        of = {"pred": [self.pred_to_gt], "gt": [self.gt_to_pred], "both": [self.pred_to_gt, self.gt_to_pred]}[side]
+        return max(float(d.max(initial=0.0)) for d in of)
 
     def mean(self, side: Of) -> float:
         distances, weights, shared = self._of(side)

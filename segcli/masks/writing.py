@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,27 @@ from numpy.typing import NDArray
 
 from segcli.errors import UsageError
 
-SUFFIXES = (".nii", ".nii.gz", ".npy", ".png")
+WHOLE = (".nii", ".nii.gz", ".npy")
+SUFFIXES = (*WHOLE, ".png")
 #: Ends and middle of the colours of a map: blue for what lowers a loss, white for nothing, red for what costs.
 BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 
 
-def check_map_path(path: Path, option: str) -> None:
-    """Refuse a file that `write_map` could not write, before anything is computed."""
-    if not path.name.lower().endswith(SUFFIXES):
+def check_map_path(
+    path: Path, option: str, inputs: Sequence[str | None] = (), suffixes: tuple[str, ...] = SUFFIXES
+) -> None:
+    """Refuse a file that `write_map` could not write, or that is an input, before anything is computed."""
+    if not path.name.lower().endswith(suffixes):
         raise UsageError(
-            f"{option} {path}: the suffix says the format; known: {', '.join(SUFFIXES)}.", code="output.suffix"
+            f"{option} {path}: the suffix says the format; known: {', '.join(suffixes)}.", code="output.suffix"
         )
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{option} {path}: the folder {path.parent} cannot be written.", code="output.folder")
+    for given in inputs:
+        if given and path.exists() and Path(given).exists() and path.samefile(given):
+            raise UsageError(
+                f"{option} {path}: is an input of this call.", hint="name another file", code="output.input"
+            )
 
 
 def write_map(path: Path, values: NDArray[np.float64], spacing: tuple[float, ...], affine: NDArray[Any] | None) -> None:

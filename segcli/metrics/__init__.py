@@ -5,6 +5,7 @@ from segcli.metrics import overlap
 from segcli.metrics import rates
 from segcli.metrics import surface
 from segcli.metrics import boundary
+from segcli.metrics import place
 from segcli.metrics import volume
 from segcli.metrics import multiclass
 from segcli.metrics import information
@@ -15,6 +16,7 @@ from segcli.metrics import instances
 from segcli.metrics import lesions
 from segcli.metrics import probabilistic
 from segcli.metrics import froc
+from segcli.metrics import uncertainty
 
 __all__ = [
     "boundary",
@@ -26,9 +28,11 @@ __all__ = [
     "multiclass",
     "objects",
     "overlap",
+    "place",
     "probabilistic",
     "rates",
     "surface",
     "topology",
+    "uncertainty",
     "volume",
 ]

@@ -33,7 +33,7 @@ NOTHING_AGREES = WhenEmpty(both=None, gt=0.0, pred=0.0)
     aliases=("surface_dice", "normalized_surface_dice"),
     formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}| + |\{g : d(g, \partial P) \le \tau\}|}"
     r"{|\partial P| + |\partial G|}",
-    reference="Nikolov 2021, doi:10.2196/26151",
+    reference="Nikolov et al. 2021, doi:10.2196/26151",
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
@@ -50,7 +50,7 @@ def nsd(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel") -> flo
     **SHARE,
     formula=r"\tfrac12\left(\frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|} "
     r"+ \frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}\right)",
-    reference="after Nikolov 2021, doi:10.2196/26151; pooling as panoptica",
+    reference="after Nikolov et al. 2021, doi:10.2196/26151; pooling as panoptica",
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
@@ -83,7 +83,7 @@ def nsd_mean(
 @metric(
     **SHARE,
     formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|}",
-    reference="Nikolov 2021, doi:10.2196/26151",
+    reference="Nikolov et al. 2021, doi:10.2196/26151",
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="blind to what the prediction misses",
 )
@@ -99,7 +99,7 @@ def surface_overlap_pred(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface =
 @metric(
     **SHARE,
     formula=r"\frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}",
-    reference="Nikolov 2021, doi:10.2196/26151",
+    reference="Nikolov et al. 2021, doi:10.2196/26151",
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
     caution="blind to false parts",
 )
@@ -117,7 +117,7 @@ def surface_overlap_gt(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "
     aliases=("bf_score",),
     formula=r"\frac{2PR}{P + R},\; P = \frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|},\; "
     r"R = \frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}",
-    reference="Csurka 2013, doi:10.5244/C.27.32",
+    reference="Csurka, Larlus and Perronnin 2013, doi:10.5244/C.27.32",
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
@@ -136,7 +136,7 @@ def boundary_f(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel")
 @metric(
     **SHARE,
     formula=r"\frac{2PR}{P + R} \text{ of pixels within } \lceil b \sqrt{h^2 + w^2} \rceil",
-    reference="Perazzi 2016, doi:10.1109/CVPR.2016.85",
+    reference="Perazzi et al. 2016, doi:10.1109/CVPR.2016.85",
     symmetric=True,
     when_empty=NOTHING_AGREES,
     caution="knows no spacing, and its tolerance grows with the image",
@@ -172,7 +172,7 @@ def _harmonic(a: float, b: float) -> float:
 @metric(
     **SHARE,
     formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
-    reference="after Cheng 2021, arXiv:2103.16562",
+    reference="after Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
@@ -189,7 +189,7 @@ def boundary_iou(pair: Pair, *, width: Width = "auto") -> float | None:
 @metric(
     **SHARE,
     formula=r"\frac{2|P_w \cap G_w|}{|P_w| + |G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
-    reference="after Cheng 2021, arXiv:2103.16562",
+    reference="after Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
@@ -205,7 +205,7 @@ def boundary_dice(pair: Pair, *, width: Width = "auto") -> float | None:
 @metric(
     **SHARE,
     formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = X \setminus (X \ominus w B_{3 \times 3})",
-    reference="Cheng 2021, arXiv:2103.16562",
+    reference="Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,
     when_empty=NOTHING_AGREES,
     caution="knows no spacing, and its band grows with the image",

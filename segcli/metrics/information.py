@@ -24,7 +24,7 @@ Norm = Annotated[
         words=("arithmetic", "geometric", "min", "max", "joint"),
     ),
 ]
-MEILA = "Meila 2007, doi:10.1016/j.jmva.2006.11.013"
+MEILA = "Meilă 2007, doi:10.1016/j.jmva.2006.11.013"
 NO_FOREGROUND = WhenEmpty(both=None, gt=None, pred=FORMULA)
 ZERO_UNLESS_BOTH = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
@@ -191,7 +191,7 @@ def mutual_information(classes: Classes) -> float | None:
     family="information",
     aliases=("normalized_mutual_information",),
     formula=r"\frac{2\,I(P, G)}{H(P) + H(G)}",
-    reference="Kvalseth 1987, doi:10.1109/TSMC.1987.4309069",
+    reference="Kvålseth 1987, doi:10.1109/TSMC.1987.4309069",
     range=(0, 1),
     better="higher",
     reads="all-classes",
@@ -252,7 +252,7 @@ def ari(classes: Classes) -> float | None:
     aliases=("are",),
     formula=r"1 - \frac{2\sum_{ij}\binom{n_{ij}}{2}}{\sum_i\binom{p_i}{2} + \sum_j\binom{g_j}{2}}"
     r" \text{ over voxels with } G \ne 0",
-    reference="Arganda-Carreras 2015, doi:10.3389/fnana.2015.00142; pairs of voxels as scikit-image",
+    reference="Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; pairs of voxels as scikit-image",
     range=(0, 1),
     better="lower",
     reads="all-classes",
@@ -273,7 +273,7 @@ def adapted_rand_error(classes: Classes) -> float | None:
     aliases=("global_consistency_error",),
     formula=r"\frac1N \min\left(\sum_{ij} n_{ij}\,\frac{p_i - n_{ij}}{p_i},\;"
     r" \sum_{ij} n_{ij}\,\frac{g_j - n_{ij}}{g_j}\right)",
-    reference="Martin 2001, doi:10.1109/ICCV.2001.937655",
+    reference="Martin et al. 2001, doi:10.1109/ICCV.2001.937655",
     range=(0, 1),
     better="lower",
     reads="all-classes",

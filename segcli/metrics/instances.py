@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     family="instances",
     aliases=("average_precision_objects",),
     formula=r"\frac{|TP|}{|TP| + |FP| + |FN|}",
-    reference="Schmidt 2018, arXiv:1806.03535",
+    reference="Schmidt et al. 2018, arXiv:1806.03535",
     range=(0, 1),
     better="higher",
     symmetric=True,
@@ -48,7 +48,7 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
     family="instances",
     aliases=("map50_95",),
     formula=r"\tfrac{1}{10}\sum_{k=0}^{9} AP_{0.5 + 0.05 k}",
-    reference="Schmidt 2018, arXiv:1806.03535; thresholds as Lin 2014, arXiv:1405.0312",
+    reference="Schmidt et al. 2018, arXiv:1806.03535; Lin et al. 2014, arXiv:1405.0312",
     range=(0, 1),
     better="higher",
     symmetric=True,
@@ -58,7 +58,8 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
 def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """Mean of ap over the IoU thresholds 0.5, 0.55 ... 0.95.
 
-    Rewards a close fit: small objects, where a voxel is much of the IoU, weigh it down.
+    The thresholds are those of COCO (Lin et al.). Rewards a close fit: small objects, where a voxel is much of the
+    IoU, weigh it down.
     """
     values = [_ap(pair, (50 + 5 * k) / 100, connectivity, instances) for k in range(10)]
     return None if None in values else sum(v for v in values if v is not None) / len(values)
@@ -69,7 +70,7 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
     aliases=("aggregated_jaccard_index",),
     formula=r"\frac{\sum_g |g \cap p^*(g)|}{\sum_g |g \cup p^*(g)| + \sum_{p \text{ unused}} |p|},\; "
     r"p^*(g) = \arg\max_p \mathrm{IoU}(g, p)",
-    reference="Kumar 2017, doi:10.1109/TMI.2017.2677499",
+    reference="Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
     range=(0, 1),
     better="higher",
     when_empty=NO_OBJECT,
@@ -89,7 +90,7 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
     family="instances",
     formula=r"\frac{\sum_{(p,g) \in M} |g \cap p|}{\sum_{(p,g) \in M} |g \cup p| + \sum_{p \notin M} |p| + "
     r"\sum_{g \notin M} |g|},\; M \text{ one to one}",
-    reference="Graham 2019, doi:10.1016/j.media.2019.101563",
+    reference="Graham et al. 2019, doi:10.1016/j.media.2019.101563",
     range=(0, 1),
     better="higher",
     symmetric=True,

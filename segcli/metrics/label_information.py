@@ -54,7 +54,7 @@ def vi_label(pair: Pair) -> float | None:
 @metric(
     family="information",
     formula=r"H(P \mid G)",
-    reference="Meila 2007, doi:10.1016/j.jmva.2006.11.013",
+    reference="Meilă 2007, doi:10.1016/j.jmva.2006.11.013",
     range=(0, 1),
     better="lower",
     unit="bit",
@@ -71,7 +71,7 @@ def vi_split_label(pair: Pair) -> float | None:
 @metric(
     family="information",
     formula=r"H(G \mid P)",
-    reference="Meila 2007, doi:10.1016/j.jmva.2006.11.013",
+    reference="Meilă 2007, doi:10.1016/j.jmva.2006.11.013",
     range=(0, 1),
     better="lower",
     unit="bit",
@@ -109,7 +109,7 @@ def mutual_information_label(pair: Pair) -> float | None:
 @metric(
     family="information",
     formula=r"\frac{2\,I(P, G)}{H(P) + H(G)}",
-    reference="Kvalseth 1987, doi:10.1109/TSMC.1987.4309069",
+    reference="Kvålseth 1987, doi:10.1109/TSMC.1987.4309069",
     range=(0, 1),
     better="higher",
     symmetric=True,
@@ -163,7 +163,7 @@ def ari_label(pair: Pair) -> float | None:
     family="information",
     formula=r"\frac1N \min\left(\sum_{ij} n_{ij}\,\frac{p_i - n_{ij}}{p_i},\;"
     r" \sum_{ij} n_{ij}\,\frac{g_j - n_{ij}}{g_j}\right)",
-    reference="Martin 2001, doi:10.1109/ICCV.2001.937655",
+    reference="Martin et al. 2001, doi:10.1109/ICCV.2001.937655",
     range=(0, 1),
     better="lower",
     symmetric=True,

@@ -22,7 +22,7 @@ Dilation = Annotated[
 MinVolume = Annotated[
     float, Param("lesions of at most this volume, in the cube of the spacing's unit, do not count", ge=0)
 ]
-BRATS = "Moawad 2023, arXiv:2306.00838"
+BRATS = "Moawad et al. 2023, arXiv:2306.00838"
 
 
 @metric(
@@ -75,7 +75,7 @@ def lesion_hd95(
 @table(
     family="instances",
     formula=r"\text{one row for each object}",
-    reference="Kirillov 2019, arXiv:1801.00868",
+    reference="Kirillov et al. 2019, arXiv:1801.00868",
 )
 def objects(
     pair: Pair,

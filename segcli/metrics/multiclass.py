@@ -21,7 +21,7 @@ Background = Annotated[
 ]
 #: Classes of the largest confusion table: a million cells.
 MOST_CLASSES = 1000
-LONG = "Long 2015, arXiv:1411.4038"
+LONG = "Long, Shelhamer and Darrell 2015, arXiv:1411.4038"
 
 
 def _sums(classes: Classes, background: str) -> tuple[Any, Any, Any]:
@@ -119,7 +119,7 @@ def mean_accuracy(classes: Classes, *, background: Background = "in") -> float |
     family="multiclass",
     aliases=("gds",),
     formula=r"\frac{2\sum_c w_c\,n_{cc}}{\sum_c w_c\,(g_c + p_c)},\; w_c = g_c^{-2}",
-    reference="Crum 2006, doi:10.1109/TMI.2006.880587; weights as Sudre 2017",
+    reference="Crum, Camara and Hill 2006, doi:10.1109/TMI.2006.880587; Sudre et al. 2017, arXiv:1707.03237",
     range=(0, 1),
     better="higher",
     reads="all-classes",
@@ -136,7 +136,8 @@ def generalized_dice_score(
 ) -> float | None:
     """One Dice over all classes, small ones weighted up.
 
-    A class that only the prediction has gets the largest weight of the others, as in MONAI.
+    The sum is that of Crum, Camara and Hill, the weight 1/g^2 that of Sudre et al. A class that only the prediction
+    has gets the largest weight of the others, as in MONAI.
     """
     own, pred, gt = _sums(classes, background)
     there = pred + gt > 0

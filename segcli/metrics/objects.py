@@ -38,7 +38,7 @@ Detection = Annotated[
     ),
 ]
 INF = float("inf")
-PANOPTIC = "Kirillov 2019, arXiv:1801.00868"
+PANOPTIC = "Kirillov et al. 2019, arXiv:1801.00868"
 NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 # --- panoptic quality ---------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def dice(pair: Pair) -> float | None:
 
 @metric(
     family="overlap",
-    aliases=("jaccard",),
+    aliases=("jaccard", "jaccard_index"),
     formula=r"\frac{tp}{tp + fp + fn}",
     reference="Jaccard 1901, doi:10.5169/seals-266450",
     range=(0, 1),
@@ -133,7 +133,7 @@ def specificity(pair: Pair) -> float | None:
     family="overlap",
     aliases=("ppv",),
     formula=r"\frac{tp}{tp + fp}",
-    reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
+    reference="Altman & Bland 1994, doi:10.1136/bmj.309.6947.102",
     range=(0, 1),
     better="higher",
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
@@ -151,7 +151,7 @@ def precision(pair: Pair) -> float | None:
 @metric(
     family="overlap",
     formula=r"\frac{tn}{tn + fn}",
-    reference="Altman 1994, doi:10.1136/bmj.309.6947.102",
+    reference="Altman & Bland 1994, doi:10.1136/bmj.309.6947.102",
     range=(0, 1),
     better="higher",
     caution="close to 1 for any small object",
@@ -186,7 +186,7 @@ def accuracy(pair: Pair) -> float | None:
 @metric(
     family="overlap",
     formula=r"\tfrac12\left(\frac{tp}{tp + fn} + \frac{tn}{tn + fp}\right)",
-    reference="Brodersen 2010, doi:10.1109/ICPR.2010.764",
+    reference="Brodersen et al. 2010, doi:10.1109/ICPR.2010.764",
     range=(0, 1),
     better="higher",
     when_empty=WhenEmpty(both=None, gt=None, pred=FORMULA),

@@ -122,7 +122,8 @@ def entropy(pair: Pair) -> float | None:
     """Mean doubt of the prediction about a voxel, whatever the ground truth.
 
     0 where every probability is 0 or 1, 1 where all are 1/2. Neither is good by itself: it says how
-    much is open, ece whether the doubt is honest. Clear background pulls it towards 0.
+    much is open, ece whether the doubt is honest. Clear background pulls it towards 0. multiclass_entropy is that
+    of all classes at once.
     """
     import numpy as np
 
@@ -313,7 +314,7 @@ def _best(pair: Pair) -> tuple[float, float] | None:
 @metric(
     family="probabilistic",
     formula=r"\min \arg\max_t \frac{2\,tp_t}{|\{p > t\}| + |G|}",
-    reference="Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892",
+    reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     range=(0, 1),
     better="none",
     reads="probability",
@@ -333,7 +334,7 @@ def best_threshold(pair: Pair) -> float | None:
 @metric(
     family="probabilistic",
     formula=r"\max_t \frac{2\,tp_t}{|\{p > t\}| + |G|}",
-    reference="Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892",
+    reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     range=(0, 1),
     better="higher",
     reads="probability",
@@ -353,7 +354,7 @@ def dice_at_best(pair: Pair) -> float | None:
 @table(
     family="probabilistic",
     formula=r"\frac{2\,tp_t}{|\{p > t\}| + |G|}",
-    reference="Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892",
+    reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     reads="probability",
 )
 def dice_curve(

@@ -23,6 +23,7 @@ Surface = Annotated[
     ),
 ]
 INF = float("inf")
+HUTTENLOCHER = "Huttenlocher, Klanderman and Rucklidge 1993, doi:10.1109/34.232073"
 #: What all distances have in common.
 DISTANCE: dict[str, Any] = {
     "family": "surface",
@@ -38,7 +39,7 @@ DISTANCE: dict[str, Any] = {
     aliases=("hausdorff",),
     formula=r"\max(\max_{p \in \partial P} d(p, \partial G), "
     r"\max_{g \in \partial G} d(g, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     symmetric=True,
     caution="one stray voxel decides it",
 )
@@ -54,8 +55,9 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 @metric(
     **DISTANCE,
+    aliases=("hausdorff95",),
     formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073; pooling as surface-distance, MONAI, MetricsReloaded",
+    reference=f"{HUTTENLOCHER}; pooling as surface-distance, MONAI, MetricsReloaded",
     symmetric=True,
 )
 def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -104,7 +106,7 @@ def msd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\mathrm{pool}(P_p\, d(\partial P, \partial G), P_p\, d(\partial G, \partial P))",
-    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    reference=HUTTENLOCHER,
     symmetric=True,
 )
 def hd_percentile(
@@ -136,11 +138,77 @@ def hd_percentile(
     return max(both) if pooling == "max" else sum(both) / 2
 
 
+# --- one direction --------------------------------------------------------------------------------
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max_{p \in \partial P} d(p, \partial G)",
+    reference=HUTTENLOCHER,
+    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
+)
+def hd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: the largest from the prediction's surface to the ground truth's.
+
+    It tells how far off the worst false part lies. hd is the larger of both directions.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.largest("pred")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"\max_{g \in \partial G} d(g, \partial P)",
+    reference=HUTTENLOCHER,
+    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
+)
+def hd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: the largest from the ground truth's surface to the prediction's.
+
+    It tells how far off the worst missed part lies. hd is the larger of both directions.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.largest("gt")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_{95}\, d(\partial P, \partial G)",
+    reference=HUTTENLOCHER,
+    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
+)
+def hd95_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """95th percentile of the distances from the surface of the prediction to that of the ground truth.
+
+    What sets hd95 where false parts lie further off than missed ones do; MONAI's directed=True with surface=border.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(95, "pred")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_{95}\, d(\partial G, \partial P)",
+    reference=HUTTENLOCHER,
+    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
+)
+def hd95_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
+    """95th percentile of the distances from the surface of the ground truth to that of the prediction.
+
+    What sets hd95 where missed parts lie further off than false ones do.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(95, "gt")
+
+
+# --- means ----------------------------------------------------------------------------------------
+
+
 @metric(
     **DISTANCE,
     aliases=("average_symmetric_surface_distance",),
     formula=r"\frac{\sum_{p} d(p, \partial G) + \sum_{g} d(g, \partial P)}{|\partial P| + |\partial G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     symmetric=True,
 )
 def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -156,7 +224,7 @@ def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     **DISTANCE,
     formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} "
     r"+ \overline{d(\partial G, \partial P)}\right)",
-    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12214",
+    reference="Beneš & Zitová 2015, doi:10.1111/jmi.12186",
     symmetric=True,
 )
 def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -171,7 +239,7 @@ def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\frac{1}{|\partial P|} \sum_{p} d(p, \partial G)",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to what the prediction misses",
 )
 def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -187,7 +255,7 @@ def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 @metric(
     **DISTANCE,
     formula=r"\frac{1}{|\partial G|} \sum_{g} d(g, \partial P)",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to false parts",
 )
 def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
@@ -203,7 +271,7 @@ def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     **DISTANCE,
     formula=r"\sqrt{\frac{\sum_{p} d(p, \partial G)^2 + \sum_{g} d(g, \partial P)^2}"
     r"{|\partial P| + |\partial G|}}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     symmetric=True,
 )
 def rmsd(pair: Pair, *, surface: Surface = "surfel") -> float | None:

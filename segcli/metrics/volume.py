@@ -36,6 +36,44 @@ def volume_pred(pair: Pair) -> float:
     return pair.counts.pred * pair.voxel_volume
 
 
+def _ml(pair: Pair, voxels: int) -> float | None:
+    in_ml = len(pair.case.shape) == 3 and pair.case.unit == "mm"
+    return voxels * pair.voxel_volume / 1000 if in_ml else None
+
+
+@metric(
+    family="volume",
+    formula=r"\frac{v\,|G|}{1000}",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="ml",
+)
+def volume_gt_ml(pair: Pair) -> float | None:
+    """Volume of the label in the ground truth in millilitres: volume_gt / 1000.
+
+    For reports: organs are measured in ml. Undefined in 2-D, where there is no volume, and where the size of a voxel in
+    mm is not known (--spacing gives it).
+    """
+    return _ml(pair, pair.counts.gt)
+
+
+@metric(
+    family="volume",
+    formula=r"\frac{v\,|P|}{1000}",
+    reference="a count",
+    range=(0, float("inf")),
+    better="none",
+    unit="ml",
+)
+def volume_pred_ml(pair: Pair) -> float | None:
+    """Volume of the label in the prediction in millilitres: volume_pred / 1000.
+
+    Undefined in 2-D, where there is no volume, and where the size of a voxel in mm is not known (--spacing gives it).
+    """
+    return _ml(pair, pair.counts.pred)
+
+
 @metric(
     family="volume",
     aliases=("vs",),
@@ -61,7 +99,7 @@ def volume_similarity(pair: Pair) -> float | None:
     family="volume",
     aliases=("rvd", "ravd", "relative_volume_error"),
     formula=r"\frac{|P| - |G|}{|G|}",
-    reference="Heimann 2009, doi:10.1109/TMI.2009.2013851",
+    reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     range=(-1, float("inf")),
     better="zero",
     when_empty=WhenEmpty(both=None, gt=None, pred=-1.0),
@@ -79,7 +117,7 @@ def rve(pair: Pair) -> float | None:
 @metric(
     family="volume",
     formula=r"\frac{2\,(|P| - |G|)}{|P| + |G|}",
-    reference="Klein 2009, doi:10.1016/j.neuroimage.2008.12.037",
+    reference="Klein et al. 2009, doi:10.1016/j.neuroimage.2008.12.037",
     range=(-2, 2),
     better="zero",
     when_empty=WhenEmpty(both=None, gt=2.0, pred=-2.0),

@@ -22,6 +22,7 @@ WHY = {
     "no_surface": "no surface",
     "zero_denominator": "0/0",
     "hard_mask": "hard mask",
+    "no_ml": "no ml",
 }
 
 
@@ -191,6 +192,7 @@ BECAUSE = {
     "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
     "hard_mask": "the prediction is a hard mask, without probabilities",
+    "no_ml": "millilitres need a 3-D image and the size of its voxels in mm (--spacing)",
 }
 #: The same for the row of all classes.
 OF_ALL = {
