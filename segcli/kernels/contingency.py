@@ -86,7 +86,7 @@ def _count(p: Any, g: Any, n_gt: Any, counts: Any, bank: Any) -> None:
     Of 64 voxels most have one pair, or two or three where a boundary runs through them, or one but for
     a few voxels; only the rest, noise, is counted voxel by voxel.
     """
-    n_gt, bank, lanes = np.uint64(n_gt), np.uint64(bank), np.uint64(LANES)
+    n_gt, bank, lanes, one = np.uint64(n_gt), np.uint64(bank), np.uint64(LANES), np.uint64(1)
     cells = np.empty(LANES, dtype=np.uint32)
     whole = p.size - p.size % LANES
     for x in range(0, whole, LANES):
@@ -98,31 +98,35 @@ def _count(p: Any, g: Any, n_gt: Any, counts: Any, bank: Any) -> None:
             continue
         left = ~alike
         n_first = np.int64(count_lanes(alike))
-        if n_first >= LANES - _FEW:
-            counts[first] += n_first
-            while left:
-                # Four, be they there or not: how many there are cannot be foreseen by the processor.
-                for i in range(4):
-                    at = start + min(first_lane(left), lanes - np.uint64(1))
-                    counts[np.uint64(i) * bank + _cell(p, g, at, n_gt)] += left != 0
-                    left &= left - np.uint64(left != 0)
-            continue
-        at = start + first_lane(left)
-        second = bank + _cell(p, g, at, n_gt)
-        alike = _alike(p, g, start, at) & left
-        n_second = np.int64(count_lanes(alike))
-        left &= ~alike
-        at = start + min(first_lane(left), lanes - np.uint64(1))
-        if _alike(p, g, start, at) & left == left:
-            counts[first] += n_first
+        if n_first < LANES - _FEW:
+            at = start + first_lane(left)
+            second = bank + _cell(p, g, at, n_gt)
+            alike = _alike(p, g, start, at) & left
+            n_second = np.int64(count_lanes(alike))
+            left &= ~alike
+            at = start + min(first_lane(left), lanes - one)
+            third = bank + bank + _cell(p, g, at, n_gt)
+            alike = _alike(p, g, start, at) & left
+            n_third = np.int64(count_lanes(alike))
+            left &= ~alike
+            if np.int64(count_lanes(left)) > _FEW:
+                p_part, g_part = p[start : start + lanes], g[start : start + lanes]
+                for i in range(LANES):  # vectorised, as it stands apart
+                    cells[i] = (
+                        np.uint32(p_part[i]) * np.uint32(n_gt) + np.uint32(g_part[i]) + np.uint32(i % _BANKS * bank)
+                    )
+                for i in range(LANES):
+                    counts[cells[i]] += 1
+                continue
             counts[second] += n_second
-            counts[np.uint64(2) * bank + _cell(p, g, at, n_gt)] += np.int64(count_lanes(left))
-            continue
-        p_part, g_part = p[start : start + lanes], g[start : start + lanes]
-        for i in range(LANES):  # vectorised, as it stands apart
-            cells[i] = np.uint32(p_part[i]) * np.uint32(n_gt) + np.uint32(g_part[i]) + np.uint32(i % _BANKS * bank)
-        for i in range(LANES):
-            counts[cells[i]] += 1
+            counts[third] += n_third
+        counts[first] += n_first
+        while left:
+            # Four, be they there or not: how many there are cannot be foreseen by the processor.
+            for i in range(4):
+                at = start + min(first_lane(left), lanes - one)
+                counts[np.uint64(i) * bank + _cell(p, g, at, n_gt)] += left != 0
+                left &= left - np.uint64(left != 0)
     for x in range(whole, p.size):
         counts[_cell(p, g, x, n_gt)] += 1
 
