@@ -238,8 +238,8 @@ def test_spacings_that_cannot_be(spacing):
 def test_spacing_takes_what_is_a_number():
     """One number stands for all axes; text and NumPy scalars are read."""
     image = np.eye(4, dtype=np.uint8)
-    for given in (2, "2", "2,2", np.float32(2), np.int64(2), [2, 2]):
-        assert segcli.score(image, image, spacing=given).spacing == (2.0, 2.0)
+    for spacing in (2, "2", "2,2", np.float32(2), np.int64(2), [2, 2]):
+        assert segcli.score(image, image, spacing=spacing).spacing == (2.0, 2.0)
 
 
 def label_file(tmp_path: Path, name: str, text: str) -> dict[str, tuple[int, ...]]:
