@@ -267,12 +267,12 @@ def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMea
     known = {(v.label, v.measure): v.value for v in values if v.kind == "metric"}
     means = []
     for bound in metrics:
-        unit = unit_of(bound, case.unit, len(case.shape))
+        name, unit = bound.name, unit_of(bound, case.unit, len(case.shape))
         if average == "micro" and len(pairs) > 1:
             means.append(pooled_mean(bound, pooled_labels(pairs), len(pairs), unit=unit))
         else:
-            own = [known[p.label.name, bound.name] for p in pairs]
-            means.append(weighted_mean("metric", bound.name, own, weight, unit=unit))
+            own = [known[p.label.name, name] for p in pairs]
+            means.append(weighted_mean("metric", name, own, weight, unit=unit))
     return means
 
 
@@ -295,8 +295,9 @@ def _loss_means(
             continue
         weight = weights(average, loaded.sizes(over) if losses else [])
         for bound in losses:
-            own = [known[x.name, bound.name] for x in over]
-            means.append(weighted_mean("loss", bound.name, own, weight, label=label))
+            name = bound.name
+            own = [known[x.name, name] for x in over]
+            means.append(weighted_mean("loss", name, own, weight, label=label))
     return means
 
 

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from segcli.kernels import _jit, nearest
+from segcli.kernels import _jit, lanes, nearest
+from segcli.kernels._jit import kernel
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.differences import differing_voxels
 from segcli.kernels.distance_transform import distance_transform
@@ -100,6 +101,38 @@ def test_contingency_of_flat_stretches(dtype, size):
         for n in (30, 257):
             expected = np.bincount(pred.ravel().astype(int) * n + gt.ravel(), minlength=n * n).reshape(n, n)
             np.testing.assert_array_equal(contingency(pred, gt, n, n), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("shape", [(2, 5, 63), (3, 4, 64), (2, 3, 65), (1, 2, 200)])
+def test_contingency_of_noisy_maps(dtype, share, shape):
+    """From a few changed voxels to noise, in rows that end anywhere in a comparison."""
+    rng = np.random.default_rng(int(100 * share))
+    gt = np.zeros(shape, dtype)
+    gt[..., shape[2] // 3 :] = 3
+    pred = np.roll(gt, 5, axis=2)
+    hit = rng.random(shape) < share
+    pred[hit] = rng.integers(0, 9, np.count_nonzero(hit))
+    check_counts(pred, gt, 9, 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+def test_lanes(dtype, data):
+    """Every lane tells of its own voxel, from whatever start; bits are counted and found from both ends."""
+    values = data.draw(hnp.arrays(dtype, 80, elements=st.sampled_from([0, 1, 255, np.iinfo(dtype).max])))
+    start, value = data.draw(st.integers(0, 16)), data.draw(st.sampled_from(values.tolist()))
+    bits, ones, first, past = _every_lane(values, np.uint64(start), values.dtype.type(value))
+    where = np.flatnonzero(values[start : start + 64] == value)
+    assert bits == sum(1 << int(lane) for lane in where)
+    assert (ones, first, past) == (len(where), where.min(initial=64), where.max(initial=-1) + 1)
+
+
+@kernel()
+def _every_lane(values, start, value):
+    bits = lanes.lanes_of(values, start, value)
+    return bits, lanes.count_lanes(bits), lanes.first_lane(bits), lanes.past_lanes(bits)
 
 
 def test_contingency_refuses_other_layouts():
@@ -471,13 +504,17 @@ def test_label_moments_refuse():
 
 
 def test_kernels_call_kernels_of_their_own_file_only():
-    """A cached kernel keeps the old code of what it called in another file, so it calls nothing there."""
+    """A cached kernel keeps the old code of what it called in another file, so it calls nothing there.
+
+    But for the lanes, which are instructions: their source is in the name of the cache, as every kernel's is.
+    """
     for path in sorted(KERNELS.glob("*.py")):
         tree = ast.parse(path.read_text())
         imported = {
             alias.asname or alias.name
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segcli")
+            if node.module != "segcli.kernels.lanes"
             for alias in node.names
         }
         for node in ast.walk(tree):

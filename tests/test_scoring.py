@@ -9,9 +9,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import segcli
 from segcli.errors import InputError, UsageError
+from segcli.evidence.label_map import LabelMap
 from segcli.masks.labels import parse_labels
 from segcli.report.case import BECAUSE, WHY, score_text
 from segcli.scoring import MEAN_WITHOUT_BACKGROUND, measures_of
@@ -99,6 +103,23 @@ def test_narrow_integers_do_not_wrap(dtype):
     case = segcli.score(pred, gt, labels={"n": low, "y": high}, metrics="dice")
     assert case.value("dice", "n") == 1
     assert case.value("dice", "y") == pytest.approx(2 / 3)
+
+
+@given(st.data())
+def test_codes_stand_for_the_values_of_a_map(data):
+    """Of every integer type, in either order, every code but that of ignored voxels gives back the value."""
+    dtype = np.dtype(data.draw(st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"])))
+    low, high = max(np.iinfo(dtype).min, -(2**62)), min(np.iinfo(dtype).max, 2**62)
+    spots = st.sampled_from([low, max(-1, low), 0, 1, 100, 127, min(255, high), min(1023, high), min(5000, high), high])
+    array = data.draw(hnp.arrays(dtype, (3, 4), elements=spots))
+    valid = data.draw(st.none() | hnp.arrays(np.bool_, (3, 4)))
+    reverse = data.draw(st.booleans())
+    found = LabelMap(array, valid, reverse)
+    codes, kept = found.codes.T if reverse else found.codes, np.ones((3, 4), bool) if valid is None else valid
+    assert found.codes.flags.c_contiguous
+    assert (np.diff(found.values) > 0).all()
+    np.testing.assert_array_equal(found.values[codes[kept]], array[kept])
+    assert (codes[~kept] == len(found.values)).all()
 
 
 def test_labels_beyond_64_bits_are_refused():
@@ -219,8 +240,8 @@ def test_spacings_that_cannot_be(spacing):
 def test_spacing_takes_what_is_a_number():
     """One number stands for all axes; text and NumPy scalars are read."""
     image = np.eye(4, dtype=np.uint8)
-    for given in (2, "2", "2,2", np.float32(2), np.int64(2), [2, 2]):
-        assert segcli.score(image, image, spacing=given).spacing == (2.0, 2.0)
+    for spacing in (2, "2", "2,2", np.float32(2), np.int64(2), [2, 2]):
+        assert segcli.score(image, image, spacing=spacing).spacing == (2.0, 2.0)
 
 
 def label_file(tmp_path: Path, name: str, text: str) -> dict[str, tuple[int, ...]]:

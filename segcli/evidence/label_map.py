@@ -31,38 +31,17 @@ class LabelMap:
             most = 255 if array.size >= SMALL else int(array.max(initial=0))
             self.values = np.arange(most + 1, dtype=np.int64)
             return
-        counted = array if valid is None else array[valid]
-        low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
-        if low >= 0 and high < 1024:
-            self.values = np.arange(high + 1, dtype=np.int64)
-            codes = array
-        elif high > np.iinfo(np.int64).max:
-            raise InputError(
-                f"label {high} is beyond the largest that is told apart (2^63 - 1).",
-                hint="is this a label map? an intensity image is not",
-                code="labels.large",
-            )
+        # What an ignored voxel holds is no label.
+        codes = array if valid is None else array * valid
+        # Without a sign a negative label is above the largest of its type.
+        largest = int(codes.view(codes.dtype.str.replace("i", "u")).max(initial=0))
+        if largest <= min(np.iinfo(codes.dtype).max, 1023):
+            self.values = np.arange(largest + 1, dtype=np.int64)
         else:
-            # In 64 bits: a difference of narrow integers would wrap around.
-            array = array.astype(np.int64)
-            counted = array if valid is None else array[valid]
-            if high - low < 1 << 24:
-                present = np.zeros(high - low + 1, dtype=bool)
-                present[counted - low] = True
-                self.values = np.flatnonzero(present) + low
-                codes = (np.cumsum(present) - 1)[np.clip(array, low, high) - low]
-            else:
-                self.values = np.unique(counted)
-                codes = np.searchsorted(self.values, array)
-        if len(self.values) > 65534:
-            raise InputError(
-                f"{len(self.values)} different labels; at most 65534 can be told apart.",
-                hint="is this a label map? an intensity image is not",
-                code="labels.many",
-            )
-        codes = codes.astype(np.uint8 if len(self.values) < 256 else np.uint16)
+            self.values, codes = _numbered(array, valid)
+        codes = codes.astype(_narrow(len(self.values)), copy=False)
         if valid is not None:
-            codes[~valid] = len(self.values)
+            np.copyto(codes, len(self.values), where=~valid)
         self.codes = np.ascontiguousarray(codes)
 
     def codes_of(self, label: Label) -> NDArray[np.intp]:
@@ -72,3 +51,43 @@ class LabelMap:
         at = np.searchsorted(self.values, wanted)  # ascending
         at[at == len(self.values)] = 0
         return np.asarray(at[self.values[at] == wanted])
+
+
+def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the values that occur, in ascending order, and for each voxel which of them it has."""
+    counted = array if valid is None else array[valid]
+    low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, 0)
+    if high > np.iinfo(np.int64).max:
+        raise InputError(
+            f"label {high} is beyond the largest that is told apart (2^63 - 1).",
+            hint="is this a label map? an intensity image is not",
+            code="labels.large",
+        )
+    # In 64 bits: a difference of narrow integers would wrap around.
+    array = array.astype(np.int64)
+    if high - low >= 1 << 24:
+        values = np.unique(counted).astype(np.int64)
+        _check_number(len(values))
+        return values, np.searchsorted(values, array)
+    if valid is not None:
+        np.clip(array, low, high, out=array)
+    array -= low
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[array if valid is None else array[valid]] = True
+    values = np.flatnonzero(present) + low
+    _check_number(len(values))
+    return values, (np.cumsum(present) - 1).astype(_narrow(len(values)))[array]
+
+
+def _check_number(labels: int) -> None:
+    if labels > 65534:
+        raise InputError(
+            f"{labels} different labels; at most 65534 can be told apart.",
+            hint="is this a label map? an intensity image is not",
+            code="labels.many",
+        )
+
+
+def _narrow(labels: int) -> type[np.unsignedinteger[Any]]:
+    """Return the type for codes of so many labels and one more."""
+    return np.uint8 if labels < 256 else np.uint16

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
+from segcli.kernels.lanes import ALL_LANES, LANES, count_lanes, first_lane, lanes_of, past_lanes
 
-# A stretch is compared as a whole before it is looked at voxel by voxel: first a long one, then, where that
-# is not uniform, short ones. Most long stretches of a real mask are background or interior.
-_LONG = 128
-_SHORT = 32
 # Consecutive voxels count in different banks: adding to one address again and again waits for the store.
 _BANKS = 4
 _BANKED_SIZE = 4096
+# Voxels of 64 that are counted one by one where all others are alike.
+_FEW = 12
+# Values of 64 voxels whose range is found all at once; of the rest it is found voxel by voxel.
+_TRIES = 4
 
 
 def contingency(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) -> NDArray[np.int64]:
@@ -51,7 +52,10 @@ def label_boxes(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
     """
     boxes = np.zeros((n, 3, 2), dtype=np.int64)
     boxes[:, :, 0] = labels.shape
-    _find_boxes(writable(labels), boxes)
+    flat = writable(labels).reshape(-1)
+    # What is past the end is read, and left out.
+    flat = flat if flat.size >= LANES else np.concatenate((flat, np.zeros(LANES, dtype=flat.dtype)))
+    _find_boxes(flat, labels.shape, boxes)
     return boxes
 
 
@@ -64,103 +68,103 @@ def warm() -> None:
 
 
 @kernel()
-def _both_uniform(p: Any, g: Any, start: int, stop: int) -> bool:
-    """Tell whether one pair of values fills [start, stop).
-
-    Slices, no exit on the way and no widening to 64 bits: only so is the loop vectorised (10x).
-    """
-    p_part = p[start:stop]
-    g_part = g[start:stop]
-    p_first = p_part[0]
-    g_first = g_part[0]
-    narrow = p_part.dtype.type
-    differs = narrow(0)
-    for x in range(p_part.size):
-        differs = narrow(differs | (p_part[x] ^ p_first) | (g_part[x] ^ g_first))
-    return differs == 0  # type: ignore[no-any-return]
+def _cell(p: Any, g: Any, x: Any, n_gt: Any) -> Any:
+    """Return where the pair of voxel x is counted."""
+    return np.uint64(p[x]) * n_gt + np.uint64(g[x])
 
 
 @kernel()
-def _count(p: Any, g: Any, n_gt: int, counts: Any, bank: int) -> None:
-    """Count the pairs of two flat maps into four banks that lie `bank` apart (0: into one)."""
-    size = p.size
-    start = 0
-    while start < size:
-        stop = min(start + _LONG, size)
-        if _both_uniform(p, g, start, stop):
-            counts[np.int64(p[start]) * n_gt + np.int64(g[start])] += stop - start
-            start = stop
+def _alike(p: Any, g: Any, start: Any, x: Any) -> Any:
+    """Return which of 64 voxels from `start` on have the pair of voxel x."""
+    return lanes_of(p, start, p[x]) & lanes_of(g, start, g[x])
+
+
+@kernel()
+def _count(p: Any, g: Any, n_gt: Any, counts: Any, bank: Any) -> None:
+    """Count the pairs of two flat maps into banks that lie `bank` apart (0: into one).
+
+    Of 64 voxels most have one pair, or two or three where a boundary runs through them, or one but for
+    a few voxels; only the rest, noise, is counted voxel by voxel.
+    """
+    n_gt, bank, lanes, one = np.uint64(n_gt), np.uint64(bank), np.uint64(LANES), np.uint64(1)
+    cells = np.empty(LANES, dtype=np.uint32)
+    whole = p.size - p.size % LANES
+    for x in range(0, whole, LANES):
+        start = np.uint64(x)
+        first = _cell(p, g, start, n_gt)
+        alike = _alike(p, g, start, start)
+        if alike == ALL_LANES:
+            counts[first] += LANES
             continue
-        while start < stop:
-            end = min(start + _SHORT, stop)
-            if _both_uniform(p, g, start, end):
-                counts[np.int64(p[start]) * n_gt + np.int64(g[start])] += end - start
-                start = end
+        left = ~alike
+        n_first = np.int64(count_lanes(alike))
+        if n_first < LANES - _FEW:
+            at = start + first_lane(left)
+            second = bank + _cell(p, g, at, n_gt)
+            alike = _alike(p, g, start, at) & left
+            n_second = np.int64(count_lanes(alike))
+            left &= ~alike
+            at = start + min(first_lane(left), lanes - one)
+            third = bank + bank + _cell(p, g, at, n_gt)
+            alike = _alike(p, g, start, at) & left
+            n_third = np.int64(count_lanes(alike))
+            left &= ~alike
+            if np.int64(count_lanes(left)) > _FEW:
+                p_part, g_part = p[start : start + lanes], g[start : start + lanes]
+                for i in range(LANES):  # vectorised, as it stands apart
+                    cells[i] = (
+                        np.uint32(p_part[i]) * np.uint32(n_gt) + np.uint32(g_part[i]) + np.uint32(i % _BANKS * bank)
+                    )
+                for i in range(LANES):
+                    counts[cells[i]] += 1
                 continue
-            while start + 4 <= end:
-                counts[np.int64(p[start]) * n_gt + np.int64(g[start])] += 1
-                counts[bank + np.int64(p[start + 1]) * n_gt + np.int64(g[start + 1])] += 1
-                counts[2 * bank + np.int64(p[start + 2]) * n_gt + np.int64(g[start + 2])] += 1
-                counts[3 * bank + np.int64(p[start + 3]) * n_gt + np.int64(g[start + 3])] += 1
-                start += 4
-            while start < end:
-                counts[np.int64(p[start]) * n_gt + np.int64(g[start])] += 1
-                start += 1
+            counts[second] += n_second
+            counts[third] += n_third
+        counts[first] += n_first
+        while left:
+            # Four, be they there or not: how many there are cannot be foreseen by the processor.
+            for i in range(4):
+                at = start + min(first_lane(left), lanes - one)
+                counts[np.uint64(i) * bank + _cell(p, g, at, n_gt)] += left != 0
+                left &= left - np.uint64(left != 0)
+    for x in range(whole, p.size):
+        counts[_cell(p, g, x, n_gt)] += 1
 
 
 # --- boxes ----------------------------------------------------------------------------------------
 
 
 @kernel()
-def _uniform(values: Any, start: int, stop: int) -> bool:
-    """Tell whether one value fills [start, stop); vectorised as `_both_uniform` is."""
-    part = values[start:stop]
-    first = part[0]
-    narrow = part.dtype.type
-    differs = narrow(0)
-    for x in range(part.size):
-        differs = narrow(differs | (part[x] ^ first))
-    return differs == 0  # type: ignore[no-any-return]
-
-
-@kernel()
-def _enter_row(value: Any, z: int, y: int, x: int, end: int, boxes: Any) -> None:
-    """Widen the box of a label first met at x of a row; `end` is one past its last x in an earlier row."""
-    boxes[value, 0, 0] = min(boxes[value, 0, 0], z)
-    boxes[value, 0, 1] = max(boxes[value, 0, 1], z + 1)
-    boxes[value, 1, 0] = min(boxes[value, 1, 0], y)
-    boxes[value, 1, 1] = max(boxes[value, 1, 1], y + 1)
-    boxes[value, 2, 0] = min(boxes[value, 2, 0], x)
-    boxes[value, 2, 1] = max(boxes[value, 2, 1], end)
-
-
-@kernel()
-def _find_boxes(labels: Any, boxes: Any) -> None:
-    depth, height, width = labels.shape
+def _find_boxes(flat: Any, shape: Any, boxes: Any) -> None:
+    depth, height, width = shape
     # Per label: the number of the last row it was met in, from 1; one past its last x there. Only the
-    # first meeting in a row costs more than a comparison and a store. (No arrays are handed over in the
-    # inner loop: Numba would count references there, at 10 ns an array.)
+    # first meeting in a row costs more than a comparison and a store.
     met = np.zeros(boxes.shape[0], dtype=np.int64)
     last = np.zeros(boxes.shape[0], dtype=np.int64)
     for z in range(depth):
         for y in range(height):
             row = z * height + y + 1
-            values = labels[z, y]
-            x = 0
-            while x < width:
-                stop = min(x + _LONG, width)
-                step = stop - x
-                if not _uniform(values, x, stop):
-                    step = _SHORT
-                while x < stop:
-                    end = min(x + step, stop)
-                    known = end if step > _SHORT or _uniform(values, x, end) else x + 1
-                    while x < end:
-                        value = np.int64(values[x])
-                        if met[value] != row:
-                            met[value] = row
-                            _enter_row(value, z, y, x, last[value], boxes)
-                        x = max(known, x + 1)
-                        last[value] = x
+            for x in range(0, width, LANES):
+                start = (row - 1) * width + x
+                base = min(start, flat.size - LANES)
+                left = ALL_LANES >> np.uint64(LANES - min(LANES, width - x))
+                tries = 0
+                while left:
+                    at = first_lane(left)
+                    value = flat[np.uint64(start) + at]
+                    tries += 1
+                    alike = np.uint64(1) << at
+                    if tries <= _TRIES:
+                        alike = lanes_of(flat, np.uint64(base), value) >> np.uint64(start - base) & left
+                    left &= ~alike
+                    if met[value] != row:
+                        met[value] = row
+                        boxes[value, 0, 0] = min(boxes[value, 0, 0], z)
+                        boxes[value, 0, 1] = z + 1
+                        boxes[value, 1, 0] = min(boxes[value, 1, 0], y)
+                        boxes[value, 1, 1] = max(boxes[value, 1, 1], y + 1)
+                        boxes[value, 2, 0] = min(boxes[value, 2, 0], x + np.int64(at))
+                        boxes[value, 2, 1] = max(boxes[value, 2, 1], last[value])
+                    last[value] = x + np.int64(past_lanes(alike))
     for code in range(boxes.shape[0]):
         boxes[code, 2, 1] = max(boxes[code, 2, 1], last[code])

@@ -122,8 +122,9 @@ def _of_integers(
 
 def distinct_bytes(array: NDArray[np.uint8]) -> int:
     """Count the distinct values, quickly where runs are long: words equal to the one before add nothing."""
-    if int(array.max()) < MOST_GREYS:
-        return int(array.max()) + 1  # an upper bound is all that is asked for
+    most = int(array.max())
+    if most < MOST_GREYS:
+        return most + 1  # an upper bound is all that is asked for
     flat = array.ravel(order="K")
     words = flat[: flat.size // 8 * 8].view(np.uint64)
     seen = np.zeros(256, np.bool_)
