@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import nextafter
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import ALL
@@ -12,7 +11,7 @@ from segcli.errors import UsageError
 from segcli.grids import on_grid
 from segcli.loading import Loaded, load, reading_of
 from segcli.masks.mask import Note
-from segcli.measure import FORMULA, BoundMeasure, bind, parse
+from segcli.measure import FORMULA, BoundMeasure, bind, parse, plain
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
 from segcli.tools import WORDS, Entry, Tool, default_of, failing, tools
@@ -36,6 +35,12 @@ SURFACE_WORDS = {
     "border_open": "the image edge not counted",
     "border26": "the image edge not counted",
     "set": "all voxels of the masks, not their surfaces",
+}
+#: A value of a parameter in words, where the value alone does not say it.
+PARAMETER_WORDS = {
+    **{f"surface={surface}": words for surface, words in SURFACE_WORDS.items()},
+    "tol=auto": "the smallest spacing as tolerance",
+    "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }
 #: What lies between the default surface and one that differs in several things.
 ON_THE_WAY = {"border_open": ("border",), "border26": ("border", "border_c3")}
@@ -154,18 +159,8 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
         return Printed(None, WORDS[rule])
     if failed:
         return Printed(None, failed)
-    value = views.value(exactly(bound) if entry.exact else bound, entry.grid)
+    value = views.value(bound, entry.grid)
     return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
-
-
-def exactly(bound: BoundMeasure) -> BoundMeasure:
-    """Return a measure with a tolerance that holds no more than its number: without segcli's room for noise."""
-    from segcli.evidence.distances import SLACK
-
-    tol = bound.params.get("tol")
-    if not isinstance(tol, float) or not tol:
-        return bound
-    return replace(bound, params={**bound.params, "tol": nextafter(tol / SLACK, float("inf"))})
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -207,22 +202,29 @@ def effective(steps: Iterable[tuple[str, float | None]], own: float | None) -> t
 def _steps(
     entry: Entry, bound: BoundMeasure, reference: BoundMeasure
 ) -> Iterable[tuple[BoundMeasure, str, float, str]]:
-    step = reference
+    step, later = reference, {}
     for key, wanted in bound.params.items():
         if key in step.params and step.params[key] != wanted:
+            if isinstance(wanted, str) and wanted not in reference.measure.params[key].words:
+                later[key] = step.params[key]  # a word that only the other measure knows: nsd_mean's tol=auto
+                continue
             for value in (*ON_THE_WAY.get(str(wanted), ()), wanted):
-                words = SURFACE_WORDS[str(value)] if key == "surface" else f"{key}={value}, not {step.params[key]}"
+                words = _parameter_words(key, value, step.params[key])
                 step = replace(step, params={**step.params, key: value})
                 yield step, "file", 1, words
     if bound.measure is not reference.measure:
-        yield bound, "file", 1, STATISTIC_WORDS[bound.measure.name]
-    if entry.exact:
-        bound = exactly(bound)
-        yield bound, "file", 1, "the tolerance taken exactly: the noise of a voxel size puts a step beyond it"
+        step = replace(bound, params={**bound.params, **later})
+        yield step, "file", 1, STATISTIC_WORDS[bound.measure.name]
+    for key, before in later.items():
+        yield bound, "file", 1, _parameter_words(key, bound.params[key], before)
     if entry.grid != "file":
         yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
     if entry.times != 1:
         yield bound, entry.grid, entry.times, TIMES_WORDS[entry.times]
+
+
+def _parameter_words(key: str, value: Any, before: Any) -> str:
+    return PARAMETER_WORDS.get(f"{key}={plain(value)}", f"{key}={plain(value)}, not {plain(before)}")
 
 
 # --- all rows of a pair ---------------------------------------------------------------------------

@@ -48,10 +48,9 @@ class Entry:
     `quantity`: the metric of segcli's that a user of this one means; `call`: the tool's own name. `measure` times
     `times` is its number, on the spacing of the file, in voxels or with the spacing in reverse order (`grid`).
     `empty`: what it gives where both masks are empty, the prediction, the ground truth; nothing where it is over all
-    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `exact`: its tolerance has
-    no room for the noise of a header's spacing, where segcli's has 1e-6. `variant`: not what the quantity means by
-    default in that tool. `fails`: when it does not follow its own definition, and what it does then. Notes: in
-    general, where a mask is empty, where exactly one is.
+    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `variant`: not what the
+    quantity means by default in that tool. `fails`: when it does not follow its own definition, and what it does
+    then. Notes: in general, where a mask is empty, where exactly one is.
     """
 
     quantity: str
@@ -61,7 +60,6 @@ class Entry:
     grid: Grid = "file"
     times: float = 1
     undefined: str = "unknown"
-    exact: bool = False
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
     note: str = ""

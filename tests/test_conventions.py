@@ -616,6 +616,57 @@ def test_a_convention_without_spacing() -> None:
     assert segcli.score(pred, gt, metrics="hd", convention="simpleitk", spacing=(5, 3)).values[0].value == 6.0
 
 
+#: A step of two voxels, as wide as a tolerance of 2 but for the noise of a voxel size kept in 32 bits.
+NOISY = (1 + 1e-7, 1.0)
+
+
+def test_a_tolerance_without_room(tmp_path: Path) -> None:
+    """Where a tool takes a tolerance exactly, score and evaluate do so with its convention, and the name says so."""
+    pytest.importorskip("surface_distance")
+    pred = np.roll(BOX, 2, 0)
+    asked = ["nsd:tol=2", "surface_overlap_pred:tol=2", "surface_overlap_gt:tol=2"]
+    own = segcli.score(pred, BOX, metrics=asked, spacing=NOISY)
+    theirs = segcli.score(pred, BOX, metrics=asked, spacing=NOISY, convention="surface-distance")
+    names = [v.measure for v in theirs.values]
+    assert names == [f"{name}:surface=surfel:slack=0" for name in asked]
+    rows = {r.quantity: r for r in rows_of(pred, BOX, NOISY, ",".join(asked)) if r.tool == "surface-distance"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import of SciPy is an old one
+        tool = LIVE["surface-distance", "compute_surface_dice_at_tolerance"](pred, BOX, NOISY)
+    assert theirs.values[0].value == pytest.approx(tool, rel=1e-12)
+    for value, mine in zip(theirs.values, own.values, strict=True):
+        row = rows[mine.measure]
+        assert (row.printed.value, row.measure, row.own) == (value.value, value.measure, mine.value)
+        assert row.because == (conventions.PARAMETER_WORDS["slack=0"],)
+        assert value.value is not None
+        assert mine.value is not None
+        assert value.value < mine.value
+    # in runs the two are two measures: gate and diff never mix them
+    for side, mask in (("pred", pred), ("gt", BOX)):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / "case.npy", mask)
+    folders = [str(tmp_path / side) for side in ("pred", "gt")]
+    runs = []
+    for rules in ([], ["--convention", "surface-distance"]):
+        run = tmp_path / f"run{len(rules)}.json"
+        spacing = ",".join(map(repr, NOISY))
+        how = ["-m", "nsd:tol=2", "--spacing", spacing, "-o", str(run), "-q", *rules]
+        assert command_line(["evaluate", *folders, *how]) == 0
+        runs.append(json.loads(run.read_text(encoding="utf-8")))
+    assert [run["cases"][0]["values"][0]["value"] for run in runs] == [own.values[0].value, theirs.values[0].value]
+    assert runs[1]["spec"]["measures"] == ["metric.nsd:tol=2:surface=surfel:slack=0"]
+    assert runs[0]["spec"]["sha256"] != runs[1]["spec"]["sha256"]
+    assert command_line(["gate", str(tmp_path / "run0.json"), "--baseline", str(tmp_path / "run2.json")]) == 3
+
+
+def test_a_quantity_without_its_tolerance() -> None:
+    """`nsd` alone is each tool's own tolerance: panoptica takes the smallest spacing, and the words lead there."""
+    rows = rows_of(np.roll(BOX, 2, 0), BOX, (2.0, 1.0), "nsd")
+    row = row_of(rows, "panoptica", "nsd")
+    assert row.measure == "nsd_mean:tol=auto:surface=border:slack=0"
+    assert row.because[-1] == "the smallest spacing as tolerance"
+
+
 @pytest.mark.parametrize("tool", tools.tools())
 def test_every_convention_gives_its_own_numbers(tool: str) -> None:
     """`score --convention` gives what `conventions` claims, for all metrics that the tool has."""

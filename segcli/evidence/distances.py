@@ -73,10 +73,13 @@ class Distances:
         mean, total = self.mean("both"), weights.sum() + shared
         return float(np.sqrt((np.dot((distances - mean) ** 2, weights) + shared * mean * mean) / total))
 
-    def share_within(self, tolerance: float, side: Of = "both") -> float:
-        """Return the share of one or both surfaces that lies within `tolerance` of the other."""
+    def share_within(self, tolerance: float, side: Of = "both", *, slack: float = SLACK - 1) -> float:
+        """Return the share of one or both surfaces that lies within `tolerance` of the other.
+
+        `slack` is the part of the tolerance by which a distance may exceed it.
+        """
         distances, weights, shared = self._of(side)
-        near = weights[distances <= tolerance * SLACK].sum() + shared
+        near = weights[distances <= tolerance * (1 + slack)].sum() + shared
         return float(near / (weights.sum() + shared))
 
 
