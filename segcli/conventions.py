@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import ALL
@@ -40,6 +41,8 @@ SURFACE_WORDS = {
 PARAMETER_WORDS = {
     **{f"surface={surface}": words for surface, words in SURFACE_WORDS.items()},
     "tol=auto": "the smallest spacing as tolerance",
+    "iou=0.49999999999999994": "an IoU of 0.5 is a match too",
+    "instances=values": "each value is an object, not each connected piece",
     "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }
 #: What lies between the default surface and one that differs in several things.
@@ -49,9 +52,14 @@ STATISTIC_WORDS = {
     "hd95_pooled": "percentile of both directions together",
     "masd": "mean of the two directed means",
     "nsd_mean": "mean of the two shares",
+    "hd_percentile": "mean of the two directed percentiles, each the distance of a rank",
+    "hd_pred_to_gt": "from pred to gt only",
     "pixel_accuracy": "micro average, the background is a class too",
     "volume_similarity_signed": "signed, 2(|P|-|G|)/(|P|+|G|)",
     "fdr": "arguments exchanged: it is fdr",
+    "fnr": "arguments exchanged: it is fnr",
+    "object_precision": "arguments exchanged: it is object_precision",
+    "kappa": "counts voxels, not pairs of voxels: it is kappa",
     "false_omission_rate": "arguments exchanged: it is false_omission_rate",
     "hd": "the maximum, not the mean",
 }
@@ -135,6 +143,12 @@ class Views:
             return classes_value(bound, self.case.classes)[0]
         return metric_value(bound, self.pair(grid), "undefined")[0]
 
+    @cached_property
+    def only_in_pred(self) -> bool:
+        """Return whether a class, the background too, is in the prediction only."""
+        confusion = self.case.classes.confusion
+        return bool(((confusion.sum(axis=1) == 0) & (confusion.sum(axis=0) > 0)).any())
+
     @property
     def why(self) -> str:
         counts = self.case.counts(self.index)
@@ -146,12 +160,14 @@ def failure(entry: Entry, views: Views) -> str:
     said = failing(entry, views.case.shape)
     if "no surface" in entry.fails and not views.why and views.value(entry.bound()) is None:
         said.append(entry.fails["no surface"])
+    if "only in pred" in entry.fails and views.only_in_pred:
+        said.append(entry.fails["only in pred"])
     return "; ".join(said)
 
 
 def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
-    """Return what a tool prints for a label."""
-    rule = entry.rule(views.why) if views.why else "formula"
+    """Return what a tool prints for a label, or for all classes."""
+    rule = entry.rule(views.why) if views.why and not bound.over_classes else "formula"
     if isinstance(rule, (int, float)):
         return Printed(float(rule))
     failed = failure(entry, views)
@@ -160,7 +176,12 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     if failed:
         return Printed(None, failed)
     value = views.value(bound, entry.grid)
-    return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
+    if value == 0 and "zero" in entry.fails:
+        return Printed(None, entry.fails["zero"])
+    if value is not None:
+        return Printed(value * entry.times)
+    given = entry.undefined
+    return Printed(None, WORDS[given]) if isinstance(given, str) else Printed(float(given))
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -172,7 +193,7 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
     One parameter after the other is taken over from the tool; one that changes nothing for this pair is not a cause.
     """
     own = views.value(reference)
-    if views.why and entry.rule(views.why) != FORMULA:
+    if views.why and entry.rule(views.why) != FORMULA and not bound.over_classes:
         if same(found.value, own) and not found.words:
             return ()
         said = found.words or f"{found.value:g} by its rule"
@@ -295,10 +316,8 @@ def metric_rows(reference: BoundMeasure, loaded: Loaded) -> list[Row]:
 
 
 def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:
-    found = printed(entry, bound, views) if label != ALL else Printed(views.value(bound))
-    if label == ALL and found.value is None:
-        found = Printed(None, WORDS[entry.undefined])
-    because = () if label == ALL else causes(entry, bound, reference, views, found)
+    found = printed(entry, bound, views)
+    because = causes(entry, bound, reference, views, found)
     unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
     own = views.value(reference)
     return Row(

@@ -22,7 +22,7 @@ from segcli.measure import DEFAULTS, BoundMeasure, bind, find, parse, plain
 Why = Literal["both_empty", "pred_empty", "gt_empty"]
 WHYS: tuple[Why, ...] = typing.get_args(Why)
 #: What a tool gives for an empty mask: a number, `formula` where its formula has a value, or one of these.
-Word = Literal["formula", "nan", "inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38"]
+Word = Literal["formula", "nan", "inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38", "1.7e38"]
 WORDS: dict[str, str] = {
     "nan": "prints nan",
     "inf": "prints inf",
@@ -31,9 +31,10 @@ WORDS: dict[str, str] = {
     "unknown": "what it prints was not checked",
     "1.8e308": "prints 1.8e308, the largest double",
     "3.4e38": "prints 3.4e38, the largest float",
+    "1.7e38": "prints 1.7e38, half of the largest float",
 }
 Grid = Literal["file", "voxel", "reversed"]
-Condition = Literal["2-D", "3-D", "not square", "no surface"]
+Condition = Literal["2-D", "3-D", "not square", "no surface", "only in pred", "zero"]
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}
@@ -59,7 +60,7 @@ class Entry:
     empty: tuple[float | str, ...] = ()
     grid: Grid = "file"
     times: float = 1
-    undefined: str = "unknown"
+    undefined: float | str = "unknown"
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
     note: str = ""

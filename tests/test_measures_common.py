@@ -709,6 +709,7 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
         assert value(name + shown) <= value("hd" + shown) + close
     assert value("hd_percentile:p=95:pooling=max" + shown) == value("hd95" + shown)
     assert value("msd95" + shown) == pytest.approx(sum(directed) / 2)
+    assert max(value(f"hd_{way}:p=100{shown}") for way in ("pred_to_gt", "gt_to_pred")) == value("hd" + shown)
     both = value("asd_pred_to_gt" + shown), value("asd_gt_to_pred" + shown)
     assert value("masd" + shown) == pytest.approx(sum(both) / 2)
     assert value("modified_hd" + shown) == max(both)

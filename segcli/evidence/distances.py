@@ -41,10 +41,14 @@ class Distances:
         both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
         return both, np.concatenate([self.pred_weights, self.gt_weights]), sum(self.shared)
 
-    def percentile(self, percent: float, side: Of) -> float:
+    def percentile(self, percent: float, side: Of, *, whole: bool = False) -> float:
+        """Return a percentile; of elements that count 1 with `whole` a distance that occurs, the one of rank n p/100.
+
+        That rank is rounded down, and the smallest distance has rank 1.
+        """
         distances, weights, shared = self._of(side)
         if not self.weighted:
-            return _linear(distances, shared, percent)
+            return _at_rank(distances, shared, percent) if whole else _linear(distances, shared, percent)
         order = np.argsort(distances)
         shares = np.cumsum(weights[order]) / weights.sum()
         if np.abs(shares - percent / 100).min() < 1e-9:
@@ -81,6 +85,13 @@ class Distances:
         distances, weights, shared = self._of(side)
         near = weights[distances <= tolerance * (1 + slack)].sum() + shared
         return float(near / (weights.sum() + shared))
+
+
+def _at_rank(distances: Vector, zeros: int, percent: float) -> float:
+    """Return the distance of rank n percent/100, rounded down but at least 1, of the distances and that many zeros."""
+    rank = max(int(percent * (zeros + len(distances)) / 100), 1)
+    place = rank - 1 - zeros
+    return 0.0 if place < 0 else float(np.partition(distances, place)[place])
 
 
 def _linear(distances: Vector, zeros: int, percent: float) -> float:

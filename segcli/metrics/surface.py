@@ -22,6 +22,7 @@ Surface = Annotated[
         shown=True,
     ),
 ]
+Directed = Annotated[float, Param("percentile of the distances; 100 is the largest", ge=0, le=100, shown=True)]
 INF = float("inf")
 #: What all distances have in common.
 DISTANCE: dict[str, Any] = {
@@ -121,6 +122,14 @@ def hd_percentile(
         ),
     ] = "max",
     surface: Surface = "surfel",
+    rank: Annotated[
+        Literal["linear", "floor"],
+        Param(
+            "where elements count 1: linear: between two distances, as NumPy; floor: the distance of rank n p/100 "
+            "rounded down, as plastimatch",
+            words=("linear", "floor"),
+        ),
+    ] = "linear",
 ) -> float | None:
     """Hausdorff distance at any percentile, pooled in any of the three ways.
 
@@ -130,10 +139,42 @@ def hd_percentile(
     d = pair.distances(surface)
     if d is None:
         return None
+    whole = rank == "floor"
     if pooling == "together":
-        return d.percentile(p, "both")
-    both = d.percentile(p, "pred"), d.percentile(p, "gt")
+        return d.percentile(p, "both", whole=whole)
+    both = d.percentile(p, "pred", whole=whole), d.percentile(p, "gt", whole=whole)
     return max(both) if pooling == "max" else sum(both) / 2
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_p\, d(\partial P, \partial G)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="blind to what the prediction misses",
+)
+def hd_pred_to_gt(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: how far the farthest false part lies from the ground truth.
+
+    Between the two surfaces; MONAI's directed=True. The larger of it and hd_gt_to_pred is hd, or at another
+    percentile hd_percentile.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(p, "pred")
+
+
+@metric(
+    **DISTANCE,
+    formula=r"P_p\, d(\partial G, \partial P)",
+    reference="Huttenlocher 1993, doi:10.1109/34.232073",
+    caution="blind to false parts",
+)
+def hd_gt_to_pred(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: how far the farthest missed part lies from the prediction.
+
+    Between the two surfaces. What is predicted too much does not show in it, but in hd_pred_to_gt.
+    """
+    d = pair.distances(surface)
+    return None if d is None else d.percentile(p, "gt")
 
 
 @metric(
