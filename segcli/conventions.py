@@ -42,7 +42,11 @@ PARAMETER_WORDS = {
     **{f"surface={surface}": words for surface, words in SURFACE_WORDS.items()},
     "tol=auto": "the smallest spacing as tolerance",
     "iou=0.49999999999999994": "an IoU of 0.5 is a match too",
+    "connectivity=26-4": "in 2-D pieces joined across edges only, not at corners",
     "instances=values": "each value is an object, not each connected piece",
+    "pooling=mean": "mean of the two directed percentiles",
+    "rank=floor": "the distance of a rank, not interpolated",
+    "rank=nearest": "the distance of a rank, not interpolated",
     "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }
 #: What lies between the default surface and one that differs in several things.
@@ -52,7 +56,7 @@ STATISTIC_WORDS = {
     "hd95_pooled": "percentile of both directions together",
     "masd": "mean of the two directed means",
     "nsd_mean": "mean of the two shares",
-    "hd_percentile": "mean of the two directed percentiles, each the distance of a rank",
+    "hd_percentile": "percentile of the distances",
     "hd_pred_to_gt": "from pred to gt only",
     "pixel_accuracy": "micro average, the background is a class too",
     "volume_similarity_signed": "signed, 2(|P|-|G|)/(|P|+|G|)",
@@ -162,6 +166,9 @@ def failure(entry: Entry, views: Views) -> str:
         said.append(entry.fails["no surface"])
     if "only in pred" in entry.fails and views.only_in_pred:
         said.append(entry.fails["only in pred"])
+    counts = views.case.counts(views.index)
+    if "all full or empty" in entry.fails and {counts.pred, counts.gt} <= {0, counts.n}:
+        said.append(entry.fails["all full or empty"])
     return "; ".join(said)
 
 
@@ -225,6 +232,8 @@ def _steps(
 ) -> Iterable[tuple[BoundMeasure, str, float, str]]:
     step, later = reference, {}
     for key, wanted in bound.params.items():
+        if key not in step.params and wanted != bound.measure.params[key].default:
+            later[key] = bound.measure.params[key].default
         if key in step.params and step.params[key] != wanted:
             if isinstance(wanted, str) and wanted not in reference.measure.params[key].words:
                 later[key] = step.params[key]  # a word that only the other measure knows: nsd_mean's tol=auto
@@ -237,7 +246,8 @@ def _steps(
         step = replace(bound, params={**bound.params, **later})
         yield step, "file", 1, STATISTIC_WORDS[bound.measure.name]
     for key, before in later.items():
-        yield bound, "file", 1, _parameter_words(key, bound.params[key], before)
+        step = replace(step, params={**step.params, key: bound.params[key]})
+        yield step, "file", 1, _parameter_words(key, bound.params[key], before)
     if entry.grid != "file":
         yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
     if entry.times != 1:

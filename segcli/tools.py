@@ -34,7 +34,7 @@ WORDS: dict[str, str] = {
     "1.7e38": "prints 1.7e38, half of the largest float",
 }
 Grid = Literal["file", "voxel", "reversed"]
-Condition = Literal["2-D", "3-D", "not square", "no surface", "only in pred", "zero"]
+Condition = Literal["2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty"]
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Of = Literal["pred", "gt", "both"]
+Rank = Literal["linear", "floor", "nearest"]
 
 #: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
 #: of one voxel holds one voxel only with this much room.
@@ -41,14 +42,16 @@ class Distances:
         both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
         return both, np.concatenate([self.pred_weights, self.gt_weights]), sum(self.shared)
 
-    def percentile(self, percent: float, side: Of, *, whole: bool = False) -> float:
-        """Return a percentile; of elements that count 1 with `whole` a distance that occurs, the one of rank n p/100.
+    def percentile(self, percent: float, side: Of, *, rank: Rank = "linear") -> float:
+        """Return a percentile; of elements that count 1 between two distances, or the distance of a rank.
 
-        That rank is rounded down, and the smallest distance has rank 1.
+        That rank is n percent/100, rounded down (floor) or to the nearest; the smallest distance has rank 1.
         """
         distances, weights, shared = self._of(side)
         if not self.weighted:
-            return _at_rank(distances, shared, percent) if whole else _linear(distances, shared, percent)
+            if rank == "linear":
+                return _linear(distances, shared, percent)
+            return _at_rank(distances, shared, percent, 0.5 if rank == "nearest" else 0)
         order = np.argsort(distances)
         shares = np.cumsum(weights[order]) / weights.sum()
         if np.abs(shares - percent / 100).min() < 1e-9:
@@ -87,9 +90,9 @@ class Distances:
         return float(near / (weights.sum() + shared))
 
 
-def _at_rank(distances: Vector, zeros: int, percent: float) -> float:
-    """Return the distance of rank n percent/100, rounded down but at least 1, of the distances and that many zeros."""
-    rank = max(int(percent * (zeros + len(distances)) / 100), 1)
+def _at_rank(distances: Vector, zeros: int, percent: float, more: float) -> float:
+    """Return the distance of rank n percent/100 + more, rounded down but at least 1, of these and that many zeros."""
+    rank = max(int(percent * (zeros + len(distances)) / 100 + more), 1)
     place = rank - 1 - zeros
     return 0.0 if place < 0 else float(np.partition(distances, place)[place])
 

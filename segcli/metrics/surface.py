@@ -123,11 +123,11 @@ def hd_percentile(
     ] = "max",
     surface: Surface = "surfel",
     rank: Annotated[
-        Literal["linear", "floor"],
+        Literal["linear", "floor", "nearest"],
         Param(
-            "where elements count 1: linear: between two distances, as NumPy; floor: the distance of rank n p/100 "
-            "rounded down, as plastimatch",
-            words=("linear", "floor"),
+            "where elements count 1: linear: between two distances, as NumPy; floor, nearest: the distance of rank "
+            "n p/100, rounded down as plastimatch, to the nearest as mikan-rs",
+            words=("linear", "floor", "nearest"),
         ),
     ] = "linear",
 ) -> float | None:
@@ -139,10 +139,9 @@ def hd_percentile(
     d = pair.distances(surface)
     if d is None:
         return None
-    whole = rank == "floor"
     if pooling == "together":
-        return d.percentile(p, "both", whole=whole)
-    both = d.percentile(p, "pred", whole=whole), d.percentile(p, "gt", whole=whole)
+        return d.percentile(p, "both", rank=rank)
+    both = d.percentile(p, "pred", rank=rank), d.percentile(p, "gt", rank=rank)
     return max(both) if pooling == "max" else sum(both) / 2
 
 
