@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import nextafter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import ALL
@@ -12,7 +12,7 @@ from segcli.errors import UsageError
 from segcli.grids import on_grid
 from segcli.loading import Loaded, load, reading_of
 from segcli.masks.mask import Note
-from segcli.measure import FORMULA, BoundMeasure, bind, parse
+from segcli.measure import FORMULA, BoundMeasure, bind, parse, plain
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
 from segcli.tools import WORDS, Entry, Tool, default_of, failing, tools
@@ -37,6 +37,18 @@ SURFACE_WORDS = {
     "border26": "the image edge not counted",
     "set": "all voxels of the masks, not their surfaces",
 }
+#: A value of a parameter in words, where the value alone does not say it.
+PARAMETER_WORDS = {
+    **{f"surface={surface}": words for surface, words in SURFACE_WORDS.items()},
+    "tol=auto": "the smallest spacing as tolerance",
+    "iou=0.49999999999999994": "an IoU of 0.5 is a match too",
+    "connectivity=26-4": "in 2-D pieces joined across edges only, not at corners",
+    "instances=values": "each value is an object, not each connected piece",
+    "pooling=mean": "mean of the two directed percentiles",
+    "rank=floor": "the distance of a rank, not interpolated",
+    "rank=nearest": "the distance of a rank, not interpolated",
+    "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
+}
 #: What lies between the default surface and one that differs in several things.
 ON_THE_WAY = {"border_open": ("border",), "border26": ("border", "border_c3")}
 #: What the statistic of a measure is where it has another name than what the tool calls it.
@@ -44,9 +56,14 @@ STATISTIC_WORDS = {
     "hd95_pooled": "percentile of both directions together",
     "masd": "mean of the two directed means",
     "nsd_mean": "mean of the two shares",
+    "hd_percentile": "percentile of the distances",
+    "hd_pred_to_gt": "from pred to gt only",
     "pixel_accuracy": "micro average, the background is a class too",
     "volume_similarity_signed": "signed, 2(|P|-|G|)/(|P|+|G|)",
     "fdr": "arguments exchanged: it is fdr",
+    "fnr": "arguments exchanged: it is fnr",
+    "object_precision": "arguments exchanged: it is object_precision",
+    "kappa": "counts voxels, not pairs of voxels: it is kappa",
     "false_omission_rate": "arguments exchanged: it is false_omission_rate",
     "hd": "the maximum, not the mean",
 }
@@ -130,6 +147,12 @@ class Views:
             return classes_value(bound, self.case.classes)[0]
         return metric_value(bound, self.pair(grid), "undefined")[0]
 
+    @cached_property
+    def only_in_pred(self) -> bool:
+        """Return whether a class, the background too, is in the prediction only."""
+        confusion = self.case.classes.confusion
+        return bool(((confusion.sum(axis=1) == 0) & (confusion.sum(axis=0) > 0)).any())
+
     @property
     def why(self) -> str:
         counts = self.case.counts(self.index)
@@ -141,12 +164,17 @@ def failure(entry: Entry, views: Views) -> str:
     said = failing(entry, views.case.shape)
     if "no surface" in entry.fails and not views.why and views.value(entry.bound()) is None:
         said.append(entry.fails["no surface"])
+    if "only in pred" in entry.fails and views.only_in_pred:
+        said.append(entry.fails["only in pred"])
+    counts = views.case.counts(views.index)
+    if "all full or empty" in entry.fails and {counts.pred, counts.gt} <= {0, counts.n}:
+        said.append(entry.fails["all full or empty"])
     return "; ".join(said)
 
 
 def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
-    """Return what a tool prints for a label."""
-    rule = entry.rule(views.why) if views.why else "formula"
+    """Return what a tool prints for a label, or for all classes."""
+    rule = entry.rule(views.why) if views.why and not bound.over_classes else "formula"
     if isinstance(rule, (int, float)):
         return Printed(float(rule))
     failed = failure(entry, views)
@@ -154,18 +182,13 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
         return Printed(None, WORDS[rule])
     if failed:
         return Printed(None, failed)
-    value = views.value(exactly(bound) if entry.exact else bound, entry.grid)
-    return Printed(None, WORDS[entry.undefined]) if value is None else Printed(value * entry.times)
-
-
-def exactly(bound: BoundMeasure) -> BoundMeasure:
-    """Return a measure with a tolerance that holds no more than its number: without segcli's room for noise."""
-    from segcli.evidence.distances import SLACK
-
-    tol = bound.params.get("tol")
-    if not isinstance(tol, float) or not tol:
-        return bound
-    return replace(bound, params={**bound.params, "tol": nextafter(tol / SLACK, float("inf"))})
+    value = views.value(bound, entry.grid)
+    if value == 0 and "zero" in entry.fails:
+        return Printed(None, entry.fails["zero"])
+    if value is not None:
+        return Printed(value * entry.times)
+    given = entry.undefined
+    return Printed(None, WORDS[given]) if isinstance(given, str) else Printed(float(given))
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -177,7 +200,7 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
     One parameter after the other is taken over from the tool; one that changes nothing for this pair is not a cause.
     """
     own = views.value(reference)
-    if views.why and entry.rule(views.why) != FORMULA:
+    if views.why and entry.rule(views.why) != FORMULA and not bound.over_classes:
         if same(found.value, own) and not found.words:
             return ()
         said = found.words or f"{found.value:g} by its rule"
@@ -207,22 +230,32 @@ def effective(steps: Iterable[tuple[str, float | None]], own: float | None) -> t
 def _steps(
     entry: Entry, bound: BoundMeasure, reference: BoundMeasure
 ) -> Iterable[tuple[BoundMeasure, str, float, str]]:
-    step = reference
+    step, later = reference, {}
     for key, wanted in bound.params.items():
+        if key not in step.params and wanted != bound.measure.params[key].default:
+            later[key] = bound.measure.params[key].default
         if key in step.params and step.params[key] != wanted:
+            if isinstance(wanted, str) and wanted not in reference.measure.params[key].words:
+                later[key] = step.params[key]  # a word that only the other measure knows: nsd_mean's tol=auto
+                continue
             for value in (*ON_THE_WAY.get(str(wanted), ()), wanted):
-                words = SURFACE_WORDS[str(value)] if key == "surface" else f"{key}={value}, not {step.params[key]}"
+                words = _parameter_words(key, value, step.params[key])
                 step = replace(step, params={**step.params, key: value})
                 yield step, "file", 1, words
     if bound.measure is not reference.measure:
-        yield bound, "file", 1, STATISTIC_WORDS[bound.measure.name]
-    if entry.exact:
-        bound = exactly(bound)
-        yield bound, "file", 1, "the tolerance taken exactly: the noise of a voxel size puts a step beyond it"
+        step = replace(bound, params={**bound.params, **later})
+        yield step, "file", 1, STATISTIC_WORDS[bound.measure.name]
+    for key, before in later.items():
+        step = replace(step, params={**step.params, key: bound.params[key]})
+        yield step, "file", 1, _parameter_words(key, bound.params[key], before)
     if entry.grid != "file":
         yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
     if entry.times != 1:
         yield bound, entry.grid, entry.times, TIMES_WORDS[entry.times]
+
+
+def _parameter_words(key: str, value: Any, before: Any) -> str:
+    return PARAMETER_WORDS.get(f"{key}={plain(value)}", f"{key}={plain(value)}, not {plain(before)}")
 
 
 # --- all rows of a pair ---------------------------------------------------------------------------
@@ -293,10 +326,8 @@ def metric_rows(reference: BoundMeasure, loaded: Loaded) -> list[Row]:
 
 
 def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:
-    found = printed(entry, bound, views) if label != ALL else Printed(views.value(bound))
-    if label == ALL and found.value is None:
-        found = Printed(None, WORDS[entry.undefined])
-    because = () if label == ALL else causes(entry, bound, reference, views, found)
+    found = printed(entry, bound, views)
+    because = causes(entry, bound, reference, views, found)
     unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
     own = views.value(reference)
     return Row(

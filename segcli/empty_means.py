@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from segcli.errors import InputError, UsageError
+from segcli.evidence.counts import Counts
 from segcli.measure import FORMULA, BoundMeasure, bind
 from segcli.policy import POLICIES, own_rule, replacement, tool_rule, tool_words, why_empty
 from segcli.tools import tools
@@ -47,7 +49,7 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
                     continue
                 why = why_empty(counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
                 key = (value["label"], value["measure"])
-                groups.setdefault(key, []).append((_own(bind(key[1], "metric"), value, why), why, diagonal))
+                groups.setdefault(key, []).append((_own(bind(key[1], "metric"), value, counts, why), why, diagonal))
     except (KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"the run lacks what a run has: {problem}.", code="run.content") from None
     found = []
@@ -65,10 +67,22 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
     return found
 
 
-def _own(bound: BoundMeasure, value: Mapping[str, Any], why: str) -> float | None:
+def _own(bound: BoundMeasure, value: Mapping[str, Any], counts: Mapping[str, int], why: str) -> float | None:
     """Return the value without any policy: what the record says, or what was computed."""
     rule = own_rule(bound, why)
+    if rule == FORMULA and value.get("status") == "policy":
+        return _of_counts(bound, counts) if why else None
     return value["value"] if rule == FORMULA else rule
+
+
+def _of_counts(bound: BoundMeasure, counts: Mapping[str, int]) -> float | None:
+    """Return a metric of counts alone; that of others is not known where a policy took its place."""
+    try:
+        return cast(
+            "float | None", bound(SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn")))))
+        )
+    except AttributeError:
+        return None
 
 
 def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:

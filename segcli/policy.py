@@ -54,7 +54,8 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     if value is None:  # where the formula was asked, it is not the emptiness that has no value
         known = "no_ml" if measure.unit == "ml" else "zero_denominator"
         no_value = "no_surface" if "surface" in measure.params else known
-        return None, "undefined", no_value if given == FORMULA else why
+        replaced = None if why else tool_undefined(bound, policy)
+        return replaced, ("undefined" if replaced is None else "policy"), no_value if given == FORMULA else why
     return value, "ok", ""
 
 
@@ -96,6 +97,13 @@ def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
     """Return what a tool gives for an empty mask; `formula` where it has no such metric."""
     entry = tools.tools()[policy].entry(bound)
     return FORMULA if entry is None else entry.rule(why)
+
+
+def tool_undefined(bound: BoundMeasure, policy: str) -> float | None:
+    """Return the number that a tool gives where no mask is empty and the formula has no value, if it gives one."""
+    entry = None if policy in POLICIES else tools.tools()[policy].entry(bound)
+    given = "unknown" if entry is None else entry.undefined
+    return None if isinstance(given, str) else float(given)
 
 
 def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:

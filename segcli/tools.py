@@ -22,7 +22,7 @@ from segcli.measure import DEFAULTS, BoundMeasure, bind, find, parse, plain
 Why = Literal["both_empty", "pred_empty", "gt_empty"]
 WHYS: tuple[Why, ...] = typing.get_args(Why)
 #: What a tool gives for an empty mask: a number, `formula` where its formula has a value, or one of these.
-Word = Literal["formula", "nan", "inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38"]
+Word = Literal["formula", "nan", "inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38", "1.7e38"]
 WORDS: dict[str, str] = {
     "nan": "prints nan",
     "inf": "prints inf",
@@ -31,9 +31,10 @@ WORDS: dict[str, str] = {
     "unknown": "what it prints was not checked",
     "1.8e308": "prints 1.8e308, the largest double",
     "3.4e38": "prints 3.4e38, the largest float",
+    "1.7e38": "prints 1.7e38, half of the largest float",
 }
 Grid = Literal["file", "voxel", "reversed"]
-Condition = Literal["2-D", "3-D", "not square", "no surface"]
+Condition = Literal["2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty"]
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}
@@ -48,10 +49,9 @@ class Entry:
     `quantity`: the metric of segcli's that a user of this one means; `call`: the tool's own name. `measure` times
     `times` is its number, on the spacing of the file, in voxels or with the spacing in reverse order (`grid`).
     `empty`: what it gives where both masks are empty, the prediction, the ground truth; nothing where it is over all
-    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `exact`: its tolerance has
-    no room for the noise of a header's spacing, where segcli's has 1e-6. `variant`: not what the quantity means by
-    default in that tool. `fails`: when it does not follow its own definition, and what it does then. Notes: in
-    general, where a mask is empty, where exactly one is.
+    classes. `undefined`: what it gives where no mask is empty and the formula has no value. `variant`: not what the
+    quantity means by default in that tool. `fails`: when it does not follow its own definition, and what it does
+    then. Notes: in general, where a mask is empty, where exactly one is.
     """
 
     quantity: str
@@ -60,8 +60,7 @@ class Entry:
     empty: tuple[float | str, ...] = ()
     grid: Grid = "file"
     times: float = 1
-    undefined: str = "unknown"
-    exact: bool = False
+    undefined: float | str = "unknown"
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
     note: str = ""

@@ -103,11 +103,11 @@ VARIANTS = {
 }  # fmt: skip
 #: What is not compared here, why, and how many cases of it there are: none is left out silently.
 LEFT_OUT = {
-    "one direction only, or distances that are not Euclidean": 20,
-    "instances and objects have no entry yet": 10,
+    "distances that are not Euclidean": 14,
+    "objects across cases, and what has no measure": 5,
     "MeshMetrics' boundary IoU has no entry": 8,
     "MISeval's Hausdorff distance, a defect": 6,
-    "pymia's gce and mahalanobis have no entry": 4,
+    "pymia's gce, another formula, and mahalanobis": 4,
     "MetricsReloaded's band of two voxels, a defect": 1,
 }
 
@@ -121,16 +121,16 @@ def recorded() -> dict[str, Any]:
 def why_not(case: dict[str, Any]) -> str | None:
     """Return why a recorded case is not compared."""
     tool, metric, params = case["convention"], case["metric"], case["params"]
-    if params.get("directed") or params.get("metric", "euclidean") != "euclidean":
-        return "one direction only, or distances that are not Euclidean"
-    if metric in ("pq", "sq", "rq", "froc", "centre_distance", "rvae") or (tool, metric) == ("panoptica", "cldice"):
-        return "instances and objects have no entry yet"
+    if params.get("metric", "euclidean") != "euclidean":
+        return "distances that are not Euclidean"
+    if metric in ("froc", "centre_distance", "rvae"):
+        return "objects across cases, and what has no measure"
     if (tool, metric) == ("mesh", "boundary_iou"):
         return "MeshMetrics' boundary IoU has no entry"
     if (tool, metric) == ("miseval", "HD"):
         return "MISeval's Hausdorff distance, a defect"
     if (tool, metric) in (("pymia", "gce"), ("pymia", "mahalanobis")):
-        return "pymia's gce and mahalanobis have no entry"
+        return "pymia's gce, another formula, and mahalanobis"
     if (tool, metric) == ("metricsreloaded", "boundary_iou") and params.get("tau") == 2:
         return "MetricsReloaded's band of two voxels, a defect"
     return None
@@ -158,8 +158,8 @@ def printed_for(entry: Entry, pred: Array, gt: Array, spacing: tuple[float, ...]
     """Return what the table says that a metric of a tool prints for a pair."""
     bound = entry.bound()
     bound = replace(bound, params={k: params.get(k, v) for k, v in bound.params.items()})
-    labels = [Label("fg", (1,))]
-    if max(pred.max(initial=0), gt.max(initial=0)) > 1:
+    labels = [Label("fg", None if "instances" in bound.params else (1,))]
+    if bound.params.get("instances") is None and max(pred.max(initial=0), gt.max(initial=0)) > 1:
         labels = [Label(str(v), (int(v),)) for v in np.union1d(pred, gt) if v]
     views = Views(Case(pred, gt, labels, spacing=spacing), 0)
     if bound.over_classes:
@@ -173,6 +173,8 @@ def entry_of(case: dict[str, Any]) -> Entry:
     quantity = RENAMED.get((name, metric), QUANTITIES.get(metric, metric))
     if (name, metric) == ("torchmetrics", "dice_micro"):
         quantity = "dice"
+    if case["params"].get("directed"):
+        quantity = "hd_pred_to_gt"
     found = [e for e in tools.tools()[TOOLS.get(name, name)].metrics if e.quantity == quantity]
     (entry,) = (e for e in found if e.variant == ((name, metric) in VARIANTS))
     return entry
@@ -190,6 +192,10 @@ def test_recorded(case: dict[str, Any]) -> None:
     if pred.ndim == 1:
         pred, gt, spacing = pred[None], gt[None], (1.0, *spacing)
     tol = {"tol": case["params"]["tau"]} if "tau" in case["params"] and "nsd" in case["metric"] else {}
+    if "iou_threshold" in case["params"]:
+        tol = {"iou": case["params"]["iou_threshold"]}
+    if case["params"].get("directed"):
+        tol = {"p": 95.0 if case["metric"] == "hd95" else 100.0}
     found = printed_for(entry, pred, gt, spacing, **tol)
     if found.words in (tools.WORDS["unknown"], tools.WORDS["arbitrary"]) or found.words in entry.fails.values():
         assert found.value is None
@@ -211,6 +217,7 @@ def known_defect(case: dict[str, Any], entry: Entry) -> bool:
         (case["convention"] == "torchmetrics" and case["metric"] == "hd")
         or (case["convention"] == "pymia" and plane and entry.quantity in ("hd95", "nsd"))
         or (case["convention"] == "seg-metrics" and case["expected"] == pytest.approx(1.8446742974197924e19))
+        or (case["metric"] == "cldice" and case["expected"] == "nan")
         or case["id"][:3] == "636"  # MISeval against an empty mask
     )
 
@@ -227,18 +234,26 @@ def monai_tool(name: str, **how: Any) -> Callable[..., float]:
         if name == "confusion":
             counts = tool.get_confusion_matrix(*given_as)
             return float(tool.compute_confusion_matrix_metric(how["metric"], counts))
-        space = {} if name in ("compute_dice", "compute_iou") else {"spacing": list(spacing)}
-        return float(getattr(tool, name)(*given_as, include_background=True, **space, **how))
+        if name == "compute_panoptic_quality":
+            return float(tool.compute_panoptic_quality(*(torch.from_numpy(a.astype(np.int64)) for a in (p, g)), **how))
+        if name == "compute_generalized_dice":
+            given_as = [torch.cat([1 - a, a], dim=1) for a in given_as]
+        if "swapped" in how:
+            given_as.reverse()
+        how_ = {key: value for key, value in how.items() if key != "swapped"}
+        space = {"spacing": list(spacing)} if "distance" in name or "surface" in name else {}
+        return float(getattr(tool, name)(*given_as, include_background=True, **space, **how_))
 
     return call
 
 
-def medpy_tool(name: str) -> Callable[..., float]:
+def medpy_tool(name: str, *, swapped: bool = False) -> Callable[..., float]:
     """Return MedPy's function; distances get the spacing."""
 
     def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:
         tool = pytest.importorskip("medpy.metric.binary")
-        return float(getattr(tool, name)(p, g, *([spacing] if name in ("hd", "hd95", "asd", "assd") else [])))
+        masks = (g, p) if swapped else (p, g)
+        return float(getattr(tool, name)(*masks, *([spacing] if name in ("hd", "hd95", "asd", "assd") else [])))
 
     return call
 
@@ -265,8 +280,8 @@ def itk_tool(name: str, *, swapped: bool = False) -> Callable[..., float]:
         images = [itk.GetImageFromArray(a) for a in (p, g)]
         for image in images:
             image.SetSpacing([float(s) for s in spacing[::-1]])
-        of_sets = "Hausdorff" in name
-        found = itk.HausdorffDistanceImageFilter() if of_sets else itk.LabelOverlapMeasuresImageFilter()
+        filters = {"Hausdorff": itk.HausdorffDistanceImageFilter, "SimilarityIndex": itk.SimilarityIndexImageFilter}
+        found = next((f for word, f in filters.items() if word in name), itk.LabelOverlapMeasuresImageFilter)()
         found.Execute(*(images[::-1] if swapped else images))
         return float(getattr(found, name)())
 
@@ -285,13 +300,25 @@ def torchmetrics_tool(name: str, **how: Any) -> Callable[..., float]:
     return call
 
 
+def torchmetrics_objects(index: int) -> Callable[..., float]:
+    """Return a number of torchmetrics' panoptic quality for the one thing that there is, on stuff."""
+
+    def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:  # noqa: ARG001 (one signature for all)
+        torch, tool = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.functional.detection")
+        maps = [torch.from_numpy(np.stack([a > 0, a], axis=-1)[None].astype(np.int64)) for a in (p, g)]
+        how = {"things": {1}, "stuffs": {0}, "return_per_class": True, "return_sq_and_rq": True}
+        return float(tool.panoptic_quality(*maps, **how)[0][index])
+
+    return call
+
+
 def skimage_tool(name: str, *, index: int | None = None, **how: Any) -> Callable[..., float]:
     """Return scikit-image's function; it takes no spacing."""
 
     def call(p: Array, g: Array, spacing: tuple[float, ...]) -> float:  # noqa: ARG001 (one signature for all)
         tool = pytest.importorskip("skimage.metrics")
         found = getattr(tool, name)(g, p, **how)
-        return float(found if index is None else found[index])
+        return float(np.sum(found) if index is None else found[index])
 
     return call
 
@@ -311,12 +338,32 @@ LIVE: dict[tuple[str, str], Callable[..., float]] = {
     ),
     **{
         ("monai", f"compute_confusion_matrix_metric('{m}')"): monai_tool("confusion", metric=m)
-        for m in ("tpr", "tnr", "ppv", "acc", "ba")
+        for m in ("tpr", "tnr", "ppv", "acc", "ba", "f1", "ts", "npv", "fpr", "fnr", "fdr", "for", "mcc", "bm", "mk")
+    },
+    ("monai", "compute_hausdorff_distance(directed=True)"): monai_tool("compute_hausdorff_distance", directed=True),
+    ("monai", "compute_average_surface_distance(gt, pred)"): monai_tool(
+        "compute_average_surface_distance", swapped=True
+    ),
+    ("monai", "compute_absolute_volume_difference"): monai_tool("compute_absolute_volume_difference"),
+    ("monai", "compute_generalized_dice(sum_over_classes=True)"): monai_tool(
+        "compute_generalized_dice", sum_over_classes=True
+    ),
+    **{
+        ("monai", f"compute_generalized_dice(sum_over_classes=True, weight_type='{w}')"): monai_tool(
+            "compute_generalized_dice", sum_over_classes=True, weight_type=w
+        )
+        for w in ("simple", "uniform")
+    },
+    ("monai", "compute_panoptic_quality"): monai_tool("compute_panoptic_quality"),
+    **{
+        ("monai", f"compute_panoptic_quality(metric_name='{m}')"): monai_tool("compute_panoptic_quality", metric_name=m)
+        for m in ("sq", "rq")
     },
     **{
         ("medpy", m): medpy_tool(m)
-        for m in ("dc", "jc", "hd", "hd95", "assd", "asd", "recall", "specificity", "precision", "ravd")
+        for m in ("dc", "jc", "hd", "hd95", "assd", "asd", "recall", "specificity", "precision", "ravd", "obj_tpr")
     },
+    ("medpy", "asd(gt, pred)"): medpy_tool("asd", swapped=True),
     ("surface-distance", "compute_dice_coefficient"): surface_distance_tool("compute_dice_coefficient"),
     ("surface-distance", "compute_robust_hausdorff(100)"): surface_distance_tool("compute_robust_hausdorff", 100),
     ("surface-distance", "compute_robust_hausdorff(95)"): surface_distance_tool("compute_robust_hausdorff", 95),
@@ -346,16 +393,40 @@ LIVE: dict[tuple[str, str], Callable[..., float]] = {
         ("simpleitk", f"LabelOverlapMeasures({'gt, pred' if swapped else 'pred, gt'}).{m}"): itk_tool(
             m, swapped=swapped
         )
-        for m in ("GetVolumeSimilarity", "GetFalseNegativeError", "GetFalsePositiveError")
+        for m in (
+            "GetVolumeSimilarity",
+            "GetFalseNegativeError",
+            "GetFalsePositiveError",
+            "GetFalseDiscoveryRate",
+        )
         for swapped in (False, True)
     },
+    ("simpleitk", "LabelOverlapMeasures.GetMeanOverlap"): itk_tool("GetMeanOverlap"),
+    ("simpleitk", "LabelOverlapMeasures.GetUnionOverlap"): itk_tool("GetUnionOverlap"),
+    ("simpleitk", "SimilarityIndex.GetSimilarityIndex"): itk_tool("GetSimilarityIndex"),
     ("torchmetrics", "dice_score(include_background=False)"): torchmetrics_tool("dice_score", include_background=False),
     ("torchmetrics", "dice_score(average='micro')"): torchmetrics_tool("dice_score", average="micro"),
     ("torchmetrics", "mean_iou(include_background=False)"): torchmetrics_tool("mean_iou", include_background=False),
     ("torchmetrics", "mean_iou"): torchmetrics_tool("mean_iou"),
     ("torchmetrics", "hausdorff_distance"): torchmetrics_tool("hausdorff_distance"),
+    ("torchmetrics", "generalized_dice_score"): torchmetrics_tool("generalized_dice_score"),
+    **{
+        ("torchmetrics", f"generalized_dice_score(weight_type='{w}')"): torchmetrics_tool(
+            "generalized_dice_score", weight_type=w
+        )
+        for w in ("simple", "linear")
+    },
+    ("torchmetrics", "panoptic_quality(return_per_class=True)"): torchmetrics_objects(0),
+    **{
+        ("torchmetrics", f"panoptic_quality(return_per_class=True, return_sq_and_rq=True)[{i}]"): torchmetrics_objects(
+            i
+        )
+        for i in (1, 2)
+    },
     ("scikit-image", "hausdorff_distance"): skimage_tool("hausdorff_distance"),
     ("scikit-image", "hausdorff_distance(method='modified')"): skimage_tool("hausdorff_distance", method="modified"),
+    ("scikit-image", "sum of variation_of_information"): skimage_tool("variation_of_information"),
+    ("scikit-image", "adapted_rand_error()[0]"): skimage_tool("adapted_rand_error", index=0),
     ("scikit-image", "variation_of_information()[0]"): skimage_tool("variation_of_information", index=0),
     ("scikit-image", "variation_of_information()[1]"): skimage_tool("variation_of_information", index=1),
 }
@@ -364,6 +435,13 @@ LIVE: dict[tuple[str, str], Callable[..., float]] = {
 def test_every_tool_that_runs_is_run() -> None:
     """What the table calls checked by running is what is run here."""
     assert set(LIVE) == {(tool.name, entry.call) for tool, entry in ENTRIES if tool.checked == "run"}
+
+
+def defect(row: Row) -> bool:
+    """Return whether the words of a row are that the tool does not follow its own definition here."""
+    by_call = {(tool.title, entry.call): entry for tool, entry in ENTRIES}
+    wrong = [w for c, w in by_call[row.tool, row.call].fails.items() if c not in ("2-D", "3-D")]
+    return any(words in row.printed.words for words in wrong)
 
 
 def rows_of(pred: Array, gt: Array, spacing: tuple[float, ...], metrics: str = "all") -> list[Row]:
@@ -377,7 +455,7 @@ def hold_against_the_tools(pred: Array, gt: Array, spacing: tuple[float, ...]) -
     by_title = {tool.title: tool.name for tool in tools.tools().values()}
     for row in rows_of(pred, gt, spacing):
         call = LIVE.get((by_title[row.tool], row.call))
-        if call is None or row.printed.words == tools.WORDS["unknown"] or "not square" in row.printed.words:
+        if call is None or row.printed.words == tools.WORDS["unknown"] or defect(row):
             continue
         held += 1
         raised = ""
@@ -616,6 +694,57 @@ def test_a_convention_without_spacing() -> None:
     assert segcli.score(pred, gt, metrics="hd", convention="simpleitk", spacing=(5, 3)).values[0].value == 6.0
 
 
+#: A step of two voxels, as wide as a tolerance of 2 but for the noise of a voxel size kept in 32 bits.
+NOISY = (1 + 1e-7, 1.0)
+
+
+def test_a_tolerance_without_room(tmp_path: Path) -> None:
+    """Where a tool takes a tolerance exactly, score and evaluate do so with its convention, and the name says so."""
+    pytest.importorskip("surface_distance")
+    pred = np.roll(BOX, 2, 0)
+    asked = ["nsd:tol=2", "surface_overlap_pred:tol=2", "surface_overlap_gt:tol=2"]
+    own = segcli.score(pred, BOX, metrics=asked, spacing=NOISY)
+    theirs = segcli.score(pred, BOX, metrics=asked, spacing=NOISY, convention="surface-distance")
+    names = [v.measure for v in theirs.values]
+    assert names == [f"{name}:surface=surfel:slack=0" for name in asked]
+    rows = {r.quantity: r for r in rows_of(pred, BOX, NOISY, ",".join(asked)) if r.tool == "surface-distance"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import of SciPy is an old one
+        tool = LIVE["surface-distance", "compute_surface_dice_at_tolerance"](pred, BOX, NOISY)
+    assert theirs.values[0].value == pytest.approx(tool, rel=1e-12)
+    for value, mine in zip(theirs.values, own.values, strict=True):
+        row = rows[mine.measure]
+        assert (row.printed.value, row.measure, row.own) == (value.value, value.measure, mine.value)
+        assert row.because == (conventions.PARAMETER_WORDS["slack=0"],)
+        assert value.value is not None
+        assert mine.value is not None
+        assert value.value < mine.value
+    # in runs the two are two measures: gate and diff never mix them
+    for side, mask in (("pred", pred), ("gt", BOX)):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / "case.npy", mask)
+    folders = [str(tmp_path / side) for side in ("pred", "gt")]
+    runs = []
+    for rules in ([], ["--convention", "surface-distance"]):
+        run = tmp_path / f"run{len(rules)}.json"
+        spacing = ",".join(map(repr, NOISY))
+        how = ["-m", "nsd:tol=2", "--spacing", spacing, "-o", str(run), "-q", *rules]
+        assert command_line(["evaluate", *folders, *how]) == 0
+        runs.append(json.loads(run.read_text(encoding="utf-8")))
+    assert [run["cases"][0]["values"][0]["value"] for run in runs] == [own.values[0].value, theirs.values[0].value]
+    assert runs[1]["spec"]["measures"] == ["metric.nsd:tol=2:surface=surfel:slack=0"]
+    assert runs[0]["spec"]["sha256"] != runs[1]["spec"]["sha256"]
+    assert command_line(["gate", str(tmp_path / "run0.json"), "--baseline", str(tmp_path / "run2.json")]) == 3
+
+
+def test_a_quantity_without_its_tolerance() -> None:
+    """`nsd` alone is each tool's own tolerance: panoptica takes the smallest spacing, and the words lead there."""
+    rows = rows_of(np.roll(BOX, 2, 0), BOX, (2.0, 1.0), "nsd")
+    row = row_of(rows, "panoptica", "nsd")
+    assert row.measure == "nsd_mean:tol=auto:surface=border:slack=0"
+    assert row.because[-1] == "the smallest spacing as tolerance"
+
+
 @pytest.mark.parametrize("tool", tools.tools())
 def test_every_convention_gives_its_own_numbers(tool: str) -> None:
     """`score --convention` gives what `conventions` claims, for all metrics that the tool has."""
@@ -625,11 +754,11 @@ def test_every_convention_gives_its_own_numbers(tool: str) -> None:
     have = [tools.default_of(e.quantity) for e in record.metrics if not e.variant]
     found = segcli.score(pred, BOX, metrics=have, convention=tool, spacing=(2, 1), labels="fg=1")
     claimed = [r for r in rows_of(pred, BOX, (2.0, 1.0)) if r.tool == record.title and not r.variant]
-    assert len(found.values) == len(claimed) == len(have)
+    assert len(claimed) == len(have)
     for row in claimed:
         name = convention_of(tool, [tools.default_of(row.quantity.split(":")[0])]).metrics[0].name
         entry = next(e for e in record.metrics if e.call == row.call)
-        (value,) = (v.value for v in found.values if v.measure == name)
+        (value,) = {v.value for v in found.values if v.measure == name}
         if row.printed.value is not None:
             assert value is not None
             assert value * entry.times == pytest.approx(row.printed.value, rel=1e-12)

@@ -730,7 +730,7 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
     worst = value("hd_pred_to_gt" + shown), value("hd_gt_to_pred" + shown)
     assert worst == tuple(d.max(initial=0) for d in (distances.pred_to_gt, distances.gt_to_pred))
     assert max(worst) == value("hd" + shown)
-    directed = sorted((value("hd95_pred_to_gt" + shown), value("hd95_gt_to_pred" + shown)))
+    directed = sorted((value("hd_pred_to_gt:p=95" + shown), value("hd_gt_to_pred:p=95" + shown)))
     close = 1e-12 * value("hd" + shown)
     assert directed[1] == value("hd95" + shown)
     if surface in ("surfel", "mesh"):  # interpolated percentiles of few elements need not lie between
@@ -739,6 +739,7 @@ def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> Non
         assert value(name + shown) <= value("hd" + shown) + close
     assert value("hd_percentile:p=95:pooling=max" + shown) == value("hd95" + shown)
     assert value("msd95" + shown) == pytest.approx(sum(directed) / 2)
+    assert max(value(f"hd_{way}:p=100{shown}") for way in ("pred_to_gt", "gt_to_pred")) == value("hd" + shown)
     both = value("asd_pred_to_gt" + shown), value("asd_gt_to_pred" + shown)
     assert value("masd" + shown) == pytest.approx(sum(both) / 2)
     assert value("modified_hd" + shown) == max(both)

@@ -149,7 +149,7 @@ TOOLS = {
     "mesh": ("mesh", DISTANCES),
 }
 #: The same of what a tool computes in one direction.
-DIRECTED = {"hd": "hd_pred_to_gt", "hd95": "hd95_pred_to_gt", "asd_pred_to_gt": "asd_pred_to_gt"}
+DIRECTED = {"hd": "hd_pred_to_gt", "hd95": "hd_pred_to_gt:p=95", "asd_pred_to_gt": "asd_pred_to_gt"}
 #: Cases whose expected value is a convention for empty masks or a defect, with what is ours.
 OURS = {
     # Both masks empty: a number in that tool, undefined here.
@@ -618,7 +618,7 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
     p, g = (torch.from_numpy(m[None, None].astype(np.float32)) for m in (pred, gt))
     how = {"spacing": list(spacing), "include_background": True}
     near = [tol * (1 + 1e-6)]  # its distances are float32: at the tolerance itself they fall on either side
-    directed = ["hd_pred_to_gt", "hd_gt_to_pred", "hd95_pred_to_gt", "hd95_gt_to_pred"]
+    directed = ["hd_pred_to_gt:p=100", "hd_gt_to_pred:p=100", "hd_pred_to_gt:p=95", "hd_gt_to_pred:p=95"]
     asked = ["hd", "hd95", "assd", f"nsd:tol={tol}", *directed]
     found = segcli.score(pred, gt, metrics=asked, surface="border", spacing=spacing, labels="fg=any")
     with warnings.catch_warnings():
@@ -628,10 +628,14 @@ def test_monai(pair: tuple[Array, Array, tuple[float, ...]], tol: float) -> None
             "hd95": monai.compute_hausdorff_distance(p, g, percentile=95, **how),
             "assd": monai.compute_average_surface_distance(p, g, symmetric=True, **how),
             "nsd": monai.compute_surface_dice(p, g, class_thresholds=near, **how),
-            "hd_pred_to_gt": monai.compute_hausdorff_distance(p, g, directed=True, **how),
-            "hd_gt_to_pred": monai.compute_hausdorff_distance(g, p, directed=True, **how),
-            "hd95_pred_to_gt": monai.compute_hausdorff_distance(p, g, percentile=95, directed=True, **how),
-            "hd95_gt_to_pred": monai.compute_hausdorff_distance(g, p, percentile=95, directed=True, **how),
+            "hd_pred_to_gt:p=100:surface=border": monai.compute_hausdorff_distance(p, g, directed=True, **how),
+            "hd_gt_to_pred:p=100:surface=border": monai.compute_hausdorff_distance(g, p, directed=True, **how),
+            "hd_pred_to_gt:p=95:surface=border": monai.compute_hausdorff_distance(
+                p, g, percentile=95, directed=True, **how
+            ),
+            "hd_gt_to_pred:p=95:surface=border": monai.compute_hausdorff_distance(
+                g, p, percentile=95, directed=True, **how
+            ),
         }
         area = monai.compute_surface_dice(p, g, class_thresholds=near, use_subvoxels=True, **how)
     for name, value in theirs.items():

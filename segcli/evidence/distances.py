@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Of = Literal["pred", "gt", "both"]
+Rank = Literal["linear", "floor", "nearest"]
 
 #: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
 #: of one voxel holds one voxel only with this much room.
@@ -41,10 +42,16 @@ class Distances:
         both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
         return both, np.concatenate([self.pred_weights, self.gt_weights]), sum(self.shared)
 
-    def percentile(self, percent: float, side: Of) -> float:
+    def percentile(self, percent: float, side: Of, *, rank: Rank = "linear") -> float:
+        """Return a percentile; of elements that count 1 between two distances, or the distance of a rank.
+
+        That rank is n percent/100, rounded down (floor) or to the nearest; the smallest distance has rank 1.
+        """
         distances, weights, shared = self._of(side)
         if not self.weighted:
-            return _linear(distances, shared, percent)
+            if rank == "linear":
+                return _linear(distances, shared, percent)
+            return _at_rank(distances, shared, percent, 0.5 if rank == "nearest" else 0)
         order = np.argsort(distances)
         shares = np.cumsum(weights[order]) / weights.sum()
         if np.abs(shares - percent / 100).min() < 1e-9:
@@ -74,11 +81,21 @@ class Distances:
         mean, total = self.mean("both"), weights.sum() + shared
         return float(np.sqrt((np.dot((distances - mean) ** 2, weights) + shared * mean * mean) / total))
 
-    def share_within(self, tolerance: float, side: Of = "both") -> float:
-        """Return the share of one or both surfaces that lies within `tolerance` of the other."""
+    def share_within(self, tolerance: float, side: Of = "both", *, slack: float = SLACK - 1) -> float:
+        """Return the share of one or both surfaces that lies within `tolerance` of the other.
+
+        `slack` is the part of the tolerance by which a distance may exceed it.
+        """
         distances, weights, shared = self._of(side)
-        near = weights[distances <= tolerance * SLACK].sum() + shared
+        near = weights[distances <= tolerance * (1 + slack)].sum() + shared
         return float(near / (weights.sum() + shared))
+
+
+def _at_rank(distances: Vector, zeros: int, percent: float, more: float) -> float:
+    """Return the distance of rank n percent/100 + more, rounded down but at least 1, of these and that many zeros."""
+    rank = max(int(percent * (zeros + len(distances)) / 100 + more), 1)
+    place = rank - 1 - zeros
+    return 0.0 if place < 0 else float(np.partition(distances, place)[place])
 
 
 def _linear(distances: Vector, zeros: int, percent: float) -> float:

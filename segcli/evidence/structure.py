@@ -63,6 +63,8 @@ class Structure:
                 hint="connectivity=26, 18 or 6",
                 code="measure.parameter",
             )
+        if connectivity == "26-4":
+            return 26 if self.ndim == 3 else 6
         return {"8": 26, "4": 6}.get(connectivity) or int(connectivity)
 
     @cached_property

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
 
 Tolerance = Annotated[float, Param("distance that is still acceptable, in the unit of the spacing", ge=0, shown=True)]
+Slack = Annotated[
+    float,
+    Param(
+        "part of tol by which a distance may exceed it: room for the noise of a voxel size out of a header; "
+        "0: none, as surface-distance and MetricsReloaded",
+        ge=0,
+        lt=1,
+    ),
+]
 Width = Annotated[
     float | str,
     Param(
@@ -37,13 +46,13 @@ NOTHING_AGREES = WhenEmpty(both=None, gt=0.0, pred=0.0)
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
-def nsd(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel") -> float | None:
+def nsd(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel", slack: Slack = 1e-6) -> float | None:
     """Normalised surface distance: share of both surfaces that lies within `tol` of the other.
 
     Choose `tol` as the disagreement of two experts. A tolerance below one voxel says little.
     """
     d = pair.distances(surface)
-    return None if d is None else d.share_within(tol)
+    return None if d is None else d.share_within(tol, slack=slack)
 
 
 @metric(
@@ -67,6 +76,7 @@ def nsd_mean(
         ),
     ] = "auto",
     surface: Surface = "surfel",
+    slack: Slack = 1e-6,
 ) -> float | None:
     """Mean of the two shares of a surface that lie within `tol` of the other.
 
@@ -77,7 +87,7 @@ def nsd_mean(
     if d is None:
         return None
     within = min(pair.case.spacing) if tol == "auto" else float(tol)
-    return (d.share_within(within, "pred") + d.share_within(within, "gt")) / 2
+    return (d.share_within(within, "pred", slack=slack) + d.share_within(within, "gt", slack=slack)) / 2
 
 
 @metric(
@@ -87,13 +97,15 @@ def nsd_mean(
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="blind to what the prediction misses",
 )
-def surface_overlap_pred(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel") -> float | None:
+def surface_overlap_pred(
+    pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel", slack: Slack = 1e-6
+) -> float | None:
     """Share of the prediction's surface that lies within `tol` of that of the ground truth.
 
     The precision of the boundary: it falls with false parts. What is missed shows in surface_overlap_gt.
     """
     d = pair.distances(surface)
-    return None if d is None else d.share_within(tol, "pred")
+    return None if d is None else d.share_within(tol, "pred", slack=slack)
 
 
 @metric(
@@ -103,13 +115,15 @@ def surface_overlap_pred(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface =
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
     caution="blind to false parts",
 )
-def surface_overlap_gt(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel") -> float | None:
+def surface_overlap_gt(
+    pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel", slack: Slack = 1e-6
+) -> float | None:
     """Share of the ground truth's surface that lies within `tol` of that of the prediction.
 
     The recall of the boundary: it falls with missed parts. False parts show in surface_overlap_pred.
     """
     d = pair.distances(surface)
-    return None if d is None else d.share_within(tol, "gt")
+    return None if d is None else d.share_within(tol, "gt", slack=slack)
 
 
 @metric(
@@ -121,7 +135,7 @@ def surface_overlap_gt(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
-def boundary_f(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel") -> float | None:
+def boundary_f(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel", slack: Slack = 1e-6) -> float | None:
     """F measure of the boundary: harmonic mean of its precision and recall within `tol`.
 
     Lower than nsd where one direction is much worse than the other. DAVIS has its own boundary and its own
@@ -130,7 +144,7 @@ def boundary_f(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel")
     d = pair.distances(surface)
     if d is None:
         return None
-    return _harmonic(d.share_within(tol, "pred"), d.share_within(tol, "gt"))
+    return _harmonic(d.share_within(tol, "pred", slack=slack), d.share_within(tol, "gt", slack=slack))
 
 
 @metric(

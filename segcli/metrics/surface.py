@@ -22,6 +22,7 @@ Surface = Annotated[
         shown=True,
     ),
 ]
+Directed = Annotated[float, Param("percentile of the distances; 100 is the largest", ge=0, le=100, shown=True)]
 INF = float("inf")
 HUTTENLOCHER = "Huttenlocher, Klanderman and Rucklidge 1993, doi:10.1109/34.232073"
 #: What all distances have in common.
@@ -123,6 +124,14 @@ def hd_percentile(
         ),
     ] = "max",
     surface: Surface = "surfel",
+    rank: Annotated[
+        Literal["linear", "floor", "nearest"],
+        Param(
+            "where elements count 1: linear: between two distances, as NumPy; floor, nearest: the distance of rank "
+            "n p/100, rounded down as plastimatch, to the nearest as mikan-rs",
+            words=("linear", "floor", "nearest"),
+        ),
+    ] = "linear",
 ) -> float | None:
     """Hausdorff distance at any percentile, pooled in any of the three ways.
 
@@ -133,8 +142,8 @@ def hd_percentile(
     if d is None:
         return None
     if pooling == "together":
-        return d.percentile(p, "both")
-    both = d.percentile(p, "pred"), d.percentile(p, "gt")
+        return d.percentile(p, "both", rank=rank)
+    both = d.percentile(p, "pred", rank=rank), d.percentile(p, "gt", rank=rank)
     return max(both) if pooling == "max" else sum(both) / 2
 
 
@@ -143,62 +152,33 @@ def hd_percentile(
 
 @metric(
     **DISTANCE,
-    formula=r"\max_{p \in \partial P} d(p, \partial G)",
+    formula=r"P_p\, d(\partial P, \partial G)",
     reference=HUTTENLOCHER,
-    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
+    caution="blind to what the prediction misses",
 )
-def hd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
-    """Directed Hausdorff distance: the largest from the prediction's surface to the ground truth's.
+def hd_pred_to_gt(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: how far the farthest false part lies from the ground truth.
 
-    It tells how far off the worst false part lies. hd is the larger of both directions.
+    Between the two surfaces; MONAI's directed=True. The larger of it and hd_gt_to_pred is hd, or at another
+    percentile hd_percentile.
     """
     d = pair.distances(surface)
-    return None if d is None else d.largest("pred")
+    return None if d is None else d.percentile(p, "pred")
 
 
 @metric(
     **DISTANCE,
-    formula=r"\max_{g \in \partial G} d(g, \partial P)",
+    formula=r"P_p\, d(\partial G, \partial P)",
     reference=HUTTENLOCHER,
-    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
+    caution="blind to false parts",
 )
-def hd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
-    """Directed Hausdorff distance: the largest from the ground truth's surface to the prediction's.
+def hd_gt_to_pred(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel") -> float | None:
+    """Directed Hausdorff distance: how far the farthest missed part lies from the prediction.
 
-    It tells how far off the worst missed part lies. hd is the larger of both directions.
+    Between the two surfaces. What is predicted too much does not show in it, but in hd_pred_to_gt.
     """
     d = pair.distances(surface)
-    return None if d is None else d.largest("gt")
-
-
-@metric(
-    **DISTANCE,
-    formula=r"P_{95}\, d(\partial P, \partial G)",
-    reference=HUTTENLOCHER,
-    caution="0 for any prediction whose surface lies on that of the ground truth, however much it misses",
-)
-def hd95_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
-    """95th percentile of the distances from the surface of the prediction to that of the ground truth.
-
-    What sets hd95 where false parts lie further off than missed ones do; MONAI's directed=True with surface=border.
-    """
-    d = pair.distances(surface)
-    return None if d is None else d.percentile(95, "pred")
-
-
-@metric(
-    **DISTANCE,
-    formula=r"P_{95}\, d(\partial G, \partial P)",
-    reference=HUTTENLOCHER,
-    caution="0 for any prediction whose surface contains that of the ground truth, whatever false parts it has",
-)
-def hd95_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
-    """95th percentile of the distances from the surface of the ground truth to that of the prediction.
-
-    What sets hd95 where missed parts lie further off than false ones do.
-    """
-    d = pair.distances(surface)
-    return None if d is None else d.percentile(95, "gt")
+    return None if d is None else d.percentile(p, "gt")
 
 
 # --- means ----------------------------------------------------------------------------------------

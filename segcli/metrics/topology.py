@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
 
 Connectivity = Annotated[
-    Literal["26", "18", "6", "8", "4"],
+    Literal["26", "18", "6", "8", "4", "26-4"],
     Param(
         "neighbours of a voxel that belong to its piece: 26, 18 or 6, the background has 6 or with 6 all 26; "
-        "in 2-D 26 and 18 are 8, and 6 is 4",
-        words=("26", "18", "6", "8", "4"),
+        "in 2-D 26 and 18 are 8, and 6 is 4; 26-4: 26, but 4 in 2-D, as panoptica",
+        words=("26", "18", "6", "8", "4", "26-4"),
     ),
 ]
 INF = float("inf")
