@@ -42,11 +42,12 @@ def diff(
     shown = opt.latex_cell(cell, form, outputs)
     opt.one_stdin([a, b])
 
-    from segcli.runs.alignment import Source, wishes
+    from segcli.runs.alignment import wishes
 
     wishes(metrics)  # a typo is told before anything is read
     from segcli.report import diff as report
     from segcli.report.latex import difference_latex
+    from segcli.runs.comparability import Source
     from segcli.runs.diff import compare_runs
     from segcli.runs.document import environment, to_json
     from segcli.runs.reading import load_run

@@ -44,11 +44,12 @@ def rank(
     _check_names([name for name, _ in named])
     opt.one_stdin([path for _, path in named])
 
-    from segcli.runs.alignment import Source, wishes
+    from segcli.runs.alignment import wishes
 
     wishes(metrics)  # a typo is told before anything is read
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex
+    from segcli.runs.comparability import Source
     from segcli.runs.document import environment, to_json
     from segcli.runs.rank import rank_runs
     from segcli.runs.reading import load_run

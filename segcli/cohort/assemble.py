@@ -13,7 +13,7 @@ from segcli.measure import BoundMeasure, bind
 from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.
-_OWN = {"of", "occur", "one_map", "literal", "absent"}
+_OWN = {"of", "occur", "literal", "absent"}
 
 
 def assemble(
@@ -49,7 +49,7 @@ def _binary(records: Sequence[Record]) -> bool:
 
 
 def _refuse_one_map(records: Sequence[Record]) -> None:
-    found = next((r for r in records if r["one_map"]), None)
+    found = next((r for r in records if r["thresholded"]), None)
     if found is not None:
         values = sorted({v for r in records for v in r["occur"]["gt"]})
         raise InputError(
