@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from segcli.cohort.work import Record, Task
+from segcli.bulk import Sharing
+from segcli.cohort.work import REPEATED, Record, Task
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import files_of
 
@@ -125,10 +126,13 @@ class Journal:
     def _read(self, header: Mapping[str, Any]) -> int:
         """Take over what is done and return the end of the last whole line."""
         end = 0
+        shared = Sharing(*REPEATED)
         for number, (entry, stop) in enumerate(_entries(self.path)):
             if number == 0:
                 self._check(entry, header)
             elif "case" in entry:
+                for record in entry["records"]:
+                    shared(record)
                 self.done[entry["case"]] = entry
             end = stop
         return end
@@ -186,7 +190,9 @@ def _files(task: Task) -> list[tuple[str, str]]:
 
 def _at(record: Record, task: Task) -> Record:
     """Return a record with the paths that the files have now."""
-    return record | {side: {**record[side], "path": path} for side, path in _files(task)}
+    for side, path in _files(task):
+        record[side]["path"] = path
+    return record
 
 
 def _state(path: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from segcli.tools import Convention
 
 Record = dict[str, Any]
+#: What most records of a cohort have in common.
+REPEATED = ("group", "notes", "labels", "regions", "occur", "absent", "tables")
 
 
 @dataclass(frozen=True, slots=True)

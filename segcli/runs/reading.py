@@ -7,29 +7,63 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.errors import InputError
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
 
 
-def load_run(source: str | Path) -> dict[str, Any]:
-    """Return the run of a file, or of stdin for `-`.
+def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the run of a file, or of stdin for `-`; its cases may come `without` what the caller will not read.
 
     Raises `InputError` for a file that cannot be read, is no JSON, has NaN or an infinity in it, is
     something else than a run, or is a run of a newer schema.
     """
     where = "stdin" if str(source) == "-" else str(source)
+    with no_garbage():
+        return _by_line(source, where, without) or _as_a_whole(_bytes(source, where), where)
+
+
+#: What gate, diff and rank do not read of a case: half of it.
+UNREAD = ("pred", "notes", "means", "tables")
+
+
+def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the run of a file as segcli writes it, read case by case; `None` where it is another one."""
+    shared = Sharing("group", "labels", "regions", "notes", "tables")
+
+    def kept(case: Any) -> Any:
+        for key in without:
+            case.pop(key, None)
+        return shared(case)
+
+    if where == "stdin":
+        return None
+    try:
+        with Path(source).open("rb") as file:
+            found = parse_lines(file, "cases", kept)
+    except (OSError, AttributeError):  # it is said why below
+        return None
+    if found is None or not str(found.get("schema", "")).startswith(f"{NAME}/"):
+        return None
+    _check_schema(found, where)
+    _check_shape(found, where)
+    return found
+
+
+def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
     constants: list[str] = []
 
     def constant(word: str) -> float:
         constants.append(word)
         return float(word)
 
-    text = _text(source, where)
+    text = _text(raw, where)
     try:
         found = json.loads(text, parse_constant=constant)
     except RecursionError:
@@ -56,17 +90,20 @@ def load_run(source: str | Path) -> dict[str, Any]:
 _HOW = "segcli evaluate PRED_DIR GT_DIR -o RUN.json writes one"
 
 
-def _text(source: str | Path, where: str) -> str:
+def _bytes(source: str | Path, where: str) -> bytes:
     try:
         if where == "stdin":
-            raw = sys.stdin.buffer.read() if sys.stdin is not None else b""
-        else:
-            raw = Path(source).read_bytes()
-        return raw.decode("utf-8-sig")
+            return sys.stdin.buffer.read() if sys.stdin is not None else b""
+        return Path(source).read_bytes()
     except IsADirectoryError:
         raise InputError(f"{where}: is a folder, a run file is wanted.", hint=_HOW, code="run.read") from None
     except OSError as problem:
         raise InputError(f"{where}: cannot be read ({problem.strerror}).", hint=_HOW, code="run.read") from None
+
+
+def _text(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{where}: is no JSON (not UTF-8).", hint=_HOW, code="run.json") from None
 
@@ -129,12 +166,27 @@ def _check_case(case: dict[str, Any], where: str) -> None:
             raise InputError(f"{where}: {own}: counts of {label} are not tp, fp, fn, tn.", code="run.shape")
         _need_number(counts, ("tp", "fp", "fn", "tn"), where, f"{own}, counts of {label}", null=False)
     for record in case["values"]:
+        if _is_value(record):
+            continue
         _need(record, {"label": str, "kind": str, "measure": str}, where, f"{own}, a value")
         if "value" not in record:
             raise InputError(f"{where}: {own}: a record has no value.", code="run.shape")
         _need_number(record, ("value",), where, f"{own}, {record['label']} {record['measure']}")
         _need({"unit": record.setdefault("unit", "")}, {"unit": str}, where, own)
         record.setdefault("status", "undefined" if record["value"] is None else "ok")
+
+
+def _is_value(record: Any) -> bool:
+    """Return whether a value's record is whole, as segcli writes it: of a million of them all are."""
+    try:
+        value = record["value"]
+        return (
+            type(record["label"]) is type(record["kind"]) is type(record["measure"]) is str
+            and type(record["unit"]) is type(record["status"]) is str
+            and (value is None or (type(value) in (float, int) and isfinite(value)))
+        )
+    except (KeyError, TypeError):
+        return False
 
 
 def _need(record: object, fields: Mapping[str, type], where: str, what: str) -> None:
