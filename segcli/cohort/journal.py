@@ -130,7 +130,7 @@ class Journal:
         for number, (entry, stop) in enumerate(_entries(self.path)):
             if number == 0:
                 self._check(entry, header)
-            elif "case" in entry:
+            elif _is_entry(entry):  # any other line says of no case that it is done
                 for record in entry["records"]:
                     shared(record)
                 self.done[entry["case"]] = entry
@@ -152,6 +152,18 @@ class Journal:
                 hint="resume with the same call, or delete the journal to begin anew",
                 code="journal.plan",
             )
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    """Return whether a line is a case with its files and records."""
+    files, records = entry.get("files"), entry.get("records")
+    if not (isinstance(entry.get("case"), str) and isinstance(files, dict) and isinstance(records, list) and records):
+        return False
+    states = [files.get(side) for side in ("pred", "gt")]
+    return all(isinstance(s, dict) and {"path", "size", "mtime"} <= s.keys() for s in states) and all(
+        isinstance(r, dict) and {"case", "of", "pred", "gt"} <= r.keys() and ("values" in r or "error" in r)
+        for r in records
+    )
 
 
 def finish(path: Path) -> None:

@@ -13,6 +13,7 @@ from segcli.cohort.collecting import Collected, move_files, relative_to
 from segcli.cohort.pairing import Missing
 from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
+from segcli.runs.reading import check_case
 
 SCHEMA = "segcli.shard/1"
 
@@ -102,10 +103,10 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             found = parse_lines(file, "records", Sharing(*REPEATED))
         if found is None:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise InputError(
@@ -113,4 +114,45 @@ def _read(path: Path) -> dict[str, Any]:
             hint="segcli evaluate ... --shard 1/4 -o shard1.json",
             code="shard.schema",
         )
+    try:
+        damaged = not _is_shard(found, str(path))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        damaged = True
+    if damaged:
+        raise InputError(f"{path}: is damaged: make this shard again.", code="shard.shape")
     return found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(word)
+
+
+#: What the record of a case that was scored has for the merge.
+_NEEDED = {"status", "occur", "thresholded", "spacing", "shape", "regions", "counts", "labels", "means", "tables"}
+
+
+def _is_shard(found: dict[str, Any], where: str) -> bool:
+    """Return whether a shard has all that a merge reads; of what has another type this may raise."""
+    index, of = found["shard"]
+    spec: dict[str, Any] = found["spec"]
+    for record in found["records"]:
+        if "error" in record:
+            told = [record["error"]["code"], record["error"]["message"]]
+        else:
+            if not record.keys() >= _NEEDED or not all(isinstance(record["occur"][side], list) for side in SIDES):
+                return False
+            check_case(record, where)
+            told = [record["status"]]
+        told += [record["case"], record["of"], *(record[side]["path"] for side in SIDES)]
+        if not all(isinstance(word, str) for word in told):
+            return False
+    for gap in found["missing"]:
+        if gap["side"] not in SIDES or not all(isinstance(gap[key], str) for key in ("case", "path")):
+            return False
+        dict(gap["group"])
+    for group in found["groups"].values():
+        dict(group)
+    return 1 <= index <= of and {"measures", "labels", "average", "missing", "sha256"} <= spec.keys()
+
+
+SIDES = ("pred", "gt")
