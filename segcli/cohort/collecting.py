@@ -16,6 +16,7 @@ from segcli.cohort.assemble import assemble
 from segcli.cohort.engine import Done, processes, run_here, run_pool
 from segcli.cohort.journal import Journal
 from segcli.cohort.pairing import Missing, Pairing
+from segcli.cohort.tables import pooled_tables
 from segcli.cohort.work import Plan, Record, Task
 from segcli.runs.document import SCHEMA, spec_of
 from segcli.summary import Resampling, summaries
@@ -167,6 +168,7 @@ def _document(
     cases, errors = assemble(collected.spec, collected.records, collected.groups)
     for record in [*cases, *errors]:
         move_files(record, move)
+    tables = pooled_tables(cases)
     return {
         "schema": SCHEMA,
         "spec": collected.spec,
@@ -177,6 +179,7 @@ def _document(
         ],
         "errors": errors,
         "summary": summaries(cases, resampling, group_by),
+        **({"tables": tables} if tables else {}),
         "environment": environment,
     }
 

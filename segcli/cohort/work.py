@@ -164,6 +164,11 @@ def _without(unused: Label, record: Record) -> Record:
         kept[key].pop(unused.name, None)
     for key in ("values", "tables"):
         kept[key] = [row for row in kept[key] if row["label"] != unused.name]
+    for table in kept["tables"]:
+        if table["measure"] == "confusion":  # of classes, the unused one among them
+            at = [i for i, name in enumerate(table["columns"]) if name != unused.name]
+            table["columns"] = [table["columns"][i] for i in at]
+            table["rows"] = [[row[i] for i in at] for row in table["rows"] if row[0] != unused.name]
     return kept
 
 
