@@ -638,3 +638,25 @@ def test_a_cohort_by_the_rules_of_a_tool(tmp_path):
         assert list(values(run, case).values()) == [v.value for v in alone.values]
     with pytest.raises(UsageError, match="nonesuch"):
         library.evaluate(*folders, metrics="hd95", convention="nonesuch")
+
+
+def test_the_loss_of_a_missing_prediction_is_over_the_labels_of_its_ground_truth(tmp_path):
+    """Beside predictions of four channels: the mean over background and label 1, not over two zeros more."""
+    for side in ("pred", "gt"):
+        (tmp_path / side).mkdir()
+    gt = np.zeros((4, 4), dtype=np.uint8)
+    gt[0, :2] = 1
+    np.save(tmp_path / "gt" / "there.npy", gt)
+    np.save(tmp_path / "gt" / "lost.npy", gt)
+    np.save(tmp_path / "pred" / "there.npy", np.full((4, 4, 4), 0.25))
+    call = ("-l", "dice:smooth=0", "-m", "dice", "--missing", "worst", "-j", "1", "-f", "json")
+    done = segcli("evaluate", tmp_path / "pred", tmp_path / "gt", *call)
+    cases = {case["case"]: case for case in json.loads(done.stdout)["cases"]}
+    means = {
+        name: {(m["label"], m["of"]): m["value"] for m in case["means"] if m["kind"] == "loss"}
+        for name, case in cases.items()
+    }
+    assert {of for label, of in means["there"] if label == "mean"} == {4}
+    # All 16 voxels background against 14 of them: 1 - 2 * 14 / 30; label 1 is lost: 1.
+    assert means["lost"]["mean", 2] == pytest.approx((1 - 28 / 30 + 1) / 2)
+    assert means["lost"]["mean without background", 1] == pytest.approx(1)

@@ -19,7 +19,7 @@ from made_runs import made_run
 
 from segcli.errors import InputError, UsageError
 from segcli.report import diff as report
-from segcli.runs.alignment import Source
+from segcli.runs.comparability import Source
 from segcli.runs.diff import Difference, Row, compare_runs
 from segcli.summary import Resampling
 
@@ -209,31 +209,6 @@ def test_another_ground_truth_is_a_warning() -> None:
 
 
 # --- what is refused --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("threshold", 0.3),
-        ("empty", "worst"),
-        ("ignore", 255),
-        ("spacing", [1.0, 2.0]),
-        ("labels", {"x": [2]}),
-        ("convention", "medpy"),
-    ],
-)
-def test_another_definition_is_refused_with_both_values(key: str, value: object) -> None:
-    """Each part of the definition: the message names it and says both values."""
-    a, b = made_run({("x", DICE): [0.5]}), made_run({("x", DICE): [0.5]}, **{key: value})
-    with pytest.raises(InputError) as caught:
-        compared(a, b)
-    assert caught.value.message.startswith(key)
-    assert caught.value.code == "run.spec"
-    assert (
-        f"is {json.dumps(a['spec'][key] or {'x': [1]} if key == 'labels' else a['spec'][key])} in a"
-        in caught.value.message
-    )
-    assert f"{json.dumps(value)} in b" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 
 #: The floors of the house; a module may import from its own floor and below.
 FLOORS = {
+    "bulk": 0,
     "errors": 0,
     "surfaces": 0,
     "writing": 0,

@@ -326,7 +326,7 @@ def test_a_case_that_became_undefined_fails_and_is_no_missing_pair() -> None:
     ("spec", "words"),
     [
         ({"threshold": 0.4}, ["threshold", "0.5", "0.4"]),
-        ({"labels": {"liver": [1]}}, ["labels", "unset", "liver=1"]),
+        ({"labels": {"liver": [1]}}, ["labels", "organ=1", "liver=1"]),
         ({"empty": "worst"}, ["empty", "undefined", "worst"]),
         ({"spacing": [1.0, 1.0, 2.0]}, ["spacing", "2.0"]),
         ({"ignore": 255}, ["ignore", "255"]),
@@ -360,7 +360,7 @@ def test_a_changed_ground_truth_and_another_unit_are_noticed() -> None:
     assert judged(after, baseline=before).changed_truth == ("a",)
     runs = [run_of({"a": {"organ": {"hd95:surface=surfel": 2.0}}}) for _ in range(2)]
     runs[1]["cases"][0]["values"][0]["unit"] = "voxel"
-    with pytest.raises(InputError, match="in mm here and in voxel there"):
+    with pytest.raises(InputError, match="in mm in the run and in voxel in the baseline"):
         verdict(*runs, measure="hd95", max_drop=1)
 
 

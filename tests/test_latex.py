@@ -16,7 +16,7 @@ from test_diff import cli
 from segcli.measure import bind, find
 from segcli.report.cohort import measures_of
 from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex, run_latex
-from segcli.runs.alignment import Source
+from segcli.runs.comparability import Source
 from segcli.runs.diff import compare_runs
 from segcli.runs.rank import rank_runs
 from segcli.summary import Resampling

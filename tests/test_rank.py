@@ -20,7 +20,7 @@ from test_diff import cli
 
 from segcli.errors import InputError, UsageError
 from segcli.report import rank as report
-from segcli.runs.alignment import Source
+from segcli.runs.comparability import Source
 from segcli.runs.places import drawn_cases, place_shares, places, taus
 from segcli.runs.rank import Ranking, Row, rank_runs
 from segcli.statistics import generator, holm

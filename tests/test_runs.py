@@ -210,4 +210,4 @@ def test_a_summary_of_nnunet_is_gated_and_compared(tmp_path: Path) -> None:
     assert cli("-", "--min", "dice=0.8", given=path.read_text()).returncode == 1
     done = cli(path, "--baseline", segcli, "--min", "1/dice=0.8")
     assert done.returncode == 3
-    assert "nnU-Net" in done.stderr
+    assert "labels is 1=1,1+2=1+2 in the run and organ=1 in the baseline" in done.stderr

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from segcli.bulk import no_garbage
 from segcli.cli.options import latex_cell
 from segcli.cli.progress import Progress
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
@@ -73,7 +74,8 @@ def answer(asked: Asked) -> ExitCode:
     collected = _merged(asked) if asked.merge else _collected(asked)
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
-    return _write_shard(asked, collected, env) if asked.shard else _report(asked, collected, env)
+    with no_garbage():
+        return _write_shard(asked, collected, env) if asked.shard else _report(asked, collected, env)
 
 
 def _check(asked: Asked) -> None:
@@ -197,11 +199,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.runs.document import to_json_lines
+    from segcli.runs.document import json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
-    write_whole(path, to_json_lines(document | {"environment": env}))
+    write_whole(path, json_lines(document | {"environment": env}))
     _close_journal(asked)
     _wrote(asked, "segcli evaluate --merge SHARD... -o RUN.json")
     return _code(collected, failed=any("error" in r for r in collected.records))
@@ -209,13 +211,15 @@ def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> Exi
 
 def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.evaluate import run_of
+    from segcli.runs.document import json_lines
     from segcli.summary import Resampling
 
     run = run_of(collected, asked.run_file, Resampling(asked.ci, seed=asked.seed), env, asked.group_by)
     render = _renderer(asked, run)
     # All files before stdout: whoever reads that may close it early.
     for path in asked.outputs:
-        write_whole(path, render(PAPER_SUFFIXES[path.suffix.lower()]))
+        form = PAPER_SUFFIXES[path.suffix.lower()]
+        write_whole(path, json_lines(run) if form == "json" else render(form))
     _close_journal(asked)
     deliver(render, asked.form, [], asked.session)
     _wrote(asked, f"segcli gate {shlex.quote(str(asked.run_file))}")

@@ -55,9 +55,9 @@ def conventions(
     if run is not None:
         from segcli.empty_means import empty_means
         from segcli.report.conventions import render_means
-        from segcli.runs.reading import load_run
+        from segcli.runs.reading import UNREAD, load_run
 
-        means = empty_means(load_run(run))
+        means = empty_means(load_run(run, without=UNREAD))
         deliver(lambda wanted, color=False: render_means(means, wanted, env(), color=color), form, outputs, session)
         return ExitCode.OK
     from segcli.conventions import conventions as compared

@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from segcli.bulk import no_garbage
 from segcli.cli.session import SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 
@@ -18,6 +20,7 @@ from segcli.errors import ExitCode, UsageError
 FILES = {suffix: form for suffix, form in SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
 
 
+@no_garbage()
 def gate(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN|-", help="A run file, - for stdin, or nnU-Net's summary.json.")],
@@ -62,9 +65,10 @@ def gate(
         print("note: no rule but no-missing and no-errors: give --min, --max, --rules or [[gate]]", file=sys.stderr)
     from segcli.gate.verdicts import judge_run
     from segcli.runs.document import environment, to_json
-    from segcli.runs.reading import load_run
+    from segcli.runs.reading import UNREAD, load_run
 
-    judgement = judge_run(asked, load_run(run), None if baseline is None else load_run(baseline))
+    read = partial(load_run, without=UNREAD)
+    judgement = judge_run(asked, read(run), None if baseline is None else read(baseline))
     from segcli.report import gate as report
     from segcli.report.github import workflow_commands
     from segcli.report.junit import junit_xml

@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from segcli.bulk import no_garbage
 from segcli.cli import options as opt
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 
 
+@no_garbage()
 def rank(
     ctx: typer.Context,
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run files, each RUN.json or NAME=RUN.json.")],
@@ -44,18 +46,19 @@ def rank(
     _check_names([name for name, _ in named])
     opt.one_stdin([path for _, path in named])
 
-    from segcli.runs.alignment import Source, wishes
+    from segcli.runs.alignment import wishes
 
     wishes(metrics)  # a typo is told before anything is read
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex
+    from segcli.runs.comparability import Source
     from segcli.runs.document import environment, to_json
     from segcli.runs.rank import rank_runs
-    from segcli.runs.reading import load_run
+    from segcli.runs.reading import UNREAD, load_run
     from segcli.summary import Resampling
 
     found = rank_runs(
-        [Source(name, load_run(path)) for name, path in named],
+        [Source(name, load_run(path, without=UNREAD)) for name, path in named],
         metrics=metrics,
         missing=missing,
         resampling=Resampling(ci, resamples, seed),

@@ -13,7 +13,7 @@ from segcli.measure import BoundMeasure, bind
 from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.
-_OWN = {"of", "occur", "one_map", "literal", "absent"}
+_OWN = {"of", "occur", "literal", "absent"}
 
 
 def assemble(
@@ -21,26 +21,31 @@ def assemble(
 ) -> tuple[list[Record], list[Record]]:
     """Return the cases and the errors of a run, each sorted by case; `spec` is that of the run.
 
+    The cases are the records themselves, changed.
+
     Without named labels the label set is the union over all cases: where every prediction has the same one
     value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
     whose two files have only one each. Raises `InputError` where predictions are single probability maps
     and the ground truths have several labels: whose the map is nobody says.
     """
-    ordered = sorted(records, key=lambda r: str(r["case"]))
+    ordered: list[Record] = sorted(records, key=lambda r: str(r["case"]))
     errors = [{"case": r["case"], **r["error"], "pred": r["pred"], "gt": r["gt"]} for r in ordered if "error" in r]
     scored = [r for r in ordered if "error" not in r]
     if spec["labels"] is None and not _binary(scored):
         _refuse_one_map(scored)
-        scored = _with_all_labels(spec, [_by_value(r) for r in scored])
+        scored = _with_all_labels(spec, scored)
     elif any(r["status"] == "missing" for r in scored):
         measures = _averaged(spec)
-        scored = [_with_means(r, spec, measures) if r["status"] == "missing" else r for r in scored]
-    cases = [
-        {key: value for key, value in r.items() if key not in _OWN and (key != "parts" or value)}
-        | {"group": dict(groups.get(r["of"], {}))}
-        for r in scored
-    ]
-    return cases, errors
+        for record in scored:
+            if record["status"] == "missing":
+                record["means"] = _means(record, spec, measures)
+    for record in scored:
+        record["group"] = dict(groups.get(record["of"], {}))
+        for key in _OWN & record.keys():
+            del record[key]
+        if not record.get("parts"):
+            record.pop("parts", None)
+    return scored, errors
 
 
 def _binary(records: Sequence[Record]) -> bool:
@@ -50,7 +55,7 @@ def _binary(records: Sequence[Record]) -> bool:
 
 
 def _refuse_one_map(records: Sequence[Record]) -> None:
-    found = next((r for r in records if r["one_map"]), None)
+    found = next((r for r in records if r["thresholded"]), None)
     if found is not None:
         values = sorted({v for r in records for v in r["occur"]["gt"]})
         raise InputError(
@@ -84,11 +89,12 @@ def _by_value(record: Record) -> Record:
 
 def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:
     """Return the records with every label of any of them; where a case lacks one, both its masks are empty."""
+    given, records = records, [_by_value(r) for r in records]
     known: dict[str, list[int]] = {label: v for r in records for label, v in r["labels"].items()}
     names = sorted(known, key=lambda name: known[name])
+    labels = {name: known[name] for name in names}
     measures = _averaged(spec)
-    found = []
-    for record in records:
+    for scored, record in zip(given, records, strict=True):
         by_label: dict[str, list[Record]] = {}
         for value in record["values"]:
             by_label.setdefault(value["label"], []).append(value)
@@ -98,10 +104,12 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
         rest = [value for name, values in by_label.items() if name not in known for value in values]
         counts = {name: record["counts"].get(name, record["absent"]["counts"]) for name in names}
         values = [value for name in names for value in by_label.get(name, [])] + rest
-        unified = {"labels": {name: known[name] for name in names}, "counts": counts, "values": values}
-        unified["parts"] = _parts(record, names)
-        found.append(_with_means({**record, **unified}, spec, measures))
-    return found
+        parts = _parts(record, names)
+        same = record is scored and list(record["labels"]) == names and record["status"] == "ok"
+        record.update(labels=labels, counts=counts, values=values, parts=parts)
+        if not same:  # else the worker's means are of these labels
+            record["means"] = _means(record, spec, measures)
+    return records
 
 
 def _parts(record: Record, names: Sequence[str]) -> Record:
@@ -123,8 +131,8 @@ def _averaged(spec: Mapping[str, Any]) -> Named:
     return [(b, b.name) for b in bound if b.measure.kind == "metric" and not b.over_classes]
 
 
-def _with_means(record: Record, spec: Mapping[str, Any], measures: Named) -> Record:
-    """Return a record with the means of its metrics over the labels that it has now.
+def _means(record: Record, spec: Mapping[str, Any], measures: Named) -> list[Record]:
+    """Return the means of a record's metrics over the labels that it has now.
 
     Those of losses are over the channels of the prediction, which no other case changes.
     """
@@ -140,7 +148,7 @@ def _with_means(record: Record, spec: Mapping[str, Any], measures: Named) -> Rec
         else:
             means.append(weighted_mean("metric", measure, [v["value"] for v in own], weight, unit=unit))
     losses = [m for m in record["means"] if m["kind"] == "loss"]
-    return record | {"means": [mean_record(m) for m in means] + losses}
+    return [mean_record(m) for m in means] + losses
 
 
 def _pooled(record: Record, names: Sequence[str]) -> Any:

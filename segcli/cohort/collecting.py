@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from segcli.bulk import no_garbage
 from segcli.cohort.assemble import assemble
 from segcli.cohort.engine import Done, processes, run_here, run_pool
 from segcli.cohort.journal import Journal
 from segcli.cohort.pairing import Missing, Pairing
+from segcli.cohort.tables import pooled_tables
 from segcli.cohort.work import Plan, Record, Task
 from segcli.runs.document import SCHEMA, spec_of
 from segcli.summary import Resampling, summaries
@@ -23,21 +24,6 @@ from segcli.summary import Resampling, summaries
 MissingPolicy = Literal["fail", "worst", "skip"]
 Progress = Callable[[int, int], None]
 Results = Generator[Done, None, None]
-
-
-@contextmanager
-def no_garbage() -> Iterator[None]:
-    """Pause the collector while many records are made: it would look through all of them, again and again.
-
-    None of them is part of a circle, and of 100 000 cases half the time is its.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +150,10 @@ def document(
     *,
     group_by: str | None = None,
 ) -> dict[str, Any]:
-    """Return the run of a cohort; its paths are relative to `folder`, where the run file goes."""
+    """Return the run of a cohort; its paths are relative to `folder`, where the run file goes.
+
+    The records that were collected become its cases: they are changed, as there may be many.
+    """
     with no_garbage():
         return _document(collected, relative_to(folder), resampling, environment, group_by)
 
@@ -177,23 +166,28 @@ def _document(
     group_by: str | None,
 ) -> dict[str, Any]:
     cases, errors = assemble(collected.spec, collected.records, collected.groups)
+    for record in [*cases, *errors]:
+        move_files(record, move)
+    tables = pooled_tables(cases)
     return {
         "schema": SCHEMA,
         "spec": collected.spec,
-        "cases": [moved(case, move) for case in cases],
+        "cases": cases,
         "missing": [
             {"case": m.case, "side": m.side, "path": move("" if m.path is None else str(m.path))}
             for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
         ],
-        "errors": [moved(error, move) for error in errors],
+        "errors": errors,
         "summary": summaries(cases, resampling, group_by),
+        **({"tables": tables} if tables else {}),
         "environment": environment,
     }
 
 
-def moved(record: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """Return a record with the paths of its files moved."""
-    return {**record, **{side: {**record[side], "path": move(record[side]["path"])} for side in ("pred", "gt")}}
+def move_files(record: Record, move: Callable[[str], str]) -> None:
+    """Give the files of a record the paths that `move` makes of theirs."""
+    for side in ("pred", "gt"):
+        record[side]["path"] = move(record[side]["path"])
 
 
 def relative_to(folder: Path) -> Callable[[str], str]:

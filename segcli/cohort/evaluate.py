@@ -69,7 +69,7 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.runs.document import environment, to_json_lines
+    from segcli.runs.document import environment, json_lines
     from segcli.summary import Resampling
 
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -107,7 +107,7 @@ def evaluate(
     volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
     run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
     if target is not None and journal is not None:
-        write_whole(target, to_json_lines(run))
+        write_whole(target, json_lines(run))
         finish(journal)
     return run
 

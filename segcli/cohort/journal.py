@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from segcli.cohort.work import Record, Task
+from segcli.bulk import Sharing
+from segcli.cohort.work import REPEATED, Record, Task
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import files_of
 
@@ -125,10 +126,13 @@ class Journal:
     def _read(self, header: Mapping[str, Any]) -> int:
         """Take over what is done and return the end of the last whole line."""
         end = 0
+        shared = Sharing(*REPEATED)
         for number, (entry, stop) in enumerate(_entries(self.path)):
             if number == 0:
                 self._check(entry, header)
-            elif "case" in entry:
+            elif _is_entry(entry):  # any other line says of no case that it is done
+                for record in entry["records"]:
+                    shared(record)
                 self.done[entry["case"]] = entry
             end = stop
         return end
@@ -148,6 +152,18 @@ class Journal:
                 hint="resume with the same call, or delete the journal to begin anew",
                 code="journal.plan",
             )
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    """Return whether a line is a case with its files and records."""
+    files, records = entry.get("files"), entry.get("records")
+    if not (isinstance(entry.get("case"), str) and isinstance(files, dict) and isinstance(records, list) and records):
+        return False
+    states = [files.get(side) for side in ("pred", "gt")]
+    return all(isinstance(s, dict) and {"path", "size", "mtime"} <= s.keys() for s in states) and all(
+        isinstance(r, dict) and {"case", "of", "pred", "gt"} <= r.keys() and ("values" in r or "error" in r)
+        for r in records
+    )
 
 
 def finish(path: Path) -> None:
@@ -186,7 +202,9 @@ def _files(task: Task) -> list[tuple[str, str]]:
 
 def _at(record: Record, task: Task) -> Record:
     """Return a record with the paths that the files have now."""
-    return record | {side: {**record[side], "path": path} for side, path in _files(task)}
+    for side, path in _files(task):
+        record[side]["path"] = path
+    return record
 
 
 def _state(path: str) -> dict[str, Any]:

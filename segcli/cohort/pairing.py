@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,15 @@ def _is_mask(path: Path, folder: Path) -> bool:
     ending = suffix_of(path.name)
     # The pair .hdr/.img is one mask: its header stands for it.
     headed = ending in (".img", ".img.gz") and partner(str(path), ".hdr") is not None
-    return ending in SUFFIXES and not headed and path.is_file()
+    # A link to nowhere is a file that could not be fetched: a case that fails, and none that is not there.
+    return ending in SUFFIXES and not headed and (path.is_file() or _leads_nowhere(path))
+
+
+def _leads_nowhere(path: Path) -> bool:
+    try:
+        return path.is_symlink() and not path.exists()
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def _bare(path: Path) -> str:
@@ -174,7 +183,8 @@ def _keyed(paths: Sequence[Path], folder: Path, key_of: Key, match: str) -> dict
         keyed = key_of(path.relative_to(folder))
         if keyed is None:
             continue
-        case, group = keyed
+        # macOS decomposes letters in file names: the same name for whoever reads it.
+        case, group = unicodedata.normalize("NFC", keyed[0]), keyed[1]
         if case in found:
             raise InputError(
                 f"two files of {folder} are case {case} by --match {match}: "
@@ -219,8 +229,8 @@ def _others(sides: Mapping[Side, Sequence[Path]], folders: Mapping[Side, Path], 
 def read_manifest(path: Path) -> Pairing:
     """Return the pairs of a CSV (or TSV) with the columns case, pred and gt; all others are group columns.
 
-    Paths are relative to the manifest's folder. An empty `pred` or `gt`, or one that does not exist, is
-    missing. Raises `InputError` for a manifest that cannot be used.
+    A CSV may have semicolons for commas. Paths are relative to the manifest's folder. An empty `pred` or
+    `gt`, or one that does not exist, is missing. Raises `InputError` for a manifest that cannot be used.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -228,7 +238,22 @@ def read_manifest(path: Path) -> Pairing:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason}).", code="manifest.read") from None
     # Not splitlines: a quoted cell may hold a line break, and names may hold what Unicode calls one.
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text))
+    try:
+        return _manifest(path, rows)
+    except csv.Error as problem:
+        raise InputError(f"{path}: line {rows.line_num + 1}: {problem}.", code="manifest.cells") from None
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """Return what separates cells: where the comma is the decimal point, spreadsheets write semicolons."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return ";" if ";" in header and "," not in header else ","
+
+
+def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
     header = [name.strip() for name in rows.fieldnames or []]
     lacking = [name for name in ("case", "pred", "gt") if name not in header]
     if lacking or len(set(header)) < len(header):

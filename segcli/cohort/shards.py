@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.cohort.collecting import Collected, moved, relative_to
+from segcli.bulk import Sharing, no_garbage, parse_lines
+from segcli.cohort.collecting import Collected, move_files, relative_to
 from segcli.cohort.pairing import Missing
+from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
+from segcli.runs.reading import check_case
 
 SCHEMA = "segcli.shard/1"
 
@@ -17,11 +21,13 @@ SCHEMA = "segcli.shard/1"
 def shard_document(collected: Collected, shard: tuple[int, int], folder: Path) -> dict[str, Any]:
     """Return the records of one shard as they are: what only the whole cohort can decide is left to the merge."""
     move = relative_to(folder)
+    for record in collected.records:
+        move_files(record, move)
     return {
         "schema": SCHEMA,
         "shard": list(shard),
         "spec": collected.spec,
-        "records": [moved(record, move) for record in collected.records],
+        "records": collected.records,
         "missing": [
             {
                 "case": m.case,
@@ -40,7 +46,11 @@ def merge(paths: Sequence[Path]) -> Collected:
 
     Raises `InputError` where a shard is missing, twice or of another plan, or two shards share a case.
     """
-    shards = [(path, _read(path)) for path in paths]
+    with no_garbage():
+        return _merged([(path, _read(path)) for path in paths])
+
+
+def _merged(shards: Sequence[tuple[Path, dict[str, Any]]]) -> Collected:
     first_path, first = shards[0]
     of = first["shard"][1]
     seen: dict[int, Path] = {}
@@ -66,19 +76,21 @@ def merge(paths: Sequence[Path]) -> Collected:
 
 def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
     """Add a shard's records; their paths are relative to its folder."""
+    folder = str(path.parent)
 
     def here(name: str) -> str:
-        return str(path.parent / name) if name else ""
+        return os.path.join(folder, name) if name else ""  # noqa: PTH118 (of 100 000 names: a Path takes seconds)
 
     known = {record["case"] for record in merged.records}
     for record in shard["records"]:
+        move_files(record, here)
         if record["case"] in known:
             raise InputError(
                 f"{path}: case {record['case']} is in another shard too.",
                 hint="all shards of a cohort are made of the same folders",
                 code="shard.case",
             )
-    merged.records.extend(moved(record, here) for record in shard["records"])
+    merged.records.extend(shard["records"])
     merged.missing.extend(
         Missing(m["case"], m["side"], Path(here(m["path"])) if m["path"] else None, m["group"])
         for m in shard["missing"]
@@ -88,10 +100,13 @@ def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            found = parse_lines(file, "records", Sharing(*REPEATED))
+        if found is None:
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise InputError(
@@ -99,4 +114,45 @@ def _read(path: Path) -> dict[str, Any]:
             hint="segcli evaluate ... --shard 1/4 -o shard1.json",
             code="shard.schema",
         )
+    try:
+        damaged = not _is_shard(found, str(path))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        damaged = True
+    if damaged:
+        raise InputError(f"{path}: is damaged: make this shard again.", code="shard.shape")
     return found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(word)
+
+
+#: What the record of a case that was scored has for the merge.
+_NEEDED = {"status", "occur", "thresholded", "spacing", "shape", "regions", "counts", "labels", "means", "tables"}
+
+
+def _is_shard(found: dict[str, Any], where: str) -> bool:
+    """Return whether a shard has all that a merge reads; of what has another type this may raise."""
+    index, of = found["shard"]
+    spec: dict[str, Any] = found["spec"]
+    for record in found["records"]:
+        if "error" in record:
+            told = [record["error"]["code"], record["error"]["message"]]
+        else:
+            if not record.keys() >= _NEEDED or not all(isinstance(record["occur"][side], list) for side in SIDES):
+                return False
+            check_case(record, where)
+            told = [record["status"]]
+        told += [record["case"], record["of"], *(record[side]["path"] for side in SIDES)]
+        if not all(isinstance(word, str) for word in told):
+            return False
+    for gap in found["missing"]:
+        if gap["side"] not in SIDES or not all(isinstance(gap[key], str) for key in ("case", "path")):
+            return False
+        dict(gap["group"])
+    for group in found["groups"].values():
+        dict(group)
+    return 1 <= index <= of and {"measures", "labels", "average", "missing", "sha256"} <= spec.keys()
+
+
+SIDES = ("pred", "gt")

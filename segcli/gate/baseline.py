@@ -1,62 +1,35 @@
-"""A run beside its baseline: may their numbers be compared, and which cases do they share?"""
+"""A run beside its baseline: what a drop is measured against must mean the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from segcli.averaging import MEAN
 from segcli.errors import InputError
-from segcli.gate.columns import Columns
+from segcli.gate.columns import Columns, Key
+from segcli.runs.comparability import HINT, Source, check_comparable, check_parameters, other_truths
 
-#: What an option is where an older run file does not have it yet.
-_ABSENT = {"background": True, "average": "macro", "missing": "fail"}
-#: No definitions: the hash is of the rest, and measures are compared one by one.
-_APART = {"sha256", "measures"}
+NAMES = ("the run", "the baseline")
 
 
-def check_comparable(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
-    """Raise `InputError` where two runs were made with different options, with both values."""
-    ours, theirs = run["spec"], baseline["spec"]
-    differing = [
-        f"{key} is {_shown(a)} here and {_shown(b)} there"
-        for key in sorted({*ours, *theirs} - _APART)
-        if (a := ours.get(key, _ABSENT.get(key))) != (b := theirs.get(key, _ABSENT.get(key)))
-        and not (a in (None, False) and b in (None, False))
-    ]
-    if differing:
-        raise InputError(f"the baseline is of another definition: {'; '.join(differing)}.", hint=_HINT, code="run.spec")
-    measures = {text: text.split(":")[0] for text in ours["measures"]}
-    known = {text.split(":")[0]: text for text in theirs["measures"]}
-    for text, name in measures.items():
-        if text not in theirs["measures"] and name in known and known[name] not in ours["measures"]:
-            raise InputError(
-                f"the baseline is of another definition: {text} here and {known[name]} there.",
-                hint=_HINT,
-                code="run.spec",
-            )
+def check_baseline(ours: Columns, theirs: Columns) -> list[str]:
+    """Return the cases whose ground truth is another file in the baseline.
+
+    Raises `InputError` with both values where the numbers of the two mean different things.
+    """
+    run, baseline = sources = [Source(name, side.run) for name, side in zip(NAMES, (ours, theirs), strict=True)]
+    check_comparable(sources)
+    check_parameters(sources, [source.run["spec"]["measures"] for source in sources])
+    return other_truths(run, baseline)
 
 
-_HINT = "numbers of different definitions are never compared: make both runs with the same options"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{k}={'+'.join(map(str, v)) if isinstance(v, list) else v}" for k, v in value.items())
-    return "unset" if value is None else str(value)
-
-
-def check_unit(key: tuple[str, str, str], ours: Columns, theirs: Columns) -> None:
-    """Raise `InputError` where a measure is in mm here and in voxels there."""
+def check_row(key: Key, ours: Columns, theirs: Columns) -> None:
+    """Raise `InputError` where a row is in mm here and in voxels there, or a mean over other labels."""
     a, b = ours.unit(key), theirs.unit(key)
     if a and b and a != b:
-        raise InputError(f"the baseline is of another unit: {key[2]} is in {a} here and in {b} there.", code="run.unit")
-
-
-def changed_truth(ours: Columns, theirs: Columns) -> list[str]:
-    """Return the cases whose ground truth is another file than the baseline's."""
-    found = []
-    for name, case in ours.cases.items():
-        hashes = [side.get("gt", {}).get("sha256") for side in (case, theirs.cases.get(name, {}))]
-        if all(hashes) and hashes[0] != hashes[1]:
-            found.append(name)
-    return found
+        raise InputError(f"{key[2]} is in {a} in {NAMES[0]} and in {b} in {NAMES[1]}.", hint=HINT, code="run.unit")
+    if key[0] == MEAN and set(ours.plain_labels) != set(theirs.plain_labels):
+        over = [", ".join(side.plain_labels) or "no label" for side in (ours, theirs)]
+        raise InputError(
+            f"the mean is over {over[0]} in {NAMES[0]} and over {over[1]} in {NAMES[1]}.",
+            hint="--labels names what the mean of both runs is over",
+            code="run.spec",
+        )

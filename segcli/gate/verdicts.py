@@ -10,7 +10,7 @@ import numpy as np
 
 from segcli.averaging import MEAN
 from segcli.errors import InputError, UsageError
-from segcli.gate.baseline import changed_truth, check_comparable, check_unit
+from segcli.gate.baseline import check_baseline, check_row
 from segcli.gate.columns import NOTHING, Cell, Columns, Key
 from segcli.gate.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
 from segcli.gate.statistic import seed_of, statistic
@@ -107,10 +107,8 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         )
     ours = Columns(run)
     found = [(resolved, labels) for resolved, labels in (_resolved(rule, ours) for rule in rules.rules)]
-    theirs = None
-    if baseline is not None:
-        check_comparable(run, baseline)
-        theirs = Columns(baseline)
+    theirs = None if baseline is None else Columns(baseline)
+    changed = [] if theirs is None else check_baseline(ours, theirs)
     verdicts = [_missing(rules, run), _errors(rules, run)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
@@ -123,7 +121,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         drops_of=drops_of,
         new=tuple(name for name in ours.cases if name not in theirs.cases),
         lost=tuple(name for name in theirs.cases if name not in ours.cases),
-        changed_truth=tuple(changed_truth(ours, theirs)),
+        changed_truth=tuple(changed),
     )
 
 
@@ -299,7 +297,7 @@ def _judge_drop(told: _Told, cells: Sequence[Cell], ours: Columns, theirs: Colum
     assert rule.max_drop is not None  # noqa: S101 (the caller's condition, for the type checker)
     if rule.measure.id not in theirs.measures:
         raise InputError(f"the baseline has no {rule.measure.id}, which rule {rule.id} needs.", code="run.spec")
-    check_unit(key, ours, theirs)
+    check_row(key, ours, theirs)
     worst = rule.on_undefined == "worst"
     there = {c.case: c.value for c in theirs.cells(key, list(ours.cases), rule.measure, worst=worst)}
     shared = [(c.case, c.value, there[c.case]) for c in cells if c.value is not None and there.get(c.case) is not None]

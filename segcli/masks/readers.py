@@ -221,7 +221,7 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room) -> 
 def suffix_of(name: str) -> str:
     """Return the suffix in lower case, `.nii.gz` as one; empty when there is none."""
     low = os.path.basename(name).lower()  # noqa: PTH119 (asked of every file of a cohort)
-    return next((s for s in SUFFIXES if low.endswith(s)), Path(low).suffix)
+    return next((s for s in SUFFIXES if low.endswith(s)), "") or Path(low).suffix
 
 
 def partner(path: str, wanted: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from segcli.measure import BoundMeasure, Measure, bind
 from segcli.report.case import common_surface
-from segcli.report.table import DASH, Table, escape_markdown, number
+from segcli.report.table import DASH, Table, escape_markdown, grouped, number
 from segcli.statistics import FEW
 
 Run = Mapping[str, Any]
@@ -98,10 +98,22 @@ def _mean(summary: Summary | None, measure: Measure, cases: int) -> str:
     return text + (f" ({summary['n']}/{cases})" if summary["n"] < cases else "")
 
 
+def pooled_tables(run: Run) -> list[tuple[str, Table]]:
+    """Return the title and the table of what was summed over all cases."""
+    found = []
+    for t in run.get("tables", []):
+        rows = [[name, *map(grouped, counts)] for name, *counts in t["rows"]]
+        title = f"{t['measure']}: voxels of {_times(t['n'], 'case')}"
+        found.append((title, Table(list(t["columns"]), rows, left=frozenset({0}))))
+    return found
+
+
 def footnotes(run: Run, worst: int) -> list[str]:
     """Return what was undefined or missed, the worst cases, and what could not be scored."""
     tool = run["spec"].get("convention")
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
+    if "table.confusion" in run["spec"]["measures"] and not run.get("tables"):
+        notes.append("confusion: too many classes for one matrix over all cases; each case has its own (JSON)")
     notes += _undefined(run) + _pooled(run) + worst_cases(run, worst)
     missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
     parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]
@@ -193,16 +205,25 @@ def _why(case: Mapping[str, Any], label: str) -> str:
 
 
 def run_text(run: Run, worst: int, *, color: bool = False) -> str:
-    return "\n".join([summary_table(run).text(color=color), *footnotes(run, worst)])
+    lines = [summary_table(run).text(color=color)] if measures_of(run) else []
+    for title, table in pooled_tables(run):
+        lines += [title, table.text(color=color)]
+    return "\n".join([*lines, *footnotes(run, worst)])
 
 
 def run_markdown(run: Run, worst: int) -> str:
-    notes = "  \n".join(escape_markdown(note) for note in footnotes(run, worst))
-    return f"{summary_table(run).markdown()}\n\n{notes}"
+    parts = [summary_table(run).markdown()] if measures_of(run) else []
+    for title, table in pooled_tables(run):
+        parts += [escape_markdown(title), table.markdown()]
+    return "\n\n".join([*parts, "  \n".join(escape_markdown(note) for note in footnotes(run, worst))])
 
 
 def run_csv(run: Run) -> str:
-    """Return one line for each value of each case, numbers at full precision, group columns in front."""
+    """Return one line for each value of each case, numbers at full precision, group columns in front.
+
+    Cells of a table over all cases come last, without a case: the label is the class of the ground truth,
+    `pred=` in the measure that of the prediction.
+    """
     columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -212,4 +233,9 @@ def run_csv(run: Run) -> str:
         for v in case["values"]:
             value = "" if v["value"] is None else repr(v["value"])
             writer.writerow([*lead, v["label"], v["kind"], v["measure"], value, v["status"], v.get("why", "")])
+    for t in run.get("tables", []):
+        for gt, *counts in t["rows"]:
+            for pred, count in zip(t["columns"][1:], counts, strict=True):
+                blank = [""] * (1 + len(columns))
+                writer.writerow([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
     return stream.getvalue()

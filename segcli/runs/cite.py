@@ -8,8 +8,8 @@ from typing import Any
 
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure, bind, measures, plain
-from segcli.runs.alignment import Source
 from segcli.runs.bibliography import Work, keys_of, works_of
+from segcli.runs.comparability import Source
 
 #: Of the method of an interval: what it is, and where it comes from.
 BCA = Work("Efron", "1987", "doi", "10.1080/01621459.1987.10478410")
@@ -73,7 +73,7 @@ def cite(run: Mapping[str, Any]) -> Citation:
         errors=len(run["errors"]),
         stand_ins=sum(case.get("status", "ok") == "missing" for case in run["cases"]),
         measures=tuple(cited),
-        labels=source.labels(),
+        labels=source.labels,
         spec=run["spec"],
         units=tuple(sorted({case["unit"] for case in run["cases"] if case.get("unit")})),
         spacings=tuple(sorted({tuple(case["spacing"]) for case in run["cases"] if case.get("spacing")})),

@@ -11,15 +11,8 @@ import numpy as np
 from segcli.averaging import ALL, MEAN
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import (
-    Key,
-    Record,
-    Source,
-    check_definitions,
-    measures_in_common,
-    other_truths,
-    shown_unit,
-)
+from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, generator, holm, paired
 from segcli.summary import Resampling
@@ -113,11 +106,11 @@ def compare_runs(
     bounds, left_out = measures_in_common([a, b], metrics)
     if not metrics:
         bounds = [x for x in bounds if x.measure.better != "none"] or bounds
-    check_definitions([a, b])
+    check_comparable([a, b])
     shared = [case for case in a.cases if case in b.cases]
     if not shared:
         raise InputError(f"{a.name} and {b.name} have no case in common.", code="run.cases")
-    columns = [source.columns(bounds) for source in (a, b)]
+    columns = [columns_of(source, bounds) for source in (a, b)]
     notes = []
     rows = []
     keys = _ordered([a, b], bounds)
@@ -126,11 +119,11 @@ def compare_runs(
         if mine and its:
             rows.append(_row(key, bound, _pairs(mine, its, shared), shown_unit([mine, its]), resampling))
     for name, other in ((a, b), (b, a)):
-        extra = [x for x in name.labels() if x not in other.labels()]
+        extra = [x for x in name.labels if x not in other.labels]
         if extra:
             notes.append(f"label {', '.join(extra)}: in {name.name} only, not compared")
-    plain = a.plain_labels()
-    if len(plain) > 1 and set(plain) == set(b.plain_labels()):
+    plain = a.plain_labels
+    if len(plain) > 1 and set(plain) == set(b.plain_labels):
         for bound in bounds:
             own = [[c.get((x, bound.measure.kind, bound.name), {}) for x in plain] for c in columns]
             if any(own[0]) and bound.measure.better != "none":
@@ -140,7 +133,7 @@ def compare_runs(
     if not rows:
         raise InputError(
             f"{a.name} and {b.name} have no label in common.",
-            hint=f"{', '.join(a.labels()) or 'none'} in {a.name}; {', '.join(b.labels()) or 'none'} in {b.name}",
+            hint=f"{', '.join(a.labels) or 'none'} in {a.name}; {', '.join(b.labels) or 'none'} in {b.name}",
             code="run.labels",
         )
     warnings = []
@@ -158,8 +151,8 @@ def compare_runs(
             replace(row, p_holm=p, verdict=_verdict(row, p, alpha), moved=_chosen(row, sort, every=every))
             for row, p in zip(rows, corrected, strict=True)
         ),
-        tuple((case, a.why_absent(case)) for case in b.cases if case not in a.cases),
-        tuple((case, b.why_absent(case)) for case in a.cases if case not in b.cases),
+        tuple((case, why_absent(a, case)) for case in b.cases if case not in a.cases),
+        tuple((case, why_absent(b, case)) for case in a.cases if case not in b.cases),
         tuple(left_out),
         tuple(notes),
         tuple(warnings),
@@ -169,7 +162,7 @@ def compare_runs(
 
 def _ordered(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
     """Return every label with every measure, labels in the order of the runs, all classes at once last."""
-    labels = list(dict.fromkeys(label for source in sources for label in source.labels()))
+    labels = list(dict.fromkeys(label for source in sources for label in source.labels))
     rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
     rows += [(ALL, b) for b in bounds]
     return [((label, b.measure.kind, b.name), b) for label, b in rows]

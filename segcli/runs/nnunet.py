@@ -28,6 +28,9 @@ def converted(found: Mapping[str, Any], where: str) -> dict[str, Any]:
     labels: dict[str, list[int]] = {}
     for case in cases:
         labels |= case["labels"]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise InputError(f"{where}: case {twice} is there twice.", code="run.case")
     from segcli.summary import Resampling, summaries
 
     cases.sort(key=lambda case: str(case["case"]))
@@ -69,13 +72,22 @@ def _case(name: str, record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
         raise InputError(f"{where}: case {name} has no metrics.", code="run.nnunet")
     labels = {_label(key): _label_values(key, where) for key in metrics}
+    if len(labels) < len(metrics):
+        raise InputError(f"{where}: case {name} has a label twice: {', '.join(metrics)}.", code="run.nnunet")
     counts, values = {}, []
     for key, own in metrics.items():
         numbers = {word: _number(own.get(word), f"{where}: case {name}, label {key}, {word}") for word in own}
         lacking = [word for word in COUNTS.values() if numbers.get(word) is None]
         if lacking:
             raise InputError(f"{where}: case {name}, label {key}: no {', '.join(lacking)}.", code="run.nnunet")
-        count = {ours: int(numbers[theirs] or 0) for ours, theirs in COUNTS.items()}
+        told = {word: numbers[word] or 0 for word in COUNTS.values()}
+        broken = [word for word, number in told.items() if number != int(number) or number < 0]
+        if broken:
+            raise InputError(
+                f"{where}: case {name}, label {key}: {', '.join(broken)} is no whole number from 0 on.",
+                code="run.nnunet",
+            )
+        count = {ours: int(told[theirs]) for ours, theirs in COUNTS.items()}
         counts[_label(key)] = count
         numbers.setdefault("n_ref", count["tp"] + count["fn"])
         numbers.setdefault("n_pred", count["tp"] + count["fp"])

@@ -18,7 +18,8 @@ import numpy as np
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, Record, Source, check_definitions, measures_in_common, other_truths, shown_unit
+from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.statistics import Vector, generator, holm, wilcoxon
 from segcli.summary import Resampling
@@ -105,9 +106,9 @@ def rank_runs(
         raise UsageError(
             "no measure that is asked for has a direction to rank by.", hint="-m dice,hd95", code="rank.measures"
         )
-    check_definitions(sources)
+    check_comparable(sources)
     cases = sorted({case for source in sources for case in source.cases})
-    columns = [source.columns(bounds) for source in sources]
+    columns = [columns_of(source, bounds) for source in sources]
     tables = []
     for key, bound in _keys(sources, bounds):
         own = [c.get(key, {}) for c in columns]
@@ -137,7 +138,7 @@ def rank_runs(
 
 
 def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
-    labels = list(dict.fromkeys(label for source in sources for label in source.labels()))
+    labels = list(dict.fromkeys(label for source in sources for label in source.labels))
     rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
     rows += [(ALL, b) for b in bounds]
     return [((label, b.measure.kind, b.name), b) for label, b in rows]
@@ -146,7 +147,7 @@ def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tup
 def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
     found = []
     for source in sources:
-        silent = [c for c in cases if c not in source.cases and source.why_absent(c) == "not in the run"]
+        silent = [c for c in cases if c not in source.cases and why_absent(source, c) == "not in the run"]
         if silent:
             found.append(f"{source.name} says nothing of {len(silent)} cases, not even that they are missing")
         changed = other_truths(sources[0], source)

@@ -1,0 +1,225 @@
+"""Hostile files of runs, shards, journals, manifests and folders: one line, the documented code, no wrong number."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cohorts import segcli
+from runfiles import dice_run
+
+Run = dict[str, Any]
+
+
+def mask() -> np.ndarray:
+    found = np.zeros((8, 8), dtype=np.uint8)
+    found[2:5, 2:5] = 1
+    return found
+
+
+def folders(tmp_path: Path, *names: str) -> tuple[Path, Path]:
+    for side in ("pred", "gt"):
+        (tmp_path / side).mkdir()
+        for name in names:
+            np.save(tmp_path / side / name, mask())
+    return tmp_path / "pred", tmp_path / "gt"
+
+
+def refused(code: int, *arguments: object, cwd: Path | None = None) -> str:
+    """Run a call that must fail with this code; return its one line."""
+    done = segcli(*arguments, cwd=cwd)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert (done.returncode, len(errors), done.stdout) == (code, 1, ""), done.stderr
+    return errors[0]
+
+
+# --- run files --------------------------------------------------------------------------------------
+
+
+def first(run: Run) -> Run:
+    return run["cases"][0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("break_", "word"),
+    [
+        (lambda r: first(r).update(spacing="abc"), "spacing"),
+        (lambda r: first(r).update(spacing=[None, 1, 1]), "spacing"),
+        (lambda r: first(r).update(spacing=[0, 1, 1]), "spacing"),
+        (lambda r: first(r).update(spacing=[1.0, 1.0]), "axes"),
+        (lambda r: first(r).update(shape="x"), "shape"),
+        (lambda r: first(r).update(unit=5), "unit"),
+        (lambda r: first(r).update(gt=None), "gt"),
+        (lambda r: first(r).update(regions=[{}]), "regions"),
+        (lambda r: first(r)["values"][0].update(value=10**400), "finite"),
+        (lambda r: first(r)["values"].append(first(r)["values"][0]), "two values"),
+        (lambda r: first(r).update(counts={"organ": {"tp": -5, "fp": 0, "fn": 0, "tn": 0}}), "counts"),
+        (lambda r: first(r).update(counts={"organ": {"tp": 1.5, "fp": 0, "fn": 0, "tn": 0}}), "counts"),
+        (lambda r: r["spec"].update(labels=[1]), "labels"),
+        (lambda r: r["spec"].update(threshold="x"), "threshold"),
+        (lambda r: r.update(environment=[]), "environment"),
+        (lambda r: r.update(summary=[SUMMARY | {"seed": "x"}]), "seed"),
+        (lambda r: r.update(summary=[SUMMARY | {"resamples": -5}]), "resamples"),
+        (lambda r: r.update(summary=[SUMMARY | {"ci_level": "x"}]), "ci_level"),
+    ],
+)
+def test_a_broken_run_is_refused_by_all_that_read_runs(
+    tmp_path: Path, break_: Callable[[Run], object], word: str
+) -> None:
+    """Exit 3 and what is wrong, in every command; nothing is computed from the rest."""
+    good = dice_run(a=0.5, b=0.25)
+    bad = copy.deepcopy(good)
+    break_(bad)
+    for name, run in (("good", good), ("bad", bad)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    for words in (
+        ("gate", "bad.json", "--min", "dice=0.1"),
+        ("gate", "good.json", "--baseline", "bad.json"),
+        ("diff", "bad.json", "good.json"),
+        ("rank", "good.json", "bad.json"),
+        ("cite", "bad.json"),
+        ("conventions", "--empty", "bad.json"),
+    ):
+        assert word in refused(3, *words, cwd=tmp_path)
+
+
+SUMMARY = {"label": "organ", "kind": "metric", "measure": "dice", "over": "cases", "mean": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("key", "metrics", "word"),
+    [
+        ("2", {"Dice": 0.5, "TP": 1.5, "FP": 1, "FN": 1, "TN": 5}, "TP"),
+        ("2", {"Dice": 0.5, "TP": 1, "FP": -1, "FN": 1, "TN": 5}, "FP"),
+        ("(1)", {"Dice": 0.5, "TP": 1, "FP": 1, "FN": 1, "TN": 5}, "label twice"),
+    ],
+)
+def test_a_summary_of_nnunet_that_cannot_be(tmp_path: Path, key: str, metrics: Run, word: str) -> None:
+    """Counts that are none, one label under two keys, one file twice."""
+    one = {"Dice": 0.5, "TP": 1, "FP": 1, "FN": 1, "TN": 5}
+    case = {"prediction_file": "p/a.nii.gz", "reference_file": "g/a.nii.gz", "metrics": {"1": one}}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"metric_per_case": [{**case, "metrics": {"1": one, key: metrics}}]}))
+    assert word in refused(3, "gate", path, "--min", "dice=0.1")
+    path.write_text(json.dumps({"metric_per_case": [case, case]}))
+    assert "is there twice" in refused(3, "gate", path, "--min", "dice=0.1")
+
+
+def test_a_limit_of_400_digits_is_no_number(tmp_path: Path) -> None:
+    """An integer of TOML may be larger than any float."""
+    (tmp_path / "run.json").write_text(json.dumps(dice_run(a=0.5)))
+    (tmp_path / "r.toml").write_text(f"[[gate]]\nmeasure = 'dice'\nmin = {'9' * 400}\n")
+    assert "min = 999" in refused(2, "gate", "run.json", "--rules", "r.toml", cwd=tmp_path)
+
+
+# --- shards and journals ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "break_",
+    [
+        lambda s: s.pop("spec"),
+        lambda s: s.update(spec=3),
+        lambda s: s.pop("records"),
+        lambda s: s.update(records=[1]),
+        lambda s: s.update(records=[{}]),
+        lambda s: s["records"][0].pop("labels"),
+        lambda s: s["records"][0].update(values=None),
+        lambda s: s["records"][0].update(pred={}),
+        lambda s: s.update(shard="x"),
+        lambda s: s.update(shard=[]),
+        lambda s: s.update(shard=[0, 2]),
+        lambda s: s.update(missing=[1]),
+        lambda s: s.update(groups=[]),
+    ],
+)
+def test_a_damaged_shard_is_refused(shards: list[Run], tmp_path: Path, break_: Callable[[Run], object]) -> None:
+    """Exit 3 and which file it is."""
+    bad = copy.deepcopy(shards[0])
+    break_(bad)
+    for i, shard in enumerate([bad, shards[1]], start=1):
+        (tmp_path / f"{i}.json").write_text(json.dumps(shard))
+    assert refused(3, "evaluate", "--merge", "1.json", "2.json", cwd=tmp_path).startswith("error: 1.json: ")
+
+
+def test_a_shard_with_nan_is_refused(shards: list[Run], tmp_path: Path) -> None:
+    """It is no JSON that segcli writes."""
+    shards = copy.deepcopy(shards)
+    shards[0]["records"][0]["values"][0]["value"] = float("nan")
+    for i, shard in enumerate(shards, start=1):
+        (tmp_path / f"{i}.json").write_text(json.dumps(shard))
+    refused(3, "evaluate", "--merge", "1.json", "2.json", cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("shards")
+    pred, gt = folders(folder, "a.npy", "b.npy")
+    for i in (1, 2):
+        words = ("-m", "dice", "-j", "1", "--shard", f"{i}/2", "-o", folder / f"{i}.json")
+        assert segcli("evaluate", pred, gt, *words).returncode == 0
+    return [json.loads((folder / f"{i}.json").read_text()) for i in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"case":"a"}', '{"case":[1]}', '{"case":"a","files":3,"records":5}', '{"case":"a","files":{},"records":[]}'],
+)
+def test_a_line_of_a_journal_that_is_no_case_is_scored_again(tmp_path: Path, line: str) -> None:
+    """What cannot be used is not believed: the run is that of an empty journal."""
+    pred, gt = folders(tmp_path, "a.npy")
+    words = ("evaluate", pred, gt, "-m", "dice", "-j", "1", "-o", tmp_path / "run.json")
+    assert segcli(*words).returncode == 0
+    expected = (tmp_path / "run.json").read_text().splitlines()
+    journal = tmp_path / "run.json.journal"
+    journal.write_text(f"{journal.read_text().splitlines()[0]}\n{line}\n")
+    assert segcli(*words, "--resume").returncode == 0
+    found = (tmp_path / "run.json").read_text().splitlines()
+    assert [x for x in found if '"environment"' not in x] == [x for x in expected if '"environment"' not in x]
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def test_composed_and_decomposed_letters_are_one_name(tmp_path: Path) -> None:
+    """MacOS writes the second; the case has the first."""
+    pred, gt = folders(tmp_path)
+    np.save(pred / "e\u0301.npy", mask())
+    np.save(gt / "\u00e9.npy", mask())
+    done = segcli("evaluate", pred, gt, "-m", "dice", "-j", "1", "-f", "json")
+    assert [case["case"] for case in json.loads(done.stdout)["cases"]] == ["\u00e9"]
+
+
+def test_a_link_to_nowhere_is_a_case_that_fails(tmp_path: Path) -> None:
+    """A data set whose files were not fetched: on both sides the case would else be gone without a word."""
+    pred, gt = folders(tmp_path, "a.npy")
+    for side in (pred, gt):
+        (side / "b.npy").symlink_to("annex/b.npy")
+        (side / "loop.npy").symlink_to("loop.npy")
+    (pred / "up").symlink_to("..")
+    done = segcli("evaluate", pred, gt, "-m", "dice", "-j", "1", "-f", "json")
+    assert done.returncode == 4
+    assert [error["case"] for error in json.loads(done.stdout)["errors"]] == ["b", "loop"]
+
+
+def test_a_manifest_with_semicolons(tmp_path: Path) -> None:
+    """As spreadsheets write it where the comma is the decimal point; commas in a header win."""
+    folders(tmp_path, "a.npy")
+    table = tmp_path / "m.csv"
+    table.write_bytes("\ufeffcase;pred;gt;site\r\na;pred/a.npy;gt/a.npy;x,y\r\n".encode())
+    done = segcli("evaluate", "--manifest", table, "-m", "dice", "-j", "1", "-f", "json")
+    assert json.loads(done.stdout)["cases"][0]["group"] == {"site": "x,y"}
+    table.write_text("case,pred;x,gt\na,pred/a.npy,gt/a.npy\n")
+    assert "column pred is missing" in refused(3, "evaluate", "--manifest", table)
+
+
+def test_a_cell_that_is_too_long(tmp_path: Path) -> None:
+    """The reader of tables has a limit; it is told with the line."""
+    table = tmp_path / "m.csv"
+    table.write_text("case,pred,gt\n" + "a" * 200_000 + ",p,g\n")
+    assert "line 2" in refused(3, "evaluate", "--manifest", table)
