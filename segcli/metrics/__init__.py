@@ -13,8 +13,8 @@ from segcli.metrics import topology
 from segcli.metrics import objects
 from segcli.metrics import instances
 from segcli.metrics import lesions
-from segcli.metrics import froc
 from segcli.metrics import probabilistic
+from segcli.metrics import froc
 
 __all__ = [
     "boundary",
