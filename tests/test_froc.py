@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import segcli
+from segcli.errors import InputError
 from segcli.evidence.counts import Counts
+from segcli.evidence.pair import Case
 from segcli.evidence.parts import Candidates
 from segcli.evidence.pooled import PooledCounts
+from segcli.masks.labels import Label
 from segcli.measure import bind
 
 Array = NDArray[Any]
@@ -102,6 +105,15 @@ def test_at_the_threshold_candidates_are_the_predicted_objects(drawn: list[tuple
     assert len(part.false) == found.value("false_positives:matching=overlap")
     share = len(part.hit) / part.lesions if part.lesions else None
     assert share == found.value("object_sensitivity:matching=overlap")
+
+
+def test_a_hard_mask_has_no_candidates() -> None:
+    """Asked directly it is refused; an empty one has nothing whose confidence could be lacking."""
+    y = np.array([[1, 0, 1]], np.uint8)
+    label = [Label("lesion", None)]
+    with pytest.raises(InputError, match="a hard mask has no probabilities"):
+        bind("froc")(Case(y, y, label).pair(0))
+    assert bind("froc")(Case(0 * y, y, label).pair(0)) == 0
 
 
 def test_channels_have_candidates_of_their_own() -> None:

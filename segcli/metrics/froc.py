@@ -29,7 +29,7 @@ REFERENCE = "Bunch 1977, doi:10.1117/12.955926; rates as Setio 2017, doi:10.1016
 
 
 @metric(
-    family="probabilistic",
+    family="detection",
     aliases=("cpm", "free_response_roc"),
     formula=r"\frac{1}{|R|}\sum_{r \in R} S(r),\; S(r) = \text{share of lesions hit at } r "
     r"\text{ false positives per case}",
@@ -75,7 +75,7 @@ def _mean_sensitivity(found: Candidates, rates: tuple[float, ...]) -> float:
 
 
 @table(
-    family="probabilistic",
+    family="detection",
     formula=r"\left(|FP_t|,\; \frac{|TP_t|}{|L|}\right)",
     reference=REFERENCE,
     reads="probability",
