@@ -47,8 +47,8 @@ class LabelMap:
     def codes_of(self, label: Label) -> NDArray[np.intp]:
         if label.values is None:
             return np.flatnonzero(self.values != 0)
-        wanted = np.unique(np.array(label.values, dtype=np.int64))
-        at = np.searchsorted(self.values, wanted)  # ascending
+        wanted = np.array(sorted(set(label.values)), dtype=np.int64)
+        at = np.searchsorted(self.values, wanted)
         at[at == len(self.values)] = 0
         return np.asarray(at[self.values[at] == wanted])
 

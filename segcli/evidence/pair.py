@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -88,6 +89,7 @@ class Case:
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
         self._boxes: dict[Side, NDArray[np.int64]] = {}
+        self._counts: dict[Label, Counts] = {}
 
     @cached_property
     def diagonal(self) -> float:
@@ -160,14 +162,15 @@ class Case:
         return self._boxes[side]
 
     def counts(self, index: int) -> Counts:
-        matrix = self.matrix
         label = self.labels[index]
-        rows, columns = self.rows("pred", label), self.rows("gt", label)
-        by_pred, by_gt = self._sizes
-        tp = int(matrix[np.ix_(rows, columns)].sum())
-        fp = int(by_pred[rows].sum()) - tp
-        fn = int(by_gt[columns].sum()) - tp
-        return Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+        if label not in self._counts:
+            rows, columns = self.rows("pred", label), self.rows("gt", label)
+            by_pred, by_gt = self._sizes
+            tp = int(self.matrix[np.ix_(rows, columns)].sum())
+            fp = int(by_pred[rows].sum()) - tp
+            fn = int(by_gt[columns].sum()) - tp
+            self._counts[label] = Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+        return self._counts[label]
 
     @cached_property
     def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -364,7 +367,7 @@ class Pair:
     @property
     def voxel_volume(self) -> float:
         """Return the volume of a voxel (its area in 2-D) in the unit of the spacing."""
-        return float(np.prod(self.case.spacing))
+        return float(math.prod(self.case.spacing))
 
     @cached_property
     def structure(self) -> Structure:
