@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from segcli.errors import InputError
 from segcli.evidence.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
 from segcli.evidence.counts import Counts
 from segcli.evidence.distances import Distances
-from segcli.evidence.label_map import SMALL, LabelMap
+from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.surfaces import BY_AREA, Surface
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from segcli.evidence.structure import Structure
 
 Vector = NDArray[np.float64]
+
+#: Voxels that one process counts with NumPy before it imports Numba, which takes as long as counting some 250
+#: million. Fewer, since surfaces, asked for later, import it anyway.
+MOST_BY_NUMPY = 1 << 25
 
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
@@ -61,6 +65,8 @@ class Case:
     `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
     in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all.
     """
+
+    _by_numpy: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -136,12 +142,10 @@ class Case:
     def matrix(self) -> NDArray[np.int64]:
         """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
         pred, gt = self._maps["pred"], self._maps["gt"]
-        small = pred.codes.size < SMALL and len(pred.values) * len(gt.values) < SMALL
         n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
-        if small and "numba" not in sys.modules:
-            # Importing Numba takes longer than counting a small image with NumPy.
-            joint = pred.codes.astype(np.int64).ravel() * n_gt + gt.codes.ravel()
-            return np.bincount(joint, minlength=n_pred * n_gt).reshape(-1, n_gt)[:-1, :-1]
+        if "numba" not in sys.modules and n_pred * n_gt < SMALL and Case._by_numpy + pred.codes.size <= MOST_BY_NUMPY:
+            Case._by_numpy += pred.codes.size
+            return matrix_by_numpy(pred.codes, gt.codes, n_pred, n_gt)[:-1, :-1]
         from segcli.kernels.contingency import contingency
 
         if n_pred * n_gt > MOST_CELLS:
