@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from segcli.errors import UsageError
@@ -207,6 +208,7 @@ def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> N
     if measure.id in _REGISTRY:
         raise TypeError(f"{measure.id} is filed twice")
     _REGISTRY[measure.id] = measure
+    _words.cache_clear()
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -288,6 +290,7 @@ def ideal_of(name: str) -> Callable[[F], F]:
 
 def _amend(key: str, **fields: Any) -> None:
     _REGISTRY[key] = replace(_REGISTRY[key], **fields)
+    _words.cache_clear()
 
 
 def measures(kind: Kind | None = None) -> list[Measure]:
@@ -310,10 +313,7 @@ def find(name: str, kind: Kind | None = None) -> Measure:
         if kind not in (None, head) and (kind, head) != ("metric", "table"):
             raise UsageError(f"{name} is a {head}; a {kind} is wanted here.", code="measure.kind")
         kind, name = typing.cast("Kind", head), tail
-    names: dict[str, Measure] = {}
-    for measure in measures(kind) + (measures("table") if kind == "metric" else []):
-        for word in (measure.name, *measure.aliases):
-            names.setdefault(word, measure)
+    names = _words(kind)
     if name in names:
         return names[name]
     folded = name.lower().replace("-", "_")
@@ -327,6 +327,16 @@ def find(name: str, kind: Kind | None = None) -> Measure:
         else f"see: segcli catalog{f' --kind {kind}' if kind else ''}",
         code="measure.unknown",
     )
+
+
+@cache
+def _words(kind: Kind | None) -> dict[str, Measure]:
+    """Return the records by name and alias; where two have a word, it means the first."""
+    names: dict[str, Measure] = {}
+    for measure in measures(kind) + (measures("table") if kind == "metric" else []):
+        for word in (measure.name, *measure.aliases):
+            names.setdefault(word, measure)
+    return names
 
 
 # --- the notation -----------------------------------------------------------------------------

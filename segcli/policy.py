@@ -45,7 +45,7 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     if measure.reads == "probability" and pair.soft is None:
         return None, "undefined", "hard_mask"
     why = why_empty(counts.pred, counts.gt)
-    given = own_rule(bound, why)
+    given = own_rule(bound, why) if why else FORMULA
     value = bound(pair) if given == FORMULA else given
     if why:
         replaced = replacement(bound, policy, why, value, pair.case.diagonal)

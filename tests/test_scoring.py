@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -120,6 +122,20 @@ def test_codes_stand_for_the_values_of_a_map(data):
     assert (np.diff(found.values) > 0).all()
     np.testing.assert_array_equal(found.values[codes[kept]], array[kept])
     assert (codes[~kept] == len(found.values)).all()
+
+
+def test_numba_waits_until_much_is_counted():
+    """One pair is counted with NumPy, part by part, a run of many with a kernel: the same counts."""
+    code = (
+        "import sys, numpy as np; from segcli.evidence import pair; from segcli.evidence.label_map import SMALL\n"
+        "gt = np.arange(SMALL + 5000, dtype=np.uint32).reshape(-1, 8) // 700 % 40; pred = np.roll(gt, 30, axis=0)\n"
+        "counted = lambda: pair.Case(pred, gt, []).matrix.tobytes()\n"
+        "one = counted(); assert 'numba' not in sys.modules\n"
+        "expected = np.zeros((40, 40), int); np.add.at(expected, (pred, gt), 1); assert one == expected.tobytes()\n"
+        "pair.MOST_BY_NUMPY = 2 * gt.size - 1; assert one == counted(); assert 'numba' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_labels_beyond_64_bits_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from segcli.errors import SegcliError
@@ -38,16 +39,29 @@ class Plan:
     @property
     def rules(self) -> Convention | None:
         """Return what the convention makes of the measures; `None` without one."""
-        from segcli.policy import conventional
-
-        return conventional(self.convention, self.metrics, self.losses, None)
+        return _rules(self.convention, self.metrics, self.losses)
 
     def measures(self) -> tuple[list[BoundMeasure], list[BoundMeasure]]:
         """Return the metrics and the losses."""
         rules = self.rules
         if rules is not None:
             return rules.metrics, rules.losses
-        return parse("metric", self.metrics), parse("loss", self.losses)
+        return _measures(self.metrics, self.losses)
+
+
+# Every case of a run asks for these, three times; finding them can take longer than counting a case.
+
+
+@cache
+def _rules(convention: str | None, metrics: tuple[str, ...], losses: tuple[str, ...]) -> Convention | None:
+    from segcli.policy import conventional
+
+    return conventional(convention, metrics, losses, None)
+
+
+@cache
+def _measures(metrics: tuple[str, ...], losses: tuple[str, ...]) -> tuple[list[BoundMeasure], list[BoundMeasure]]:
+    return parse("metric", metrics), parse("loss", losses)
 
 
 @dataclass(frozen=True, slots=True)

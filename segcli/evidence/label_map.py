@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segcli.errors import InputError
 from segcli.masks.labels import Label
 
-#: Below this many voxels counting with NumPy beats importing Numba.
+#: Voxels of a small map.
 SMALL = 1 << 20
 
 
@@ -47,10 +47,22 @@ class LabelMap:
     def codes_of(self, label: Label) -> NDArray[np.intp]:
         if label.values is None:
             return np.flatnonzero(self.values != 0)
-        wanted = np.unique(np.array(label.values, dtype=np.int64))
-        at = np.searchsorted(self.values, wanted)  # ascending
+        wanted = np.array(sorted(set(label.values)), dtype=np.int64)
+        at = np.searchsorted(self.values, wanted)
         at[at == len(self.values)] = 0
         return np.asarray(at[self.values[at] == wanted])
+
+
+def matrix_by_numpy(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) -> NDArray[np.int64]:
+    """Return how often each code of one map meets each of another, a part of the maps at a time."""
+    counts = np.zeros(n_pred * n_gt, dtype=np.int64)
+    pred, gt = pred.reshape(-1), gt.reshape(-1)
+    for start in range(0, pred.size, SMALL):
+        pairs = pred[start : start + SMALL].astype(np.intp)
+        pairs *= n_gt
+        pairs += gt[start : start + SMALL]
+        counts += np.bincount(pairs, minlength=len(counts))
+    return counts.reshape(n_pred, n_gt)
 
 
 def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from segcli.errors import InputError
 from segcli.evidence.bands import SIDES, Bands, Side, chessboard_bands, davis_boundaries, euclidean_bands
 from segcli.evidence.counts import Counts
 from segcli.evidence.distances import Distances
-from segcli.evidence.label_map import SMALL, LabelMap
+from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.masks.labels import BACKGROUND, Label
 from segcli.surfaces import BY_AREA, Surface
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from segcli.evidence.structure import Structure
 
 Vector = NDArray[np.float64]
+
+#: Voxels that one process counts with NumPy before it imports Numba, which takes as long as counting some 250
+#: million. Fewer, since surfaces, asked for later, import it anyway.
+MOST_BY_NUMPY = 1 << 25
 
 #: Cells of the largest contingency matrix that is built (512 MiB).
 MOST_CELLS = 1 << 26
@@ -62,6 +67,8 @@ class Case:
     in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all.
     """
 
+    _by_numpy: ClassVar[int] = 0
+
     def __init__(
         self,
         pred: NDArray[Any],
@@ -89,6 +96,7 @@ class Case:
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
         self._boxes: dict[Side, NDArray[np.int64]] = {}
+        self._counts: dict[Label, Counts] = {}
 
     @cached_property
     def diagonal(self) -> float:
@@ -135,12 +143,10 @@ class Case:
     def matrix(self) -> NDArray[np.int64]:
         """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
         pred, gt = self._maps["pred"], self._maps["gt"]
-        small = pred.codes.size < SMALL and len(pred.values) * len(gt.values) < SMALL
         n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
-        if small and "numba" not in sys.modules:
-            # Importing Numba takes longer than counting a small image with NumPy.
-            joint = pred.codes.astype(np.int64).ravel() * n_gt + gt.codes.ravel()
-            return np.bincount(joint, minlength=n_pred * n_gt).reshape(-1, n_gt)[:-1, :-1]
+        if "numba" not in sys.modules and n_pred * n_gt < SMALL and Case._by_numpy + pred.codes.size <= MOST_BY_NUMPY:
+            Case._by_numpy += pred.codes.size
+            return matrix_by_numpy(pred.codes, gt.codes, n_pred, n_gt)[:-1, :-1]
         from segcli.kernels.contingency import contingency
 
         if n_pred * n_gt > MOST_CELLS:
@@ -161,14 +167,15 @@ class Case:
         return self._boxes[side]
 
     def counts(self, index: int) -> Counts:
-        matrix = self.matrix
         label = self.labels[index]
-        rows, columns = self.rows("pred", label), self.rows("gt", label)
-        by_pred, by_gt = self._sizes
-        tp = int(matrix[np.ix_(rows, columns)].sum())
-        fp = int(by_pred[rows].sum()) - tp
-        fn = int(by_gt[columns].sum()) - tp
-        return Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+        if label not in self._counts:
+            rows, columns = self.rows("pred", label), self.rows("gt", label)
+            by_pred, by_gt = self._sizes
+            tp = int(self.matrix[np.ix_(rows, columns)].sum())
+            fp = int(by_pred[rows].sum()) - tp
+            fn = int(by_gt[columns].sum()) - tp
+            self._counts[label] = Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+        return self._counts[label]
 
     @cached_property
     def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -365,7 +372,7 @@ class Pair:
     @property
     def voxel_volume(self) -> float:
         """Return the volume of a voxel (its area in 2-D) in the unit of the spacing."""
-        return float(np.prod(self.case.spacing))
+        return float(math.prod(self.case.spacing))
 
     @cached_property
     def structure(self) -> Structure:
