@@ -1025,7 +1025,7 @@ def test_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["conventions", *files, "--stack", "--labels", "fg=1"]) == 0
     assert sum(line.startswith("pred[") for line in capsys.readouterr().out.splitlines()) == 3
     assert command_line(["conventions", *files, "--stack", "--labels", "fg=1", "-f", "md"]) == 0
-    assert capsys.readouterr().out.count("| :--- |") == 3
+    assert capsys.readouterr().out.count("| metric |") == 3
 
 
 def test_one_tool_and_another_surface() -> None:
