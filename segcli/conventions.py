@@ -15,7 +15,7 @@ from segcli.masks.mask import Note
 from segcli.measure import FORMULA, BoundMeasure, bind, parse, plain
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
-from segcli.tools import WORDS, Entry, Tool, default_of, failing, tools
+from segcli.tools import WORDS, Entry, Tool, check_convention, default_of, failing, tools
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Case, Pair
@@ -169,6 +169,8 @@ def failure(entry: Entry, views: Views) -> str:
     counts = views.case.counts(views.index)
     if "all full or empty" in entry.fails and {counts.pred, counts.gt} <= {0, counts.n}:
         said.append(entry.fails["all full or empty"])
+    if "one voxel" in entry.fails and 1 in (counts.pred, counts.gt):
+        said.append(entry.fails["one voxel"])
     return "; ".join(said)
 
 
@@ -267,52 +269,66 @@ def conventions(
     *,
     metrics: str | Iterable[str] | None = "default",
     losses: str | Iterable[str] | None = (),
+    surface: str | None = None,
+    convention: str | None = None,
     strict: bool = False,
     **reading: Any,
-) -> Conventions:
+) -> Any:
     """Return what other tools would print for a pair, and why: without running any of them.
 
     `metrics` are the quantities to compare, as a list or a text (`"hd95,nsd:tol=1"`; `"all"` of the table); `losses`
-    adds what libraries return for a loss. Other keywords are those of `score`. Raises `InputError` for what cannot
-    be read, `UsageError` for what no tool has.
+    adds what libraries return for a loss. `surface` is that of segcli's own numbers; `convention` names the one tool
+    to show. Other keywords are those of `score`. Returns `Conventions`, a list of them with `stack=True`. Raises
+    `InputError` for what cannot be read, `UsageError` for what no tool has.
     """
     from segcli.library_losses import loss_rows
 
     how = reading_of(**reading)
-    if how.stack:
-        raise UsageError("conventions takes one pair, not a stack.", code="conventions.stack")
-    asked, chosen = quantities(metrics), parse("loss", losses or ())
-    (loaded,) = load(pred, gt, how, strict=strict)
-    rows = [row for bound in asked for row in metric_rows(bound, loaded)]
-    for bound in chosen:
-        rows += loss_rows(bound, loaded)
-    return Conventions(loaded, ordered(rows), loaded.notes)
+    asked, chosen = quantities(metrics, surface=surface, convention=convention), parse("loss", losses or ())
+    if not (asked or chosen):
+        hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
+        raise UsageError("no metric and no loss was asked for.", hint=hint, code="conventions.nothing")
+    found = []
+    for loaded in load(pred, gt, how, strict=strict):
+        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention)]
+        for bound in chosen:
+            rows += [row for row in loss_rows(bound, loaded) if convention in (None, row.tool)]
+        found.append(Conventions(loaded, ordered(rows), loaded.notes))
+    return found if how.stack else found[0]
 
 
-def quantities(metrics: str | Iterable[str] | None) -> list[BoundMeasure]:
-    """Return the metrics whose values in other tools are asked for."""
+def quantities(
+    metrics: str | Iterable[str] | None, *, surface: str | None = None, convention: str | None = None
+) -> list[BoundMeasure]:
+    """Return the metrics whose values in other tools, or in one, are asked for."""
     texts = metrics.split(",") if isinstance(metrics, str) else list(metrics or ())
-    have = dict.fromkeys(e.quantity for tool in tools().values() for e in tool.metrics)
+    if convention is not None:
+        check_convention(convention)
+    chosen_tools = [tool for tool in tools().values() if convention in (None, tool.name)]
+    have = dict.fromkeys(e.quantity for tool in chosen_tools for e in tool.metrics)
     found: dict[str, BoundMeasure] = {}
     for text in (t.strip() for t in texts if t.strip()):
         if text in ("default", "all"):
             names = METRICS.split(",") if text == "default" else [default_of(q) for q in have]
-            chosen = [bind(name, "metric") for name in names]
+            chosen = [bound for bound in (bind(name, "metric") for name in names) if bound.measure.name in have]
         else:
             chosen = [b for b in parse("metric", text) if b.measure.name in have]
             if not chosen:
-                raise UsageError(f"no tool has {text}; there are {', '.join(have)}.", code="conventions.metric")
+                lacks = "no tool has" if convention is None else f"--convention {convention} does not have"
+                raise UsageError(f"{lacks} {text}; there are {', '.join(have)}.", code="conventions.metric")
+        if surface is not None:
+            chosen = [b.with_default("surface", surface) for b in chosen]
         found.update((b.name, b) for b in chosen)
     return list(found.values())
 
 
-def metric_rows(reference: BoundMeasure, loaded: Loaded) -> list[Row]:
-    """Return what each tool that has a quantity prints for it, for each label or for all classes."""
+def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None = None) -> list[Row]:
+    """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes."""
     case, rows = loaded.case, []
     every = [Views(case, i) for i in range(len(case.labels))]
     for tool in tools().values():
         for entry in tool.metrics:
-            if entry.quantity != reference.measure.name:
+            if entry.quantity != reference.measure.name or convention not in (None, tool.name):
                 continue
             open_ = replace(reference, named=reference.named - {"surface"})
             bound = entry.bound(open_)

@@ -34,7 +34,9 @@ WORDS: dict[str, str] = {
     "1.7e38": "prints 1.7e38, half of the largest float",
 }
 Grid = Literal["file", "voxel", "reversed"]
-Condition = Literal["2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty"]
+Condition = Literal[
+    "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel"
+]
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}
@@ -189,6 +191,7 @@ def failing(entry: Entry, shape: tuple[int, ...]) -> list[str]:
     """Return what a tool does with an image of this shape where it does not follow its own definition."""
     plane = len(shape) == 2
     true = {"2-D": plane, "3-D": len(shape) == 3, "not square": plane and shape[0] != shape[1]}
+    true["one slice"] = 1 in shape
     return [words for condition, words in entry.fails.items() if true.get(condition)]
 
 

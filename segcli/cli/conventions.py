@@ -24,6 +24,10 @@ def conventions(
         str, typer.Option("-m", "--metrics", metavar="LIST", help="Quantities: default, all, or hd95,nsd:tol=1.")
     ] = "default",
     losses: opt.Losses = "",
+    surface: Annotated[
+        str | None, typer.Option(help="Surface of segcli's own numbers, where a quantity did not name it.")
+    ] = None,
+    convention: Annotated[str | None, typer.Option(metavar="TOOL", help="Show this tool or library only.")] = None,
     run: Annotated[
         Path | None,
         typer.Option("--empty", metavar="RUN.json", help="Means of a run under each tool's rule for empty masks."),
@@ -65,9 +69,11 @@ def conventions(
     from segcli.measure import parse
     from segcli.report.conventions import render
 
-    quantities(metrics), parse("loss", losses)  # a typo is told before anything is read
+    how: dict[str, Any] = {"surface": surface, "convention": convention}
+    quantities(metrics, **how), parse("loss", losses)  # a typo is told before anything is read
     with session.working("comparing conventions"):
-        found = compared(pred, gt, metrics=metrics, losses=losses, strict=strict, **reading)
-    session.say(found.notes)
+        both = compared(pred, gt, metrics=metrics, losses=losses, strict=strict, **how, **reading)
+    found = both if isinstance(both, list) else [both]
+    session.say([note for case in found for note in case.notes])
     deliver(lambda wanted, color=False: render(found, wanted, env(), color=color), form, outputs, session)
     return ExitCode.OK

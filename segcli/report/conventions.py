@@ -21,10 +21,11 @@ from segcli.tools import CHECKED, WORDS, tools
 SCHEMA = "segcli.conventions/1"
 
 
-def heading(found: Conventions) -> str:
+def heading(found: Conventions, *, stacked: bool) -> str:
     loaded = found.loaded
+    name = f"{loaded.name}: " if stacked else ""
     grid = f"{shape_text(loaded.case.shape)} · {spacing_text(loaded.case.spacing, loaded.case.unit)}"
-    return f"{loaded.pred.name} vs {loaded.gt.name}   {grid}"
+    return f"{name}{loaded.pred.name} vs {loaded.gt.name}   {grid}"
 
 
 def _measure(row: Row) -> Measure:
@@ -83,9 +84,10 @@ def _differs(row: Row) -> str:
     return percent(row.difference) if row.difference >= 0.005 else "<1%"
 
 
-def footnotes(found: Conventions) -> list[str]:
+def footnotes(found: Sequence[Conventions]) -> list[str]:
     notes = []
-    metrics = [r for r in found.rows if r.kind == "metric"]
+    rows = [r for case in found for r in case.rows]
+    metrics = [r for r in rows if r.kind == "metric"]
     versions = dict.fromkeys(f"{r.tool} {r.version}" for r in metrics)
     if metrics:
         surfaces = {str(b.params["surface"]) for r in metrics if "surface" in (b := bind(r.reference, "metric")).params}
@@ -97,25 +99,35 @@ def footnotes(found: Conventions) -> list[str]:
         names = dict.fromkeys(r.tool for r in metrics if r.checked == how)
         if words and names:
             notes.append(f"{', '.join(names)}: {words}")
-    versions = dict.fromkeys(f"{r.tool} {r.version}" for r in found.rows if r.kind == "loss")
+    versions = dict.fromkeys(f"{r.tool} {r.version}" for r in rows if r.kind == "loss")
     if versions:
         notes.append(f"one case, other parameters at the library's defaults, computed by segcli: {', '.join(versions)}")
     return notes
 
 
-def text(found: Conventions, *, color: bool = False) -> str:
-    kinds = [k for k in ("metric", "loss") if any(r.kind == k for r in found.rows)]
-    return "\n".join([heading(found), *(rows_table(found, k).text(color=color) for k in kinds), *footnotes(found)])
+def _tables(case: Conventions) -> list[Table]:
+    return [rows_table(case, k) for k in ("metric", "loss") if any(r.kind == k for r in case.rows)]
 
 
-def markdown(found: Conventions) -> str:
-    kinds = [k for k in ("metric", "loss") if any(r.kind == k for r in found.rows)]
-    parts = [escape_markdown(heading(found)), *(rows_table(found, k).markdown() for k in kinds)]
+def text(found: Sequence[Conventions], *, color: bool = False) -> str:
+    """Return the tables of each case, and what they have in common at the end."""
+    parts = []
+    for case in found:
+        parts += [heading(case, stacked=len(found) > 1), *(table.text(color=color) for table in _tables(case))]
+    return "\n".join([*parts, *footnotes(found)])
+
+
+def markdown(found: Sequence[Conventions]) -> str:
+    """Return the same as Markdown."""
+    parts = []
+    for case in found:
+        parts += [escape_markdown(heading(case, stacked=len(found) > 1)), *(t.markdown() for t in _tables(case))]
     return "\n\n".join([*parts, "  \n".join(escape_markdown(n) for n in footnotes(found))])
 
 
-def record(row: Row) -> dict[str, Any]:
+def record(row: Row, case: Conventions) -> dict[str, Any]:
     return {
+        "case": case.loaded.name,
         "kind": row.kind,
         "quantity": row.quantity,
         "label": row.label,
@@ -134,21 +146,23 @@ def record(row: Row) -> dict[str, Any]:
     }
 
 
-def csv_text(found: Conventions) -> str:
+def csv_text(found: Sequence[Conventions]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = ("kind", "quantity", "label", "tool", "version", "call", "measure", "prints", "words", "reference",
+    names = ("case", "kind", "quantity", "label", "tool", "version", "call", "measure", "prints", "words", "reference",
              "segcli", "difference", "unit", "because")  # fmt: skip
     writer.writerow(names)
-    for row in found.rows:
-        cells = record(row) | {"because": "; ".join(row.because)}
-        writer.writerow(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
+    for case in found:
+        for row in case.rows:
+            cells = record(row, case) | {"because": "; ".join(row.because)}
+            writer.writerow(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
     return stream.getvalue()
 
 
-def render(found: Conventions, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
+def render(found: Sequence[Conventions], wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
+    """Return what tools print for a pair, or for each case of a stack."""
     if wanted == "json":
-        loaded = found.loaded
+        loaded = found[0].loaded
         return to_json(
             {
                 "schema": SCHEMA,
@@ -157,8 +171,8 @@ def render(found: Conventions, wanted: str, environment: dict[str, Any], *, colo
                 "shape": list(loaded.case.shape),
                 "spacing": list(loaded.case.spacing),
                 "unit": loaded.case.unit,
-                "rows": [record(r) for r in found.rows],
-                "notes": [{"level": n.level, "text": n.text} for n in found.notes],
+                "rows": [record(r, case) for case in found for r in case.rows],
+                "notes": [{"level": n.level, "text": n.text} for case in found for n in case.notes],
                 "environment": environment,
             }
         )
