@@ -357,6 +357,42 @@ def test_a_dask_cluster_gives_the_same_run_though_a_worker_dies(data, tmp_path, 
     assert same_runs(out, data / "whole.json")
 
 
+def spawned(driver: int) -> list[int]:
+    """Return the worker processes of a cluster that a driver has of its own."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == driver and b"spawn_main" in command:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@LINUX
+@pytest.mark.parametrize("deaths", [0, 1])
+def test_a_dask_cluster_of_its_own_gives_the_same_run(data, tmp_path, deaths):
+    """Two processes started for the run, one of them killed: nothing is lost, nothing left, nothing on stderr."""
+    pytest.importorskip("distributed")
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    before = {path.name for path in tmp_path.iterdir()}
+    out = tmp_path / "r.json"
+    driver = start(tmp_path, out, "--engine", "dask", "-j2", cwd=tmp_path)
+    until(lambda: lines(out) >= 2 or driver.poll() is not None)
+    nodes = spawned(driver.pid)
+    assert len(nodes) == 2
+    for pid in nodes[:deaths]:
+        os.kill(pid, signal.SIGKILL)
+    _, stderr = driver.communicate(timeout=120)
+    assert driver.returncode == 0, stderr
+    assert stderr.splitlines() == [f"wrote {out}     next: segcli gate {out}"]
+    assert same_runs(out, data / "whole.json")
+    assert {path.name for path in tmp_path.iterdir()} - before == {"r.json", "r.json.journal"}
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in nodes), 20)
+
+
 def test_a_scheduler_that_does_not_answer(data, monkeypatch):
     """Exit 2 with the address, not a traceback."""
     pytest.importorskip("distributed")

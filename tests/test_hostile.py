@@ -57,6 +57,7 @@ def first(run: Run) -> Run:
         (lambda r: first(r).update(gt=None), "gt"),
         (lambda r: first(r).update(regions=[{}]), "regions"),
         (lambda r: first(r)["values"][0].update(value=10**400), "finite"),
+        (lambda r: first(r)["values"][0].update(value=1e200), "finite"),
         (lambda r: first(r)["values"].append(first(r)["values"][0]), "two values"),
         (lambda r: first(r).update(counts={"organ": {"tp": -5, "fp": 0, "fn": 0, "tn": 0}}), "counts"),
         (lambda r: first(r).update(counts={"organ": {"tp": 1.5, "fp": 0, "fn": 0, "tn": 0}}), "counts"),

@@ -132,6 +132,15 @@ def test_intervals_without_resampling():
     assert abs(by_bootstrap.high - found.high) < length / 20
 
 
+def test_intervals_of_hardly_any_values():
+    """Of two values the interval is from one to the other: a quarter of resamples is at each end."""
+    two = mean_intervals([np.array([0.2, 0.9]), np.array([0.9, 0.2])], seed=0)
+    assert [(i.low, i.high, i.method) for i in two] == [(0.2, 0.9, "bca")] * 2
+    assert mean_intervals([np.array([0.1 + 0.2, 0.3, 0.3])], seed=0)[0].method == "point"  # rounding is no spread
+    one_differs = mean_intervals([np.array([1.0] * 9 + [0.0])], seed=0)[0]
+    assert 0.5 < one_differs.low < 0.9 < one_differs.high <= 1
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0.5, 0.999))
 def test_an_interval_lies_within_the_values(values, level):
     """No resample's mean is outside them, and the ends are in order."""

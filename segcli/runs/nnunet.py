@@ -11,6 +11,8 @@ from segcli.errors import InputError
 
 #: nnU-Net's name of a value -> ours; what else it writes are counts.
 MEASURES = {"n_ref": "voxels_gt", "n_pred": "voxels_pred", "Dice": "dice", "IoU": "iou"}
+#: No value is beyond: squares of such numbers overflow.
+MOST = 1e150
 COUNTS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN"}
 
 
@@ -130,6 +132,6 @@ def _label_values(key: str, where: str) -> list[int]:
 def _number(value: object, what: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isinf(value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > MOST:
         raise InputError(f"{what}: {value!r} is no finite number.", code="run.nnunet")
     return None if math.isnan(value) else value

@@ -209,7 +209,8 @@ def _check_grid(case: Mapping[str, Any], where: str, own: str) -> None:
         raise InputError(f"{where}: {own}: shape and spacing have not as many axes.", code="run.shape")
 
 
-_MOST = sys.float_info.max
+#: No measure is beyond: squares of such numbers overflow.
+_MOST = 1e150
 
 
 def _is_value(record: Any) -> bool:
