@@ -20,7 +20,7 @@ from medpy.metric import binary
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segcli.evidence.pair import Case
+from segcli.evidence.case import Case
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform

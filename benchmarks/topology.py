@@ -20,7 +20,7 @@ from skimage.measure import euler_number as scikit_euler
 from skimage.measure import label as scikit_label
 from skimage.morphology import skeletonize
 
-from segcli.evidence.pair import Case
+from segcli.evidence.case import Case
 from segcli.kernels import components, euler, skeleton
 from segcli.masks.labels import Label
 

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
     from segcli.measure import Measure, find, measures
-    from segcli.scoring import Scored, Value, score
+    from segcli.scored import Scored, Value
+    from segcli.scoring import score
 
 _HOMES = {
     "read": "segcli.masks.readers",
     "Mask": "segcli.masks.mask",
     "score": "segcli.scoring",
-    "Scored": "segcli.scoring",
-    "Value": "segcli.scoring",
+    "Scored": "segcli.scored",
+    "Value": "segcli.scored",
     "evaluate": "segcli.cohort.evaluate",
     "compare": "segcli.comparison",
     "inspect": "segcli.inspection",

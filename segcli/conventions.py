@@ -12,13 +12,15 @@ from segcli.errors import UsageError
 from segcli.grids import on_grid
 from segcli.loading import Loaded, load, reading_of
 from segcli.masks.mask import Note
-from segcli.measure import FORMULA, BoundMeasure, bind, parse, plain
+from segcli.measure import FORMULA, BoundMeasure, plain
+from segcli.notation import bind, parse
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
 from segcli.tools import WORDS, Entry, Tool, check_convention, default_of, failing, tools
 
 if TYPE_CHECKING:
-    from segcli.evidence.pair import Case, Pair
+    from segcli.evidence.case import Case
+    from segcli.evidence.pair import Pair
 
 #: The quantities that are compared unless others are asked for.
 METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"

@@ -10,7 +10,7 @@ import numpy as np
 
 from segcli.attribution import excess_map
 from segcli.divisions import ISLANDS, Division, divide
-from segcli.measure import DEFAULTS, bind
+from segcli.notation import DEFAULTS, bind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

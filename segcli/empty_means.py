@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from segcli.errors import InputError, UsageError
 from segcli.evidence.counts import Counts
-from segcli.measure import FORMULA, BoundMeasure, bind
+from segcli.measure import FORMULA, BoundMeasure
+from segcli.notation import bind
 from segcli.policy import POLICIES, own_rule, replacement, tool_rule, tool_words, why_empty
 from segcli.tools import tools
 

@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
 
 
 def on_grid(case: Case, grid: str) -> Case:

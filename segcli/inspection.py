@@ -18,7 +18,8 @@ from segcli.disagreement import Disagreement, disagreement
 from segcli.divisions import WAYS, divide
 from segcli.errors import UsageError
 from segcli.loading import Loaded, load, reading_of
-from segcli.measure import BoundMeasure, bind
+from segcli.measure import BoundMeasure
+from segcli.notation import bind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

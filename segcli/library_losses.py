@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from segcli.averaging import ALL
 from segcli.conventions import Printed, Row, effective, same
 from segcli.losses.libraries import AVERAGING, Implementation, known
-from segcli.measure import BoundMeasure, bind, plain
+from segcli.measure import BoundMeasure, plain
+from segcli.notation import bind
 from segcli.tools import LOSS_LIBRARIES, swapped, with_parameters
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
 
 if TYPE_CHECKING:
+    from segcli.evidence.case import Case
     from segcli.evidence.classes import SoftClasses
-    from segcli.evidence.pair import Case
     from segcli.evidence.soft import SoftPair
     from segcli.masks.matching import Grid
 
@@ -217,7 +217,7 @@ class Batch(Loaded):
         """Return the batch of these images; its `case` has them one after the other along the first axis."""
         import numpy as np
 
-        from segcli.evidence.pair import Case
+        from segcli.evidence.case import Case
 
         first = images[0]
         joined = [np.concatenate([getattr(image.grid, side) for image in images]) for side in ("pred", "gt")]
@@ -263,7 +263,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
     import numpy as np
 
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
     from segcli.masks.matching import match
 
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)

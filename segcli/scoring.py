@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import (
     ALL,
-    MEAN,
-    MEAN_WITHOUT_BACKGROUND,
     Mean,
     channel_means,
     check_average,
@@ -22,109 +19,18 @@ from segcli.averaging import (
 from segcli.errors import UsageError
 from segcli.grids import on_grid
 from segcli.loading import Batch, Loaded, load, reading_of
-from segcli.masks.labels import BACKGROUND, Label
-from segcli.masks.mask import Mask, Note
-from segcli.measure import BoundMeasure, Kind, bind, parse
-from segcli.policy import Status, classes_value, conventional, empty_rule, metric_value, parts_of
+from segcli.masks.labels import Label
+from segcli.measure import BoundMeasure, Kind
+from segcli.notation import parse
+from segcli.policy import classes_value, conventional, empty_rule, metric_value, parts_of
+from segcli.scored import Scored, TableValue, Value
 from segcli.tools import Convention
 
 if TYPE_CHECKING:
-    from segcli.evidence.counts import Counts
-    from segcli.evidence.pair import Case, Pair
+    from segcli.evidence.case import Case
+    from segcli.evidence.pair import Pair
     from segcli.evidence.soft import SoftPair
     from segcli.masks.reading import Reading
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One number: `value` is `None` where `status` is "undefined", and `why` says why."""
-
-    label: str
-    kind: Kind
-    measure: str
-    value: float | None
-    unit: str
-    status: Status = "ok"
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TableValue:
-    """What a table measure says of one label, or of all classes (`all`): rows under named columns."""
-
-    label: str
-    measure: str
-    columns: tuple[str, ...]
-    rows: list[tuple[float | int | str | None, ...]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One scored case. `values` holds a record for each label and measure, `means` the mean row.
-
-    Measures over all classes at once have the label `all`; tables stand apart.
-    """
-
-    case: str
-    pred: Mask
-    gt: Mask
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    unit: str
-    labels: list[Label]
-    counts: dict[str, Counts]
-    values: list[Value]
-    means: list[Mean]
-    notes: list[Note] = field(default_factory=list)
-    tables: list[TableValue] = field(default_factory=list)
-    #: What a convention has to say of the measures.
-    remarks: list[str] = field(default_factory=list)
-    #: What the objects of a label add to a pooled value, by question.
-    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
-    entropy_map: Any = field(default=None, repr=False, compare=False)
-
-    def value(self, measure: str, label: str | int | None = None) -> float | None:
-        """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.
-
-        Parameters that `measure` leaves out stand at their defaults, or at what was computed where that
-        is one value only; `label` may be left out where there is one label. `None` is undefined.
-        Raises `UsageError` for what was not computed.
-        """
-        bound = bind(measure)
-        if bound.measure.kind == "table":
-            raise UsageError(f"{measure} is a table, not one number.", hint="it is in .tables", code="measure.kind")
-        name = ALL if label is None and bound.over_classes else label_named(label, self.labels)
-        rows: list[Value | Mean] = [*self.values, *self.means]
-        rows = [v for v in rows if v.label == name]
-        exact = [v for v in rows if v.measure == bound.name and v.kind == bound.measure.kind]
-        same = [v for v in rows if v.measure.split(":")[0] == bound.measure.name]
-        same = [v for v in same if v.kind == bound.measure.kind] or same
-        found = exact or (same if ":" not in measure else [])
-        if len(found) != 1:
-            have = ", ".join(dict.fromkeys(v.measure for v in rows))
-            raise UsageError(f"{measure} was not computed for {name}; computed: {have}.", code="measure.missing")
-        return found[0].value
-
-
-def label_named(label: str | int | None, labels: Sequence[Label]) -> str:
-    if label is None:
-        if len(labels) == 1:
-            return labels[0].name
-        raise UsageError(f"name a label: {', '.join(x.name for x in labels)} or mean.", code="labels.unnamed")
-    text = str(label)
-    if text in (MEAN, MEAN_WITHOUT_BACKGROUND, ALL, BACKGROUND.name):
-        return text
-    for known in labels:
-        if known.name == text or (known.values is not None and text == "+".join(map(str, known.values))):
-            return known.name
-    if text == "1" and len(labels) == 1 and labels[0].values is None:
-        return labels[0].name
-    raise UsageError(
-        f"no label {text}; there are {', '.join(x.name for x in labels)}.",
-        hint="labels that --labels names are there even where both masks miss them",
-        code="labels.unknown",
-    )
 
 
 # --- measures -----------------------------------------------------------------------------------

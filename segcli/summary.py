@@ -11,7 +11,7 @@ import numpy as np
 from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND
 from segcli.evidence.counts import Counts
 from segcli.evidence.pooled import NoGridError, PooledCounts
-from segcli.measure import bind
+from segcli.notation import bind
 from segcli.statistics import Interval, Vector, mean_intervals
 
 Case = Mapping[str, Any]

@@ -6,7 +6,8 @@ import re
 from decimal import Decimal, InvalidOperation
 
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, bind
+from segcli.measure import BoundMeasure
+from segcli.notation import bind
 
 #: More steps than this are a mistake in the step.
 MOST = 1000

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from segcli.errors import UsageError
 from segcli.losses.libraries import Implementation, known
-from segcli.measure import DEFAULTS, BoundMeasure, bind, find, parse, plain
+from segcli.measure import BoundMeasure, find, plain
+from segcli.notation import DEFAULTS, bind, parse
 
 Why = Literal["both_empty", "pred_empty", "gt_empty"]
 WHYS: tuple[Why, ...] = typing.get_args(Why)

@@ -22,12 +22,14 @@ from shapes import shape
 import segcli
 from segcli.cli.main import run as command_line
 from segcli.errors import UsageError
+from segcli.evidence.case import Case
 from segcli.evidence.joint import Joint
-from segcli.evidence.pair import SMALL, Case
+from segcli.evidence.label_map import SMALL
 from segcli.gate.limits import judge, parse_limits
 from segcli.masks.labels import Label
-from segcli.measure import bind, measures
-from segcli.scoring import Scored
+from segcli.measure import measures
+from segcli.notation import bind
+from segcli.scored import Scored
 
 Array = NDArray[Any]
 

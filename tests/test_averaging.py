@@ -17,7 +17,7 @@ import segcli
 from segcli.averaging import AVERAGES, weights
 from segcli.errors import UsageError
 from segcli.measure import measures
-from segcli.scoring import Scored
+from segcli.scored import Scored
 
 Array = NDArray[Any]
 

@@ -26,10 +26,11 @@ from segcli import conventions, empty_means, policy, tools
 from segcli.cli.main import run as command_line
 from segcli.conventions import Printed, Row, Views, printed
 from segcli.errors import InputError, UsageError
-from segcli.evidence.pair import Case
+from segcli.evidence.case import Case
 from segcli.losses.libraries import known
 from segcli.masks.labels import Label
-from segcli.measure import bind, measures
+from segcli.measure import measures
+from segcli.notation import bind
 from segcli.tools import Entry, convention_of
 
 Array = NDArray[Any]

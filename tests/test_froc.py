@@ -15,12 +15,12 @@ from scipy import ndimage
 
 import segcli
 from segcli.errors import InputError
+from segcli.evidence.case import Case
 from segcli.evidence.counts import Counts
-from segcli.evidence.pair import Case
 from segcli.evidence.parts import Candidates
 from segcli.evidence.pooled import PooledCounts
 from segcli.masks.labels import Label
-from segcli.measure import bind
+from segcli.notation import bind
 
 Array = NDArray[Any]
 SHAPES = [(1, 9), (7, 8), (4, 5, 6), (3, 1, 7)]

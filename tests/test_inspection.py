@@ -18,7 +18,7 @@ from segcli.disagreement import OTHERS, STRIKING
 from segcli.divisions import WAYS
 from segcli.errors import UsageError
 from segcli.masks.writing import BLUE, RED, WHITE, colours
-from segcli.measure import bind
+from segcli.notation import bind
 from segcli.report.inspection import text as printed
 
 MAPPED = [m.name for m in segcli.measures("loss") if m.voxel_map is not None]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from made_runs import made_run
 from test_diff import cli
 
-from segcli.measure import bind, find
+from segcli.measure import find
+from segcli.notation import bind
 from segcli.report.cohort import measures_of
 from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex, run_latex
 from segcli.runs.comparability import Source

@@ -25,7 +25,8 @@ from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
 from segcli.losses import libraries
 from segcli.losses.libraries import Implementation, known
-from segcli.measure import BoundMeasure, bind, find, measures
+from segcli.measure import BoundMeasure, find, measures
+from segcli.notation import bind
 from segcli.report import catalog
 
 Array = NDArray[np.float64]

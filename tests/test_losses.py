@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from segcli.errors import UsageError
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure, bind, find
+from segcli.measure import BoundMeasure, find
+from segcli.notation import bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

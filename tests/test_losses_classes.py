@@ -23,7 +23,8 @@ from segcli.errors import UsageError
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.pooled import PooledClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure, bind, find
+from segcli.measure import BoundMeasure, find
+from segcli.notation import bind
 
 Array = NDArray[np.float64]
 

@@ -20,14 +20,16 @@ from shapes import shape
 
 import segcli
 from segcli.errors import UsageError
+from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
-from segcli.evidence.pair import Case, Pair
+from segcli.evidence.pair import Pair
 from segcli.evidence.soft import SoftPair
 from segcli.gate.limits import parse_limits
 from segcli.masks.labels import Label
-from segcli.measure import DEFAULTS, FORMULA, BoundMeasure, Measure, Param, bind, find, measures, parse, plain
+from segcli.measure import FORMULA, BoundMeasure, Measure, Param, find, measures, plain
+from segcli.notation import DEFAULTS, bind, parse
 from segcli.policy import POLICIES, Status, classes_value, metric_value
-from segcli.scoring import Scored
+from segcli.scored import Scored
 from segcli.surfaces import SURFACES, Surface
 
 Array = NDArray[Any]

@@ -21,8 +21,8 @@ from scipy import ndimage
 from shapes import shape
 
 import segcli
+from segcli.evidence.case import Case
 from segcli.evidence.distances import Distances
-from segcli.evidence.pair import Case
 from segcli.masks.labels import Label
 from segcli.surfaces import SURFACES, Surface
 

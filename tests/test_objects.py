@@ -23,8 +23,8 @@ from shapes import shape
 
 import segcli
 from segcli.errors import UsageError
+from segcli.evidence.case import Case
 from segcli.evidence.objects import Match, ObjectPairs
-from segcli.evidence.pair import Case
 from segcli.masks.labels import Label
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ from segcli.evidence.soft import SoftPair
 from segcli.evidence.sums import VoxelSums, sigmoid
 from segcli.kernels import pixelwise
 from segcli.kernels.pixelwise import logarithms, powers, voxel_sums
-from segcli.measure import bind, parse
+from segcli.notation import bind, parse
 
 ROOT = Path(segcli.__file__).parent.parent
 

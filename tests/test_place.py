@@ -15,7 +15,7 @@ from scipy.spatial.distance import mahalanobis
 import segcli
 from segcli.errors import InputError
 from segcli.evidence import moments
-from segcli.evidence.pair import Case
+from segcli.evidence.case import Case
 from segcli.masks.labels import Label
 
 Array = NDArray[Any]

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 import segcli
 from segcli.errors import InputError, UsageError
+from segcli.evidence.case import Case
 from segcli.evidence.counts import Counts
-from segcli.evidence.pair import Case
 from segcli.evidence.parts import NoGridError
 from segcli.evidence.pooled import PooledCounts
 from segcli.gate.rules import parse_rules
 from segcli.gate.verdicts import judge_run
 from segcli.masks.labels import Label
-from segcli.measure import BoundMeasure, Measure, bind, measures, parse
+from segcli.measure import BoundMeasure, Measure, measures
+from segcli.notation import bind, parse
 from segcli.report.catalog import facts
 from segcli.runs.reading import load_run
 

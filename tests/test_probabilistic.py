@@ -21,11 +21,11 @@ from shapes import shape
 import segcli
 from segcli.errors import InputError
 from segcli.evidence import ranks
+from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
-from segcli.evidence.pair import Case
 from segcli.evidence.soft import SoftPair
 from segcli.masks.labels import Label
-from segcli.measure import bind
+from segcli.notation import bind
 
 Array = NDArray[Any]
 
@@ -49,7 +49,7 @@ def maps(draw: st.DrawFn) -> tuple[Array, Array]:
 few = settings(max_examples=60)
 
 
-def scored(p: Array, y: Array, metrics: list[str], **how: Any) -> segcli.scoring.Scored:
+def scored(p: Array, y: Array, metrics: list[str], **how: Any) -> segcli.Scored:
     """Return the metrics of a map, whatever its numbers look like."""
     return segcli.score(p, y, metrics=metrics, kind="probability", **how)
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import segcli
+from segcli.averaging import MEAN_WITHOUT_BACKGROUND
 from segcli.errors import InputError, UsageError
 from segcli.evidence.label_map import LabelMap
 from segcli.masks.labels import parse_labels
 from segcli.report.case import BECAUSE, WHY, score_text
-from segcli.scoring import MEAN_WITHOUT_BACKGROUND, measures_of
+from segcli.scoring import measures_of
 
 
 @pytest.fixture
@@ -127,12 +128,12 @@ def test_codes_stand_for_the_values_of_a_map(data):
 def test_numba_waits_until_much_is_counted():
     """One pair is counted with NumPy, part by part, a run of many with a kernel: the same counts."""
     code = (
-        "import sys, numpy as np; from segcli.evidence import pair; from segcli.evidence.label_map import SMALL\n"
+        "import sys, numpy as np; from segcli.evidence import case; from segcli.evidence.label_map import SMALL\n"
         "gt = np.arange(SMALL + 5000, dtype=np.uint32).reshape(-1, 8) // 700 % 40; pred = np.roll(gt, 30, axis=0)\n"
-        "counted = lambda: pair.Case(pred, gt, []).matrix.tobytes()\n"
+        "counted = lambda: case.Case(pred, gt, []).matrix.tobytes()\n"
         "one = counted(); assert 'numba' not in sys.modules\n"
         "expected = np.zeros((40, 40), int); np.add.at(expected, (pred, gt), 1); assert one == expected.tobytes()\n"
-        "pair.MOST_BY_NUMPY = 2 * gt.size - 1; assert one == counted(); assert 'numba' in sys.modules"
+        "case.MOST_BY_NUMPY = 2 * gt.size - 1; assert one == counted(); assert 'numba' in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -347,7 +348,7 @@ def test_compare_means_over_a_stack():
 
 def test_families_and_a_loss_of_the_same_name():
     """`boundary` is the loss; `boundary_based` is its family."""
-    from segcli.measure import parse
+    from segcli.notation import parse
 
     assert [b.name for b in parse("loss", "boundary")] == ["boundary"]
     assert {b.name for b in parse("loss", "boundary_based")} == {

@@ -25,7 +25,8 @@ from segcli.evidence.pooled import NoGridError, PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.evidence.stretch import Stretch
 from segcli.loading import load, reading_of
-from segcli.measure import BoundMeasure, parse
+from segcli.measure import BoundMeasure
+from segcli.notation import parse
 
 OF_PAIRS = [text for text in VARIANTS if not loss_of(text).over_classes]
 LOCAL = [text for text in OF_PAIRS if loss_of(text).measure.local]

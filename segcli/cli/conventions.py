@@ -66,7 +66,7 @@ def conventions(
         return ExitCode.OK
     from segcli.conventions import conventions as compared
     from segcli.conventions import quantities
-    from segcli.measure import parse
+    from segcli.notation import parse
     from segcli.report.conventions import render
 
     how: dict[str, Any] = {"surface": surface, "convention": convention}

@@ -9,7 +9,8 @@ from typing import Any
 from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.errors import InputError
-from segcli.measure import BoundMeasure, bind
+from segcli.measure import BoundMeasure
+from segcli.notation import bind
 from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.

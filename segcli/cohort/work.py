@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from segcli.errors import SegcliError
 from segcli.masks.labels import Label
 from segcli.masks.reading import Reading
-from segcli.measure import BoundMeasure, parse
+from segcli.measure import BoundMeasure
+from segcli.notation import parse
 
 if TYPE_CHECKING:
     from segcli.loading import Loaded

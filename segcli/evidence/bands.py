@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segcli.evidence.distances import SLACK
 
 if TYPE_CHECKING:
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
 
 Mask = NDArray[np.bool_]
 Side = Literal["pred", "gt"]

@@ -19,7 +19,7 @@ from segcli.evidence.soft import SoftPair, Vector
 from segcli.masks.labels import BACKGROUND
 
 if TYPE_CHECKING:
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
     from segcli.evidence.ranks import Ranks
     from segcli.masks.labels import Label
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from segcli.evidence.bands import Side
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
     from segcli.masks.labels import Label
 
 #: No sum of one slab goes beyond it: the next power of two is the end of 64 bits.

@@ -17,7 +17,7 @@ from segcli.evidence.parts import Candidates
 
 if TYPE_CHECKING:
     from segcli.evidence.bands import Side
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
     from segcli.evidence.soft import SoftPair
     from segcli.kernels.components import Runs
     from segcli.surfaces import Surface
@@ -194,7 +194,7 @@ class Structure:
 
         `None` where they have no surface of this kind: an open border of what fills the image.
         """
-        from segcli.evidence.pair import Case
+        from segcli.evidence.case import Case
         from segcli.masks.labels import Label
 
         boxes = np.concatenate([pred.extents.boxes[chosen], gt.extents.boxes[wanted]])

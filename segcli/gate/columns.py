@@ -12,7 +12,8 @@ from typing import Any
 
 from segcli.averaging import ALL, MEAN
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, Measure, bind
+from segcli.measure import BoundMeasure, Measure
+from segcli.notation import bind
 
 Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.

@@ -9,8 +9,9 @@ from typing import Literal
 
 from segcli.averaging import ALL, Mean
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, Kind, bind
-from segcli.scoring import Scored, Value, label_named
+from segcli.measure import BoundMeasure, Kind
+from segcli.notation import bind
+from segcli.scored import Scored, Value, label_named
 from segcli.tools import Convention
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from segcli.config import GATE, SHARED, read_table, rule_tables
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, bind
+from segcli.measure import BoundMeasure
+from segcli.notation import bind
 
 Level = Literal["error", "warn"]
 OnUndefined = Literal["fail", "worst", "skip"]

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate.limits import Verdict
-from segcli.measure import BoundMeasure, bind
+from segcli.measure import BoundMeasure
+from segcli.notation import bind
 from segcli.policy import POLICIES, tool_words
 from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
-from segcli.scoring import Scored, Value
+from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
 

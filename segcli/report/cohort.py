@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segcli.measure import BoundMeasure, Measure, bind
+from segcli.measure import BoundMeasure, Measure
+from segcli.notation import bind
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, grouped, number
 from segcli.statistics import FEW

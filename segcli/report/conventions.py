@@ -10,7 +10,8 @@ from typing import Any
 
 from segcli.conventions import Conventions, Row
 from segcli.empty_means import EmptyMean
-from segcli.measure import Measure, bind, find
+from segcli.measure import Measure, find
+from segcli.notation import bind
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, spacing_text
 from segcli.runs.document import finite, to_json

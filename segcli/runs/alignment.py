@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from segcli.errors import InputError, UsageError
-from segcli.measure import BoundMeasure, bind, parse
+from segcli.measure import BoundMeasure
+from segcli.notation import bind, parse
 from segcli.runs.comparability import Record, Source, check_parameters
 
 #: What a column of values is of: label, kind, canonical measure.

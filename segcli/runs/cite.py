@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from segcli.errors import InputError, UsageError
-from segcli.measure import BoundMeasure, bind, measures, plain
+from segcli.measure import BoundMeasure, measures, plain
+from segcli.notation import bind
 from segcli.runs.bibliography import Work, keys_of, works_of
 from segcli.runs.comparability import Source
 

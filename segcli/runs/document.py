@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import Mean
 from segcli.measure import BoundMeasure
-from segcli.scoring import Scored, Value
+from segcli.scored import Scored, Value
 
 if TYPE_CHECKING:
     from segcli.gate.limits import Verdict
