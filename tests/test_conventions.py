@@ -852,6 +852,22 @@ def test_empty_as_a_tool(tool: str, why: str) -> None:
             assert (found.status, found.why) == (("ok", "") if own.value == rule else ("policy", why))
 
 
+def test_a_tools_number_where_the_formula_has_none() -> None:
+    """Nothing matched: MONAI prints a segmentation quality of 0; that is its rule, not a value of the formula."""
+    apart = np.roll(BOX, 4, 0)
+    assert segcli.score(apart, BOX, metrics="sq", labels="fg=1").values[0].value is None
+    (value,) = segcli.score(apart, BOX, metrics="sq", labels="fg=1", convention="monai").values
+    assert (value.value, value.status, value.why) == (0.0, "policy", "zero_denominator")
+    # the means of such a run know what a count gives without the rule
+    run = run_of((BOX, BOX * 0), metrics="fpr", empty="seg-metrics")
+    assert run["cases"][0]["values"][0]["value"] == 0.0
+    means = {m.policy: m.mean for m in empty_means.empty_means(run_of((BOX, BOX * 0), (BOX, BOX), metrics="fnr"))}
+    assert means["seg-metrics"] == 0.0
+    assert empty_means._own(bind("fpr"), run["cases"][0]["values"][0], run["cases"][0]["counts"]["fg"], "gt_empty") == (
+        pytest.approx(BOX.mean())
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
