@@ -49,6 +49,7 @@ PARAMETER_WORDS = {
     "pooling=mean": "mean of the two directed percentiles",
     "rank=floor": "the distance of a rank, not interpolated",
     "rank=nearest": "the distance of a rank, not interpolated",
+    "edge=mesh": "the band along the mesh through the surface",
     "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }
 #: What lies between the default surface and one that differs in several things.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -384,3 +385,24 @@ def test_thin_and_full_images(shape):
         found = scores(less, full)
         assert np.isfinite(found).all()
         assert 0 < found[0] <= 1
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("form", "spacing"), [((9, 11), (2.0, 0.7)), ((6, 7, 5), (1.0, 0.5, 3.0))], ids=["2-D", "3-D"])
+def test_band_along_the_mesh(form: tuple[int, ...], spacing: tuple[float, ...], order: Literal["C", "F"]) -> None:
+    """The bands of boundary_iou:edge=mesh are those of MeshMetrics, whatever the order in memory."""
+    peer = pytest.importorskip("meshmetrics")
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        gt = (random.random(form) < 0.5).astype(np.uint8)
+        pred = np.where(random.random(form) < 0.2, 1 - gt, gt).astype(np.uint8)
+        theirs = peer.DistanceMetrics(verbose=False)
+        theirs.set_input(ref=gt.astype(bool), pred=pred.astype(bool), spacing=spacing)
+        masks = [np.asarray(mask, order=order) for mask in (pred, gt)]
+        for width in (0.33, 0.77, 1.31):
+            asked = f"boundary_iou:width={width}:edge=mesh"
+            found = segcli.score(*masks, metrics=asked, spacing=spacing, labels="fg=1").values[0].value
+            try:
+                assert found == pytest.approx(theirs.biou(width), abs=1e-12)
+            except ValueError:
+                assert found is None

@@ -58,8 +58,10 @@ class Pair:
     def distances(self, surface: Surface) -> Distances | None:
         return self.case.distances(self.index, surface)
 
-    def bands(self, width: float | None) -> Bands:
-        return euclidean_bands(self.case, self.index, width)
+    def bands(self, width: float | None, edge: str = "voxels") -> Bands:
+        from segcli.evidence.mesh_band import mesh_bands
+
+        return (mesh_bands if edge == "mesh" else euclidean_bands)(self.case, self.index, width)
 
     def chessboard_bands(self, fraction: float) -> Bands:
         return chessboard_bands(self.case, self.index, fraction)

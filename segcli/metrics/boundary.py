@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segcli.measure import Param, WhenEmpty, metric
 from segcli.metrics.surface import Surface
@@ -190,13 +190,26 @@ def _harmonic(a: float, b: float) -> float:
     symmetric=True,
     when_empty=NOTHING_AGREES,
 )
-def boundary_iou(pair: Pair, *, width: Width = "auto") -> float | None:
+def boundary_iou(
+    pair: Pair,
+    *,
+    width: Width = "auto",
+    edge: Annotated[
+        Literal["voxels", "mesh"],
+        Param(
+            "what the width is measured from: voxels: the nearest centre of a voxel outside; mesh: the mesh through "
+            "the surface, closer than the width, as MeshMetrics",
+            words=("voxels", "mesh"),
+        ),
+    ] = "voxels",
+) -> float | None:
     """Intersection over union of the inner bands along the two boundaries.
 
     More sensitive to the contour of a large object than iou. The band is Euclidean and in the unit of
     the spacing; Cheng's own code erodes by whole pixels and gives other numbers: boundary_iou_cheng.
+    Undefined where no voxel is in a band, as with edge=mesh and a width below half a voxel.
     """
-    bands = pair.bands(None if width == "auto" else float(width))
+    bands = pair.bands(None if width == "auto" else float(width), edge)
     return bands.both / bands.either if bands.either else None
 
 
