@@ -1,0 +1,282 @@
+"""Distances from the centroids of one triangle mesh to another: cells nearby, and vertices far away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from segcli.kernels._jit import kernel
+
+# What is nearer by less than this is not looked for: the difference would be rounding, and surfaces that are
+# parallel over many triangles are full of ties.
+_LESS = 1 - 1e-12
+# Stands for a squared distance of zero in a table where zero means not yet known.
+_ZERO = 1e-300
+# After a search in vain up to this many cells are not tried; they are likely to be as far.
+_MOST_SKIPPED = 15
+
+
+@kernel()
+def search_near(
+    cells: Any, codes: Any, cases: Any, near: Any, steps: Any, grid: Any, squares: Any, sizes: Any, far: Any,
+    firsts: Any,
+) -> int:  # fmt: skip
+    """Write the sizes of all triangles, and their squared distances where the cells around hold the nearest.
+
+    Returns how many cells are left: `far` are these cells and `firsts` their first triangles.
+    """
+    starts, kinds, centroids, triangles = cases.starts, cases.kinds, cases.centroids, cases.triangles
+    jumps, order, known, offsets, bounds = grid.jumps, near.order, near.known, near.offsets, near.squares
+    count = 0
+    left = 0
+    skip = 0
+    skipping = 1
+    for i in range(cells.shape[0]):
+        code = codes[i]
+        first = starts[code]
+        number = starts[code + 1] - first
+        for j in range(number):
+            sizes[count + j] = cases.sizes[first + j]
+        found = grid.codes.size > 0
+        if found and skip == 0:
+            place = (cells[i, 0] - grid.origin[0]) * grid.strides[0] + (cells[i, 1] - grid.origin[1]) * grid.strides[1]
+            place += cells[i, 2] - grid.origin[2]
+            if grid.codes[place] == code:
+                for j in range(number):
+                    squares[count + j] = 0.0
+                count += number
+                skipping = 1
+                continue
+            for j in range(number):
+                kind = kinds[first + j]
+                nearest = np.inf
+                k = 0
+                while bounds[kind, k] < nearest:
+                    other = grid.codes[place + jumps[kind, k]]
+                    if other != 0:
+                        square = known[kind, other, k]
+                        if square == 0.0:
+                            square = np.inf
+                            slot = order[kind, k]
+                            z = centroids[first + j, 0] - offsets[slot, 0] * steps[0]
+                            y = centroids[first + j, 1] - offsets[slot, 1] * steps[1]
+                            x = centroids[first + j, 2] - offsets[slot, 2] * steps[2]
+                            for t in range(starts[other], starts[other + 1]):
+                                square = min(square, _to_triangle(z, y, x, triangles, t, square))
+                            square = max(square, _ZERO)
+                            known[kind, other, k] = square
+                        nearest = min(nearest, square)
+                    k += 1
+                squares[count + j] = nearest
+                if nearest > near.reach[kind]:
+                    found = False
+                    break
+            if found:
+                skipping = 1
+            else:
+                skip = skipping
+                skipping = min(2 * skipping, _MOST_SKIPPED)
+        elif found:
+            skip -= 1
+            found = False
+        if not found:
+            far[left] = i
+            firsts[left] = count
+            left += 1
+        count += number
+    return left
+
+
+@kernel()
+def search_far(
+    cells: Any, codes: Any, firsts: Any, cases: Any, steps: Any, tree: Any, places: Any, around: Any, squares: Any
+) -> None:
+    """Write the squared distances of the triangles of some cells, whose first ones are `firsts`.
+
+    A node's list holds each vertex v of the other mesh whose triangles may hold the nearest point of some
+    centroid c of the node. Let t be that point, on a triangle of which v is the corner next to t (of t's edge, if it
+    lies on one). Then |c-v|^2 <= |c-t|^2 + room, because c - t is at right angles to the triangle or to the edge. So
+    v may be left out if |c-v|^2 - room > |c-q|^2 all over the node's box for some vertex q. For the vertex q next to
+    the box's middle that is tested exactly: the difference of both is linear in c.
+    """
+    order, bounds, children = tree.order, tree.bounds, tree.children
+    starts, centroids = cases.starts, cases.centroids
+    total = places.shape[0]
+    room = 4 * total + 1024
+    zs = np.empty(room)
+    ys = np.empty(room)
+    xs = np.empty(room)
+    rooms = np.empty(room)
+    who = np.empty(room, dtype=np.int64)
+    scratch = np.empty(total)
+    for v in range(total):
+        zs[v] = places[v, 0] * (0.5 * steps[0])
+        ys[v] = places[v, 1] * (0.5 * steps[1])
+        xs[v] = places[v, 2] * (0.5 * steps[2])
+        who[v] = v
+        axis = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
+        largest = 0.0
+        for k in range(4):
+            largest = max(largest, cases.rooms[around[v, k], _edge(axis, k)])
+        rooms[v] = largest * (1 + 1e-9)
+    stack = np.empty((1024, 3), dtype=np.int64)
+    stack[0, 0] = children.shape[0] - 1
+    stack[0, 1] = 0
+    stack[0, 2] = total
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        node = stack[depth, 0]
+        begin = stack[depth, 1]
+        end = stack[depth, 2]
+        if 2 * end - begin <= room:
+            after = _filter(bounds[node], zs, ys, xs, rooms, who, begin, end)
+            begin = end
+            end = after
+        if children[node, 2] == 0:
+            for child in range(children[node, 0], children[node, 1]):
+                stack[depth, 0] = child
+                stack[depth, 1] = begin
+                stack[depth, 2] = end
+                depth += 1
+            continue
+        for leaf in range(children[node, 0], children[node, 1]):
+            i = order[leaf]
+            for t in range(starts[codes[i]], starts[codes[i] + 1]):
+                z = cells[i, 0] * steps[0] + centroids[t, 0]
+                y = cells[i, 1] * steps[1] + centroids[t, 1]
+                x = cells[i, 2] * steps[2] + centroids[t, 2]
+                best = np.inf
+                nearest = begin
+                for k in range(begin, end):
+                    square = (zs[k] - z) ** 2 + (ys[k] - y) ** 2 + (xs[k] - x) ** 2
+                    scratch[k - begin] = square
+                    if square < best:
+                        best = square
+                        nearest = k
+                best = _to_fan(i, t, cells, cases, steps, places, around, who[nearest], best)
+                for k in range(begin, end):
+                    if scratch[k - begin] - rooms[k] < best and k != nearest:
+                        best = _to_fan(i, t, cells, cases, steps, places, around, who[k], best)
+                squares[firsts[i] + t - starts[codes[i]]] = best
+
+
+@kernel()
+def _edge(axis: int, k: int) -> int:
+    """Return which of a cell's edges, in C order of their middles, runs along this axis as the k-th of four."""
+    if axis == 2:
+        return (0, 3, 8, 11)[k]
+    if axis == 1:
+        return (1, 2, 9, 10)[k]
+    return 4 + k
+
+
+@kernel()
+def _filter(
+    box: Any, zs: Any, ys: Any, xs: Any, rooms: Any, who: Any, begin: int, end: int
+) -> int:
+    """Copy the vertices begin:end that a node with this box needs to `end` and what follows; return where they end."""
+    z = 0.5 * (box[0] + box[3])
+    y = 0.5 * (box[1] + box[4])
+    x = 0.5 * (box[2] + box[5])
+    dz = box[3] - box[0]
+    dy = box[4] - box[1]
+    dx = box[5] - box[2]
+    best = np.inf
+    nearest = begin
+    for k in range(begin, end):
+        square = (zs[k] - z) ** 2 + (ys[k] - y) ** 2 + (xs[k] - x) ** 2
+        if square < best:
+            best = square
+            nearest = k
+    qz = zs[nearest]
+    qy = ys[nearest]
+    qx = xs[nearest]
+    z = 2 * (z - qz)
+    y = 2 * (y - qy)
+    x = 2 * (x - qx)
+    slack = 1e-12 * best
+    after = end
+    for k in range(begin, end):
+        oz = zs[k] - qz
+        oy = ys[k] - qy
+        ox = xs[k] - qx
+        excess = oz * (oz - z) - dz * abs(oz) + oy * (oy - y) - dy * abs(oy) + ox * (ox - x) - dx * abs(ox)
+        zs[after] = zs[k]
+        ys[after] = ys[k]
+        xs[after] = xs[k]
+        rooms[after] = rooms[k]
+        who[after] = who[k]
+        after += excess <= rooms[k] + slack
+    return after
+
+
+@kernel()
+def _to_fan(
+    i: int, t: int, cells: Any, cases: Any, steps: Any, places: Any, around: Any, v: int, best: float
+) -> float:
+    """Return the least of `best` and the squared distances from a triangle's centroid to those around a vertex."""
+    axis = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
+    for k in range(4):
+        code = around[v, k]
+        if code == 0:
+            continue
+        edge = _edge(axis, k)
+        a = k >> 1
+        b = k & 1
+        down_z = 0 if axis == 0 else a
+        down_y = a if axis == 0 else 0 if axis == 1 else b
+        down_x = 0 if axis == 2 else b
+        z = (cells[i, 0] - ((places[v, 0] >> 1) - down_z)) * steps[0] + cases.centroids[t, 0]
+        y = (cells[i, 1] - ((places[v, 1] >> 1) - down_y)) * steps[1] + cases.centroids[t, 1]
+        x = (cells[i, 2] - ((places[v, 2] >> 1) - down_x)) * steps[2] + cases.centroids[t, 2]
+        fan = 12 * code + edge
+        for s in range(cases.fan_starts[fan], cases.fan_starts[fan + 1]):
+            best = min(best, _to_triangle(z, y, x, cases.triangles, cases.fans[s], best))
+    return best
+
+
+@kernel()
+def _to_triangle(z: float, y: float, x: float, triangles: Any, t: int, best: Any) -> Any:
+    """Return the squared distance from a point to a triangle, or to a segment whose end stands twice.
+
+    Where its plane is not nearer than `best`, squared, neither is the triangle: then `best` is returned.
+    """
+    z -= triangles[t, 0]
+    y -= triangles[t, 1]
+    x -= triangles[t, 2]
+    height = triangles[t, 9] * z + triangles[t, 10] * y + triangles[t, 11] * x
+    height *= height
+    if height >= best * _LESS:
+        return best
+    z1, y1, x1 = triangles[t, 3], triangles[t, 4], triangles[t, 5]
+    z2, y2, x2 = triangles[t, 6], triangles[t, 7], triangles[t, 8]
+    along = z1 * z + y1 * y + x1 * x
+    across = z2 * z + y2 * y + x2 * x
+    aa = z1 * z1 + y1 * y1 + x1 * x1
+    ab = z1 * z2 + y1 * y2 + x1 * x2
+    bb = z2 * z2 + y2 * y2 + x2 * x2
+    u = 0.0
+    v = 0.0
+    if along <= 0 and across <= 0:
+        pass
+    elif along >= aa and across - ab <= along - aa:
+        u = 1.0
+    elif across >= bb and along - ab <= across - bb:
+        v = 1.0
+    elif along * (across - ab) - (along - aa) * across <= 0 and 0 <= along <= aa:
+        u = along / aa
+    elif (along - ab) * across - along * (across - bb) <= 0 and 0 <= across <= bb:
+        v = across / bb
+    else:
+        rising = (across - ab) - (along - aa)
+        falling = (along - ab) - (across - bb)
+        if (along - aa) * (across - bb) - (along - ab) * (across - ab) > 0 or rising < 0 or falling < 0:
+            return height
+        v = rising / (rising + falling)
+        u = 1 - v
+    z -= u * z1 + v * z2
+    y -= u * y1 + v * y2
+    x -= u * x1 + v * x2
+    return z * z + y * y + x * x
