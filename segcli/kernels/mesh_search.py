@@ -103,7 +103,7 @@ def search_far(
     order, bounds, children = tree.order, tree.bounds, tree.children
     starts, centroids = cases.starts, cases.centroids
     total = places.shape[0]
-    room = 4 * total + 1024
+    room = 5 * total
     zs = np.empty(room)
     ys = np.empty(room)
     xs = np.empty(room)
@@ -130,8 +130,9 @@ def search_far(
         node = stack[depth, 0]
         begin = stack[depth, 1]
         end = stack[depth, 2]
-        if 2 * end - begin <= room:
-            after = _filter(bounds[node], zs, ys, xs, rooms, who, begin, end)
+        after = _filter(bounds[node], zs, ys, xs, rooms, who, begin, end)
+        # A list that is hardly shorter is not kept: so all of them together have room.
+        if 4 * (after - end) <= 3 * (end - begin):
             begin = end
             end = after
         if children[node, 2] == 0:
