@@ -104,10 +104,10 @@ def _one_way(
     firsts = np.empty(len(sources[0]), dtype=np.int64)
     left = search_near(sources[0], sources[1], cases, near, steps, grid, squares, sizes, far, firsts)
     if left:
-        vertices = mesh_vertices(targets[0] - low.astype(np.int32), targets[1], flat=len(spacing) == 2)
+        vertices = mesh_vertices(targets[0] - low.astype(np.int32), targets[1], cases, spacing)
         cells, codes = sources[0][far[:left]] - low.astype(np.int32), sources[1][far[:left]]
         tree = mesh_tree(cells, codes, steps, cases.extents)
-        search_far(cells, codes, firsts[:left], cases, steps, tree, vertices.places, vertices.codes, squares)
+        search_far(cells, codes, firsts[:left], cases, steps, tree, vertices, squares)
     squares[squares < (_TOUCHING * steps[-len(spacing) :].min()) ** 2] = 0
     return np.sqrt(squares, out=squares), sizes
 

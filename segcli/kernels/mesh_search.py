@@ -90,7 +90,7 @@ def search_near(
 
 @kernel()
 def search_far(
-    cells: Any, codes: Any, firsts: Any, cases: Any, steps: Any, tree: Any, places: Any, around: Any, squares: Any
+    cells: Any, codes: Any, firsts: Any, cases: Any, steps: Any, tree: Any, vertices: Any, squares: Any
 ) -> None:
     """Write the squared distances of the triangles of some cells, whose first ones are `firsts`.
 
@@ -102,48 +102,53 @@ def search_far(
     """
     order, bounds, children = tree.order, tree.bounds, tree.children
     starts, centroids = cases.starts, cases.centroids
-    total = places.shape[0]
-    room = 5 * total
-    zs = np.empty(room)
-    ys = np.empty(room)
-    xs = np.empty(room)
-    rooms = np.empty(room)
-    who = np.empty(room, dtype=np.int64)
+    total = vertices.places.shape[0]
+    count = vertices.boxes.shape[0]
+    groups = np.empty(5 * count, dtype=np.int64)
+    groups[:count] = np.arange(count)
+    points = np.empty((4, 5 * total))
+    who = np.empty(5 * total, dtype=np.int64)
     scratch = np.empty(total)
-    for v in range(total):
-        zs[v] = places[v, 0] * (0.5 * steps[0])
-        ys[v] = places[v, 1] * (0.5 * steps[1])
-        xs[v] = places[v, 2] * (0.5 * steps[2])
-        who[v] = v
-        axis = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
-        largest = 0.0
-        for k in range(4):
-            largest = max(largest, cases.rooms[around[v, k], _edge(axis, k)])
-        rooms[v] = largest * (1 + 1e-9)
-    stack = np.empty((1024, 3), dtype=np.int64)
+    kept = np.empty(total, dtype=np.int64)
+    stack = np.empty((1024, 4), dtype=np.int64)
     stack[0, 0] = children.shape[0] - 1
     stack[0, 1] = 0
-    stack[0, 2] = total
+    stack[0, 2] = count
+    stack[0, 3] = 0
     depth = 1
     while depth > 0:
         depth -= 1
         node = stack[depth, 0]
         begin = stack[depth, 1]
         end = stack[depth, 2]
-        after = _filter(bounds[node], zs, ys, xs, rooms, who, begin, end)
+        single = stack[depth, 3]
+        box = bounds[node]
+        leaf = children[node, 2] == 1
         # A list that is hardly shorter is not kept: so all of them together have room.
-        if 4 * (after - end) <= 3 * (end - begin):
-            begin = end
-            end = after
-        if children[node, 2] == 0:
+        if single == 0:
+            after = _filter_groups(box, vertices, groups, begin, end)
+            if 4 * (after - end) <= 3 * (end - begin):
+                begin = end
+                end = after
+            if leaf or max(box[3] - box[0], box[4] - box[1], box[5] - box[2]) < vertices.size:
+                end = _list_vertices(vertices, groups, begin, end, points, who)
+                begin = 0
+                single = 1
+        if single == 1:
+            after = _filter(box, points, who, begin, end, scratch, kept)
+            if 4 * (after - end) <= 3 * (end - begin):
+                begin = end
+                end = after
+        if not leaf:
             for child in range(children[node, 0], children[node, 1]):
                 stack[depth, 0] = child
                 stack[depth, 1] = begin
                 stack[depth, 2] = end
+                stack[depth, 3] = single
                 depth += 1
             continue
-        for leaf in range(children[node, 0], children[node, 1]):
-            i = order[leaf]
+        for place in range(children[node, 0], children[node, 1]):
+            i = order[place]
             for t in range(starts[codes[i]], starts[codes[i] + 1]):
                 z = cells[i, 0] * steps[0] + centroids[t, 0]
                 y = cells[i, 1] * steps[1] + centroids[t, 1]
@@ -151,16 +156,113 @@ def search_far(
                 best = np.inf
                 nearest = begin
                 for k in range(begin, end):
-                    square = (zs[k] - z) ** 2 + (ys[k] - y) ** 2 + (xs[k] - x) ** 2
+                    square = (points[0, k] - z) ** 2 + (points[1, k] - y) ** 2 + (points[2, k] - x) ** 2
                     scratch[k - begin] = square
                     if square < best:
                         best = square
                         nearest = k
-                best = _to_fan(i, t, cells, cases, steps, places, around, who[nearest], best)
+                best = _to_fan(i, t, cells, cases, steps, vertices, who[nearest], best)
                 for k in range(begin, end):
-                    if scratch[k - begin] - rooms[k] < best and k != nearest:
-                        best = _to_fan(i, t, cells, cases, steps, places, around, who[k], best)
+                    if scratch[k - begin] - points[3, k] < best and k != nearest:
+                        best = _to_fan(i, t, cells, cases, steps, vertices, who[k], best)
                 squares[firsts[i] + t - starts[codes[i]]] = best
+
+
+@kernel()
+def _filter_groups(box: Any, vertices: Any, groups: Any, begin: int, end: int) -> int:
+    """Copy the groups begin:end that a node with this box needs to `end` and what follows; return where they end."""
+    points, starts, boxes = vertices.points, vertices.starts, vertices.boxes
+    middle = np.empty(3)
+    for axis in range(3):
+        middle[axis] = 0.5 * (box[axis] + box[axis + 3])
+    best = np.inf
+    nearest = 0
+    for k in range(begin, end):
+        v = starts[groups[k]]
+        square = (points[0, v] - middle[0]) ** 2 + (points[1, v] - middle[1]) ** 2 + (points[2, v] - middle[2]) ** 2
+        if square < best:
+            best = square
+            nearest = groups[k]
+    best = np.inf
+    q = 0
+    for v in range(starts[nearest], starts[nearest + 1]):
+        square = (points[0, v] - middle[0]) ** 2 + (points[1, v] - middle[1]) ** 2 + (points[2, v] - middle[2]) ** 2
+        if square < best:
+            best = square
+            q = v
+    slack = 1e-12 * best
+    after = end
+    for k in range(begin, end):
+        group = groups[k]
+        excess = 0.0
+        for axis in range(3):
+            # The least of o (o - 2 b) - w |o| for o = v - q, b = middle - q and w the box's width.
+            low = boxes[group, axis] - points[axis, q]
+            high = boxes[group, axis + 3] - points[axis, q]
+            b = middle[axis] - points[axis, q]
+            half = 0.5 * (box[axis + 3] - box[axis])
+            least = np.inf
+            if high >= 0:
+                o = min(max(b + half, low, 0.0), high)
+                least = o * (o - 2 * (b + half))
+            if low <= 0:
+                o = max(min(b - half, high, 0.0), low)
+                least = min(least, o * (o - 2 * (b - half)))
+            excess += least
+        groups[after] = group
+        after += excess <= boxes[group, 6] + slack
+    return after
+
+
+@kernel()
+def _list_vertices(vertices: Any, groups: Any, begin: int, end: int, points: Any, who: Any) -> int:
+    """Copy the vertices of the groups begin:end to the start of the list; return how many they are."""
+    after = 0
+    for k in range(begin, end):
+        for v in range(vertices.starts[groups[k]], vertices.starts[groups[k] + 1]):
+            for row in range(4):
+                points[row, after] = vertices.points[row, v]
+            who[after] = v
+            after += 1
+    return after
+
+
+@kernel()
+def _filter(box: Any, points: Any, who: Any, begin: int, end: int, scratch: Any, kept: Any) -> int:
+    """Copy the vertices begin:end that a node with this box needs to `end` and what follows; return where they end."""
+    zs = points[0, begin:end]
+    ys = points[1, begin:end]
+    xs = points[2, begin:end]
+    rooms = points[3, begin:end]
+    z = 0.5 * (box[0] + box[3])
+    y = 0.5 * (box[1] + box[4])
+    x = 0.5 * (box[2] + box[5])
+    dz = box[3] - box[0]
+    dy = box[4] - box[1]
+    dx = box[5] - box[2]
+    for k in range(zs.size):
+        scratch[k] = (zs[k] - z) ** 2 + (ys[k] - y) ** 2 + (xs[k] - x) ** 2
+    best = np.inf
+    nearest = 0
+    for k in range(zs.size):
+        if scratch[k] < best:
+            best = scratch[k]
+            nearest = k
+    z = zs[nearest]
+    y = ys[nearest]
+    x = xs[nearest]
+    for k in range(zs.size):
+        scratch[k] -= dz * abs(zs[k] - z) + dy * abs(ys[k] - y) + dx * abs(xs[k] - x) + rooms[k]
+    best *= 1 + 1e-12
+    number = 0
+    for k in range(zs.size):
+        kept[number] = k
+        number += scratch[k] <= best
+    for k in range(number):
+        for row in range(4):
+            points[row, end + k] = points[row, begin + kept[k]]
+        who[end + k] = who[begin + kept[k]]
+    return end + number
 
 
 @kernel()
@@ -174,50 +276,11 @@ def _edge(axis: int, k: int) -> int:
 
 
 @kernel()
-def _filter(
-    box: Any, zs: Any, ys: Any, xs: Any, rooms: Any, who: Any, begin: int, end: int
-) -> int:
-    """Copy the vertices begin:end that a node with this box needs to `end` and what follows; return where they end."""
-    z = 0.5 * (box[0] + box[3])
-    y = 0.5 * (box[1] + box[4])
-    x = 0.5 * (box[2] + box[5])
-    dz = box[3] - box[0]
-    dy = box[4] - box[1]
-    dx = box[5] - box[2]
-    best = np.inf
-    nearest = begin
-    for k in range(begin, end):
-        square = (zs[k] - z) ** 2 + (ys[k] - y) ** 2 + (xs[k] - x) ** 2
-        if square < best:
-            best = square
-            nearest = k
-    qz = zs[nearest]
-    qy = ys[nearest]
-    qx = xs[nearest]
-    z = 2 * (z - qz)
-    y = 2 * (y - qy)
-    x = 2 * (x - qx)
-    slack = 1e-12 * best
-    after = end
-    for k in range(begin, end):
-        oz = zs[k] - qz
-        oy = ys[k] - qy
-        ox = xs[k] - qx
-        excess = oz * (oz - z) - dz * abs(oz) + oy * (oy - y) - dy * abs(oy) + ox * (ox - x) - dx * abs(ox)
-        zs[after] = zs[k]
-        ys[after] = ys[k]
-        xs[after] = xs[k]
-        rooms[after] = rooms[k]
-        who[after] = who[k]
-        after += excess <= rooms[k] + slack
-    return after
-
-
-@kernel()
 def _to_fan(
-    i: int, t: int, cells: Any, cases: Any, steps: Any, places: Any, around: Any, v: int, best: float
+    i: int, t: int, cells: Any, cases: Any, steps: Any, vertices: Any, v: int, best: float
 ) -> float:
     """Return the least of `best` and the squared distances from a triangle's centroid to those around a vertex."""
+    places, around = vertices.places, vertices.codes
     axis = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
     for k in range(4):
         code = around[v, k]
