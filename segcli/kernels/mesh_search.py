@@ -101,7 +101,16 @@ def search_far(
     the box's middle that is tested exactly: the difference of both is linear in c.
     """
     order, bounds, children = tree.order, tree.bounds, tree.children
-    starts, centroids = cases.starts, cases.centroids
+    starts, centroids, triangles = cases.starts, cases.centroids, cases.triangles
+    fan_starts, fans = cases.fan_starts, cases.fans
+    places, around = vertices.places, vertices.codes
+    # Of the cells around an edge: which of their edges it is, and how much lower the cell lies along each axis.
+    by_axis = np.zeros((3, 4, 4), dtype=np.int64)
+    for axis in range(3):
+        for slot in range(4):
+            by_axis[axis, slot, 0] = _edge(axis, slot)
+            by_axis[axis, slot, 1 + (axis == 0)] = slot >> 1
+            by_axis[axis, slot, 3 - (axis == 2)] = slot & 1
     total = vertices.places.shape[0]
     count = vertices.boxes.shape[0]
     groups = np.empty(5 * count, dtype=np.int64)
@@ -161,10 +170,26 @@ def search_far(
                     if square < best:
                         best = square
                         nearest = k
-                best = _to_fan(i, t, cells, cases, steps, vertices, who[nearest], best)
-                for k in range(begin, end):
-                    if scratch[k - begin] - points[3, k] < best and k != nearest:
-                        best = _to_fan(i, t, cells, cases, steps, vertices, who[k], best)
+                # The nearest vertex first, then all that are near enough.
+                k = nearest
+                following = begin
+                while k < end:
+                    v = who[k]
+                    odd = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
+                    for slot in range(4):
+                        other = np.int64(around[v, slot])
+                        if other == 0:
+                            continue
+                        fan = 12 * other + by_axis[odd, slot, 0]
+                        z = (cells[i, 0] - (places[v, 0] >> 1) + by_axis[odd, slot, 1]) * steps[0] + centroids[t, 0]
+                        y = (cells[i, 1] - (places[v, 1] >> 1) + by_axis[odd, slot, 2]) * steps[1] + centroids[t, 1]
+                        x = (cells[i, 2] - (places[v, 2] >> 1) + by_axis[odd, slot, 3]) * steps[2] + centroids[t, 2]
+                        for s in range(fan_starts[fan], fan_starts[fan + 1]):
+                            best = min(best, _to_triangle(z, y, x, triangles, fans[s], best))
+                    k = following
+                    while k < end and (scratch[k - begin] - points[3, k] >= best or k == nearest):
+                        k += 1
+                    following = k + 1
                 squares[firsts[i] + t - starts[codes[i]]] = best
 
 
@@ -273,32 +298,6 @@ def _edge(axis: int, k: int) -> int:
     if axis == 1:
         return (1, 2, 9, 10)[k]
     return 4 + k
-
-
-@kernel()
-def _to_fan(
-    i: int, t: int, cells: Any, cases: Any, steps: Any, vertices: Any, v: int, best: float
-) -> float:
-    """Return the least of `best` and the squared distances from a triangle's centroid to those around a vertex."""
-    places, around = vertices.places, vertices.codes
-    axis = 0 if places[v, 0] & 1 else 1 if places[v, 1] & 1 else 2
-    for k in range(4):
-        code = around[v, k]
-        if code == 0:
-            continue
-        edge = _edge(axis, k)
-        a = k >> 1
-        b = k & 1
-        down_z = 0 if axis == 0 else a
-        down_y = a if axis == 0 else 0 if axis == 1 else b
-        down_x = 0 if axis == 2 else b
-        z = (cells[i, 0] - ((places[v, 0] >> 1) - down_z)) * steps[0] + cases.centroids[t, 0]
-        y = (cells[i, 1] - ((places[v, 1] >> 1) - down_y)) * steps[1] + cases.centroids[t, 1]
-        x = (cells[i, 2] - ((places[v, 2] >> 1) - down_x)) * steps[2] + cases.centroids[t, 2]
-        fan = 12 * code + edge
-        for s in range(cases.fan_starts[fan], cases.fan_starts[fan + 1]):
-            best = min(best, _to_triangle(z, y, x, cases.triangles, cases.fans[s], best))
-    return best
 
 
 @kernel()
