@@ -63,8 +63,8 @@ def mesh_distances(
         raise ValueError("mesh_distances: both meshes need at least one cell")
     steps = tuple(float(s) for s in spacing)
     first, second = ((_as_3d(cells), np.ascontiguousarray(codes)) for cells, codes in (a, b))
-    low = np.minimum(first[0].min(axis=0), second[0].min(axis=0)).astype(np.int64)
-    high = np.maximum(first[0].max(axis=0), second[0].max(axis=0)).astype(np.int64)
+    boxes = _box(first[0]), _box(second[0])
+    low, high = np.minimum(boxes[0][0], boxes[1][0]), np.maximum(boxes[0][1], boxes[1][1])
     to_b, a_sizes = _one_way(first, second, low, high, steps, reverse)
     to_a, b_sizes = _one_way(second, first, low, high, steps, reverse)
     return to_b, to_a, a_sizes, b_sizes
@@ -97,7 +97,7 @@ def _one_way(
     near = _near(spacing, reverse)
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     grid = _grid(targets, low, high, near)
-    count = int((cases.starts[1:] - cases.starts[:-1])[sources[1]].sum())
+    count = _count(sources[1], cases.starts)
     squares = np.empty(count)
     sizes = np.empty(count)
     far = np.empty(len(sources[0]), dtype=np.int64)
@@ -178,6 +178,27 @@ def _grid(
     codes = np.zeros(volume, dtype=np.uint8)
     _place(targets[0], targets[1], origin, strides, codes)
     return _Grid(codes, origin, strides, jumps)
+
+
+@kernel()
+def _box(cells: Any) -> Any:
+    """Return the least and the largest coordinates; NumPy needs ten times as long along a short axis."""
+    box = np.empty((2, 3), dtype=np.int64)
+    for axis in range(3):
+        box[0, axis] = box[1, axis] = cells[0, axis]
+    for i in range(cells.shape[0]):
+        for axis in range(3):
+            box[0, axis] = min(box[0, axis], cells[i, axis])
+            box[1, axis] = max(box[1, axis], cells[i, axis])
+    return box
+
+
+@kernel()
+def _count(codes: Any, starts: Any) -> int:
+    count = 0
+    for code in codes:
+        count += starts[code + 1] - starts[code]
+    return count
 
 
 @kernel()

@@ -123,15 +123,18 @@ def mesh_cases(spacing: tuple[float, ...], reverse: bool) -> MeshCases:
 
 
 def _rooms(first: NDArray[np.float64], second: NDArray[np.float64], third: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far, squared, a point of a triangle may be from the nearest of its corners, or of an edge from its ends.
+    """Return how far, squared, a point may be from the next corner of its triangle or, on an edge, of that edge.
 
     That is the circumscribed circle's radius, but half the longest edge where the angle across from it is not acute.
     """
-    squares = np.sort([((a - b) ** 2).sum(axis=1) for a, b in ((first, second), (second, third), (third, first))], axis=0)
+    squares = np.sort(
+        [((a - b) ** 2).sum(axis=1) for a, b in ((first, second), (second, third), (third, first))], axis=0
+    )
     twice = np.cross(second - first, third - first)
     acute = squares[0] + squares[1] > squares[2] * (1 + 1e-9)
     circles = squares.prod(axis=0) / np.where(acute, 4 * (twice**2).sum(axis=1), 1)
-    return np.where(acute, circles, squares[2] / 4)
+    rooms: NDArray[np.float64] = np.where(acute, circles, squares[2] / 4)
+    return rooms
 
 
 def _of_code(code: int, ndim: int, reverse: bool) -> list[Triangle]:

@@ -30,8 +30,15 @@ def mesh_tree(
     """
     extent = (np.ptp(cells, axis=0) * steps).max()
     keys = _cube_keys(cells, cells.min(axis=0), steps / max(steps.min(), extent / (1 << 20)))
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
+    bits = len(cells).bit_length()
+    if int(keys.max()) >> (63 - bits) == 0:
+        # Sorting numbers is several times as fast as sorting their places: so each takes its place along.
+        keys = np.sort(keys << bits | np.arange(len(cells)))
+        order = keys & ((1 << bits) - 1)
+        keys >>= bits
+    else:
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
     bounds = np.empty((2 * len(cells) + 64, 6))
     children = np.empty((len(bounds), 3), dtype=np.int64)
     nodes = _build(keys, cells, codes, order, steps, extents, bounds, children)
@@ -62,9 +69,7 @@ def _cube_keys(cells: Any, origin: Any, scale: Any) -> Any:
 
 
 @kernel()
-def _build(
-    keys: Any, cells: Any, codes: Any, order: Any, steps: Any, extents: Any, bounds: Any, children: Any
-) -> int:
+def _build(keys: Any, cells: Any, codes: Any, order: Any, steps: Any, extents: Any, bounds: Any, children: Any) -> int:
     """Write the nodes of cells in the order of their keys; return how many there are."""
     nodes = 0
     first = 0

@@ -71,7 +71,9 @@ def warm() -> None:
 
 
 #: From a cell to those that share an edge with it and come later in C order.
-_STEPS = np.array([(0, 0, 1), (0, 1, -1), (0, 1, 0), (0, 1, 1), (1, -1, 0), (1, 0, -1), (1, 0, 0), (1, 0, 1), (1, 1, 0)])
+_STEPS = np.array(
+    [(0, 0, 1), (0, 1, -1), (0, 1, 0), (0, 1, 1), (1, -1, 0), (1, 0, -1), (1, 0, 0), (1, 0, 1), (1, 1, 0)]
+)
 _MIDDLE_PLACES = np.array(MIDDLES, dtype=np.int32)
 
 
