@@ -3,8 +3,8 @@
 The triangles of a mesh lie in cells of a lattice, and a cell's code says which. So the distance from a
 centroid to the triangles of a cell some steps away depends on three small numbers, the kind of the centroid,
 the code and the offset, and is computed once for all cells alike. Cells are tried by the least distance they
-could have, until none can be nearer. What is farther than the nearest hundred cells is found in a tree of
-boxes, whose cost hardly depends on the distance.
+could have, until none can be nearer. For what is farther than the nearest hundreds of cells `mesh_search` goes down a
+tree of the centroids with a list of the vertices that come into question: its cost hardly depends on the distance.
 
 Surface and distances are those of MeshMetrics (Podobnik & Vrtovec 2025, arXiv 2509.05670; pymeshmetrics 1.4.1):
 the masks are padded with background, the triangles are those of VTK's discrete marching cubes, the segments of
@@ -28,7 +28,7 @@ from segcli.kernels.mesh_vertices import mesh_vertices
 
 # Cells around a centroid that are tried one by one; the table of distances takes 32 MiB at this number.
 _NEAR = 256
-# A box of more cells than this gets no grid of codes (a byte a cell); then all is left to the tree.
+# A box of more cells than this gets no grid of codes (a byte a cell); then all is left to the tree of centroids.
 _LARGEST_GRID = 1 << 28
 # A distance below this share of a voxel is rounding: the surfaces touch.
 _TOUCHING = 1e-12

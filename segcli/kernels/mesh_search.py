@@ -17,6 +17,13 @@ _ZERO = 1e-300
 _MOST_SKIPPED = 15
 
 
+def warm() -> None:
+    """Compile the kernels, with the tables that they need."""
+    from segcli.kernels import mesh
+
+    mesh.warm()
+
+
 @kernel()
 def search_near(
     cells: Any, codes: Any, cases: Any, near: Any, steps: Any, grid: Any, squares: Any, sizes: Any, far: Any,
@@ -95,7 +102,7 @@ def search_far(
     """Write the squared distances of the triangles of some cells, whose first ones are `firsts`.
 
     A node's list holds each vertex v of the other mesh whose triangles may hold the nearest point of some
-    centroid c of the node. Let t be that point, on a triangle of which v is the corner next to t (of t's edge, if it
+    centroid c of the node. Let t be that point, on a triangle of which v is the corner nearest to t (of t's edge, if it
     lies on one). Then |c-v|^2 <= |c-t|^2 + room, because c - t is at right angles to the triangle or to the edge. So
     v may be left out if |c-v|^2 - room > |c-q|^2 all over the node's box for some vertex q. For the vertex q next to
     the box's middle that is tested exactly: the difference of both is linear in c.
