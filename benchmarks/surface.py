@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segcli.evidence.case import Case
+from segcli.evidence.distances import Distances
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
 from segcli.kernels.distance_transform import distance_transform
@@ -67,7 +68,7 @@ def box_of(*boxes: NDArray[np.int64]) -> Box:
 
 
 def statistics(d_gt, d_pred, w_gt, w_pred):
-    """Return HD, HD95, ASSD and NSD at 2 mm from distances and weights: the same few lines for both."""
+    """Return HD, HD95, ASSD and NSD at 2 mm from distances and weights, as a script has them."""
     distances, weights = np.concatenate((d_gt, d_pred)), np.concatenate((w_gt, w_pred))
     robust = []
     for d, w in ((d_gt, w_gt), (d_pred, w_pred)):
@@ -76,6 +77,12 @@ def statistics(d_gt, d_pred, w_gt, w_pred):
         robust.append(d[order][np.searchsorted(total, 0.95 * total[-1])])
     near = weights[distances <= 2].sum() / weights.sum()
     return distances.max(), max(robust), (distances * weights).sum() / weights.sum(), near
+
+
+def our_statistics(to_gt, to_pred, w_gt, w_pred):
+    """Return the same as segcli has them."""
+    d = Distances(to_pred, to_gt, w_pred, w_gt, weighted=True)
+    return d.largest(), max(d.percentile(95, "pred"), d.percentile(95, "gt")), d.mean("both"), d.share_within(2)
 
 
 def ours(gt: Mask, pred: Mask, n: int):
@@ -88,14 +95,14 @@ def ours(gt: Mask, pred: Mask, n: int):
     for label in range(n):
         mine = [slice(offsets[label], offsets[label + 1]) for offsets, _, _ in tables]
         distances = nearest_distances(tables[0][1][mine[0]], tables[1][1][mine[1]], SPACING)
-        results.append(statistics(*distances, tables[0][2][mine[0]], tables[1][2][mine[1]]))
+        results.append(our_statistics(*distances, tables[0][2][mine[0]], tables[1][2][mine[1]]))
     return results
 
 
 def ours_mesh(gt: Mask, pred: Mask, n: int):
     """Run the same pipeline with triangle meshes."""
-    _, boxes_pred, boxes_gt = contingency(pred, gt, n + 1, n + 1)
-    box = box_of(*boxes_pred[1:], *boxes_gt[1:])
+    contingency(pred, gt, n + 1, n + 1)
+    box = box_of(*label_boxes(pred, n + 1)[1:], *label_boxes(gt, n + 1)[1:])
     lut = np.arange(n + 1, dtype=np.int32)
     tables = [surface_cells(np.ascontiguousarray(mask[box]), lut, n) for mask in (gt, pred)]
     results = []
@@ -104,7 +111,7 @@ def ours_mesh(gt: Mask, pred: Mask, n: int):
             (cells[offsets[label] : offsets[label + 1]], codes[offsets[label] : offsets[label + 1]])
             for offsets, cells, codes in tables
         ]
-        results.append(statistics(*mesh_distances(*meshes, SPACING)))
+        results.append(our_statistics(*mesh_distances(*meshes, SPACING)))
     return results
 
 

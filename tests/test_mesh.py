@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Literal
 
 import numpy as np
@@ -14,9 +14,9 @@ from naive import mesh_triangles, to_triangles
 from scipy import ndimage
 
 import segcli
-from segcli.kernels import mesh, mesh_tree
+from segcli.kernels import mesh, mesh_tree, mesh_vertices
 from segcli.kernels.mesh import mesh_distances
-from segcli.kernels.mesh_cases import mesh_cases
+from segcli.kernels.mesh_cases import MIDDLES, mesh_cases
 from segcli.kernels.surface import surface_cells
 
 INSIDE = np.array([0, 1], np.int32)
@@ -71,8 +71,8 @@ def test_distances_equal_their_twin(spacing, seed):
         np.testing.assert_allclose(ours[k + 2], lengths if len(spacing) == 2 else areas, rtol=1e-12)
 
 
-# What sends centroids to the cells around, to the tree at once, or to the tree after a few cells.
-WAYS = {"both": {}, "tree only": {"_LARGEST_GRID": 0}, "few cells": {"_NEAR": 27}, "many cells": {"_NEAR": 4000}}
+# What sends centroids to the cells around, to the vertices at once, or to them after a few cells.
+WAYS = {"both": {}, "vertices only": {"_LARGEST_GRID": 0}, "few cells": {"_NEAR": 27}, "many cells": {"_NEAR": 4000}}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -99,18 +99,69 @@ def test_distances_are_exact_on_every_path(monkeypatch, way, spacing):
         assert grown
 
 
-def test_tree_holds_every_cell_within_its_boxes():
-    """The root's box holds all, every node's box those of its children, and each cell stands in one node."""
+@pytest.mark.parametrize("many_bits", [False, True])
+def test_tree_holds_every_cell_within_its_boxes(many_bits):
+    """Every node's box is that of its children's, a cell's that of its centroids, and each cell stands in one node."""
     cells, codes = cells_of(blobs((9, 30, 14), 5))
-    cases = mesh_cases((3.0, 1.0, 0.5), reverse=False)
-    tree = mesh_tree.mesh_tree(cells, codes, np.array([3.0, 1.0, 0.5]), cases.extents)
-    assert sorted(map(tuple, tree.cells)) == sorted(map(tuple, cells))
+    if many_bits:  # far apart keys leave no room for places
+        cells[-1] += 1_000_000
+    steps = np.array([3.0, 1.0, 0.5])
+    cases = mesh_cases(tuple(steps), reverse=False)
+    tree = mesh_tree.mesh_tree(cells, codes, steps, cases.extents)
+    centroids = [cases.centroids[cases.starts[code] : cases.starts[code + 1]] + cell * steps
+                 for cell, code in zip(cells, codes, strict=True)]  # fmt: skip
     held = []
     for bounds, (first, last, leaf) in zip(tree.bounds, tree.children, strict=True):
-        below = (tree.cell_bounds if leaf else tree.bounds)[first:last]
-        np.testing.assert_array_equal(bounds, [*below[:, :3].min(axis=0), *below[:, 3:].max(axis=0)])
-        held += range(first, last) if leaf else []
-    assert held == list(range(len(cells)))
+        mine = tree.order[first:last]
+        points = np.vstack([centroids[i] for i in mine]) if leaf else tree.bounds[first:last].reshape(-1, 3)
+        np.testing.assert_allclose(bounds, [*points.min(axis=0), *points.max(axis=0)], rtol=1e-12)
+        held += mine.tolist() if leaf else []
+    assert sorted(held) == list(range(len(cells)))
+    assert (tree.children[:-1, 1] <= len(cells)).all()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 1.0, 0.5), (1.0, 2.0)])
+@pytest.mark.parametrize("hidden", [0.0, 0.2])
+def test_vertices_are_the_corners_of_the_triangles(spacing, hidden):
+    """Each corner is one vertex, around it stand its triangles; groups and rooms bound what they should."""
+    ndim = len(spacing)
+    cells, codes = cells_of(np.random.default_rng(7).random((7, 8, 9)[-ndim:]) < 0.4)
+    seen = np.random.default_rng(8).random(len(cells)) >= hidden  # ignored voxels leave holes
+    cells, codes = np.hstack([np.zeros((len(cells), 3 - ndim), np.int32), cells])[seen], codes[seen]
+    cases = mesh_cases(spacing, reverse=False)
+    steps = np.array([1.0] * (3 - ndim) + list(spacing))
+    found = mesh_vertices.mesh_vertices(cells, codes, cases, spacing)
+    triangles = {}
+    for cell, code in zip(cells, codes, strict=True):
+        for row in cases.triangles[cases.starts[code] : cases.starts[code + 1]]:
+            shape = [row[:3], row[:3] + row[3:6], row[:3] + row[6:9]]
+            shape = [tuple(np.rint(2 * (corner / steps + cell)).astype(int)) for corner in shape]
+            for corner in set(shape):
+                triangles.setdefault(corner, []).append(sorted(shape))
+    assert sorted(map(tuple, found.places)) == sorted(triangles)
+    share = np.random.default_rng(9).dirichlet((1, 1, 1), 300)
+    for place, around, point in zip(found.places, found.codes, found.points.T, strict=True):
+        odd = int(np.flatnonzero(place % 2)[0])
+        others = [axis for axis in range(3) if axis != odd]
+        fan = []
+        for slot, code in enumerate(around.tolist()):
+            cell = place // 2
+            cell[others] -= slot >> 1, slot & 1
+            edge = MIDDLES.index(tuple(place - 2 * cell))
+            for t in cases.fans[cases.fan_starts[12 * code + edge] : cases.fan_starts[12 * code + edge + 1]]:
+                row = cases.triangles[t]
+                shape = np.array([row[:3], row[:3] + row[3:6], row[:3] + row[6:9]])
+                fan.append(sorted(tuple(np.rint(2 * (corner / steps + cell)).astype(int)) for corner in shape))
+                # No point of the triangle is farther from all corners than its room says.
+                away = np.linalg.norm((share @ shape)[:, None] - shape, axis=2).min(axis=1)
+                assert (away**2).max() <= point[3]
+        assert sorted(fan) == sorted(triangles[tuple(place)])
+        np.testing.assert_allclose(point[:3], place * steps / 2)
+    for group, (first, last) in enumerate(pairwise(found.starts)):
+        mine = found.points[:, first:last]
+        assert [*mine[:3].min(axis=1), *mine[:3].max(axis=1), mine[3].max()] == found.boxes[group].tolist()
+        assert (np.ptp(mine[:3], axis=1) <= found.size).all()
+    assert found.starts[-1] == len(found.places)
 
 
 def test_one_voxel_is_an_octahedron():

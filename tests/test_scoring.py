@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 import segcli
 from segcli.averaging import MEAN_WITHOUT_BACKGROUND
 from segcli.errors import InputError, UsageError
+from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import LabelMap
 from segcli.masks.labels import parse_labels
 from segcli.report.case import BECAUSE, WHY, score_text
@@ -146,6 +147,24 @@ def test_labels_beyond_64_bits_are_refused():
         segcli.score(big, big)
     near = np.array([[0, 2**53, 2**53 + 1]], np.uint64)
     assert segcli.score(near, near, metrics="dice").labels[1].values == (2**53 + 1,)
+
+
+@pytest.mark.parametrize("kind", ["even", "random", "uneven", "by distance"])
+@pytest.mark.parametrize("steps", [False, True])
+def test_weighted_percentile_of_many_elements(kind, steps):
+    """Of thousands of elements not all are sorted; the result is that of all in order, also where they tie."""
+    random = np.random.default_rng(4)
+    distances = random.random(9000) * 10
+    if steps:
+        distances = np.round(distances)
+    weights = {"even": np.ones(9000), "random": random.random(9000), "uneven": random.exponential(size=9000) ** 4,
+               "by distance": distances**3 + 0.01}[kind]  # fmt: skip
+    found = Distances(distances, distances[:1], weights, weights[:1], weighted=True)
+    order = np.lexsort((weights, distances))
+    shares = np.cumsum(weights[order]) / np.sum(weights[order])
+    for percent in (0, 1, 5, 33.3, 50, 90, 95, 99.9, 100):
+        place = min(int(np.searchsorted(shares, percent / 100)), 8999)
+        assert found.percentile(percent, "pred") == distances[order][place]
 
 
 def test_percentiles_depend_on_no_memory_layout():

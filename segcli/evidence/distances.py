@@ -15,6 +15,10 @@ Rank = Literal["linear", "floor", "nearest"]
 #: Lengths out of a header carry float32 noise (0.8 is read as 0.800000012, 2 as 2.000000009): a tolerance
 #: of one voxel holds one voxel only with this much room.
 SLACK = 1 + 1e-6
+# Shares that differ by less than this are equal but for rounding.
+_TIE = 1e-9
+# So many elements are sorted at once; of more only those around the percentile.
+_FEW = 4096
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,24 @@ class Distances:
 
         That rank is n percent/100, rounded down (floor) or to the nearest; the smallest distance has rank 1.
         """
+        if percent == 100:
+            return self.largest(side)
         distances, weights, shared = self._of(side)
         if not self.weighted:
             if rank == "linear":
                 return _linear(distances, shared, percent)
             return _at_rank(distances, shared, percent, 0.5 if rank == "nearest" else 0)
-        order = np.argsort(distances)
-        shares = np.cumsum(weights[order]) / weights.sum()
-        if np.abs(shares - percent / 100).min() < 1e-9:
+        share, total = percent / 100, weights.sum()
+        among, before = _around(distances, weights, share, total)
+        order = among[np.argsort(distances[among])]
+        shares = (before + np.cumsum(weights[order])) / total
+        if np.abs(shares - share).min() < _TIE:
             # A tie: rounding decides which side of the step it falls. Summed in the order of surface-distance,
             # by distance and then by area, the outcome is that tool's and depends on no memory layout.
             order = np.lexsort((weights, distances))
             ordered = weights[order]
             shares = np.cumsum(ordered) / np.sum(ordered)
-        return float(distances[order[min(int(np.searchsorted(shares, percent / 100)), len(order) - 1)]])
+        return float(distances[order[min(int(np.searchsorted(shares, share)), len(order) - 1)]])
 
     def largest(self, side: Of = "both") -> float:
         of = {"pred": [self.pred_to_gt], "gt": [self.gt_to_pred], "both": [self.pred_to_gt, self.gt_to_pred]}[side]
@@ -68,18 +76,19 @@ class Distances:
 
     def mean(self, side: Of) -> float:
         distances, weights, shared = self._of(side)
-        return float(np.dot(distances, weights) / (weights.sum() + shared))
+        # Not np.dot: of long vectors it makes two threads that wait for each other, and sums that depend on how many.
+        return float((distances * weights).sum() / (weights.sum() + shared))
 
     def mean_square(self) -> float:
         """Return the mean of the squared distances of both surfaces."""
         distances, weights, shared = self._of("both")
-        return float(np.dot(distances * distances, weights) / (weights.sum() + shared))
+        return float((distances * distances * weights).sum() / (weights.sum() + shared))
 
     def deviation(self) -> float:
         """Return the standard deviation of the distances of both surfaces (of all there are, not of a sample)."""
         distances, weights, shared = self._of("both")
         mean, total = self.mean("both"), weights.sum() + shared
-        return float(np.sqrt((np.dot((distances - mean) ** 2, weights) + shared * mean * mean) / total))
+        return float(np.sqrt((((distances - mean) ** 2 * weights).sum() + shared * mean * mean) / total))
 
     def share_within(self, tolerance: float, side: Of = "both", *, slack: float = SLACK - 1) -> float:
         """Return the share of one or both surfaces that lies within `tolerance` of the other.
@@ -96,6 +105,23 @@ def _at_rank(distances: Vector, zeros: int, percent: float, more: float) -> floa
     rank = max(int(percent * (zeros + len(distances)) / 100 + more), 1)
     place = rank - 1 - zeros
     return 0.0 if place < 0 else float(np.partition(distances, place)[place])
+
+
+def _around(distances: Vector, weights: Vector, share: float, total: float) -> tuple[NDArray[np.intp], float]:
+    """Return the elements among which the summed weights reach a share, and the weight of all that are nearer.
+
+    The weights of most surfaces are even enough for the percentile to have about the rank it would have without.
+    """
+    count = len(distances)
+    if count > _FEW:
+        ranks = max(int((share - 0.02) * count), 0), min(int((share + 0.02) * count), count - 1)
+        # NumPy sorts numbers in a fifth of the time that it takes to put places in order or to partition twice.
+        low, high = np.sort(distances)[list(ranks)]
+        before = float(weights[distances < low].sum())
+        among = np.flatnonzero((distances >= low) & (distances <= high))
+        if before < (share - _TIE) * total and before + weights[among].sum() > (share + _TIE) * total:
+            return among, before
+    return np.arange(count), 0.0
 
 
 def _linear(distances: Vector, zeros: int, percent: float) -> float:

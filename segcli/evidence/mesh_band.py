@@ -13,7 +13,7 @@ from segcli.evidence.bands import SIDES, Bands
 
 if TYPE_CHECKING:
     from segcli.evidence.bands import Side
-    from segcli.evidence.pair import Case
+    from segcli.evidence.case import Case
 
 Vectors = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -3,8 +3,8 @@
 The triangles of a mesh lie in cells of a lattice, and a cell's code says which. So the distance from a
 centroid to the triangles of a cell some steps away depends on three small numbers, the kind of the centroid,
 the code and the offset, and is computed once for all cells alike. Cells are tried by the least distance they
-could have, until none can be nearer. What is farther than the nearest hundred cells is found in a tree of
-boxes, whose cost hardly depends on the distance.
+could have, until none can be nearer. For what is farther than the nearest hundreds of cells `mesh_search` goes down a
+tree of the centroids with a list of the vertices that come into question: its cost hardly depends on the distance.
 
 Surface and distances are those of MeshMetrics (Podobnik & Vrtovec 2025, arXiv 2509.05670; pymeshmetrics 1.4.1):
 the masks are padded with background, the triangles are those of VTK's discrete marching cubes, the segments of
@@ -22,19 +22,16 @@ from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
 from segcli.kernels.mesh_cases import mesh_cases
-from segcli.kernels.mesh_tree import NO_TREE, mesh_tree
+from segcli.kernels.mesh_search import search_far, search_near
+from segcli.kernels.mesh_tree import mesh_tree
+from segcli.kernels.mesh_vertices import mesh_vertices
 
 # Cells around a centroid that are tried one by one; the table of distances takes 32 MiB at this number.
 _NEAR = 256
-# A box of more cells than this gets no grid of codes (a byte a cell); then all is left to the tree.
+# A box of more cells than this gets no grid of codes (a byte a cell); then all is left to the tree of centroids.
 _LARGEST_GRID = 1 << 28
 # A distance below this share of a voxel is rounding: the surfaces touch.
 _TOUCHING = 1e-12
-# What is nearer by less than this is not looked for: the difference would be rounding, and surfaces that are
-# parallel over many triangles are full of ties.
-_LESS = 1 - 1e-12
-# Stands for a squared distance of zero in a table where zero means not yet known.
-_ZERO = 1e-300
 
 
 class _Near(NamedTuple):
@@ -66,8 +63,8 @@ def mesh_distances(
         raise ValueError("mesh_distances: both meshes need at least one cell")
     steps = tuple(float(s) for s in spacing)
     first, second = ((_as_3d(cells), np.ascontiguousarray(codes)) for cells, codes in (a, b))
-    low = np.minimum(first[0].min(axis=0), second[0].min(axis=0)).astype(np.int64)
-    high = np.maximum(first[0].max(axis=0), second[0].max(axis=0)).astype(np.int64)
+    boxes = _box(first[0]), _box(second[0])
+    low, high = np.minimum(boxes[0][0], boxes[1][0]), np.maximum(boxes[0][1], boxes[1][1])
     to_b, a_sizes = _one_way(first, second, low, high, steps, reverse)
     to_a, b_sizes = _one_way(second, first, low, high, steps, reverse)
     return to_b, to_a, a_sizes, b_sizes
@@ -100,16 +97,17 @@ def _one_way(
     near = _near(spacing, reverse)
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     grid = _grid(targets, low, high, near)
-    count = int((cases.starts[1:] - cases.starts[:-1])[sources[1]].sum())
+    count = _count(sources[1], cases.starts)
     squares = np.empty(count)
     sizes = np.empty(count)
-    tree = NO_TREE
-    done = (0, 0)
-    while True:
-        done = _measure(sources[0], sources[1], cases, near, steps, grid, tree, done, squares, sizes)
-        if done[0] == len(sources[0]):
-            break
-        tree = mesh_tree(*targets, steps, cases.extents)
+    far = np.empty(len(sources[0]), dtype=np.int64)
+    firsts = np.empty(len(sources[0]), dtype=np.int64)
+    left = search_near(sources[0], sources[1], cases, near, steps, grid, squares, sizes, far, firsts)
+    if left:
+        vertices = mesh_vertices(targets[0] - low.astype(np.int32), targets[1], cases, spacing)
+        cells, codes = sources[0][far[:left]] - low.astype(np.int32), sources[1][far[:left]]
+        tree = mesh_tree(cells, codes, steps, cases.extents)
+        search_far(cells, codes, firsts[:left], cases, steps, tree, vertices, squares)
     squares[squares < (_TOUCHING * steps[-len(spacing) :].min()) ** 2] = 0
     return np.sqrt(squares, out=squares), sizes
 
@@ -183,214 +181,30 @@ def _grid(
 
 
 @kernel()
+def _box(cells: Any) -> Any:
+    """Return the least and the largest coordinates; NumPy needs ten times as long along a short axis."""
+    box = np.empty((2, 3), dtype=np.int64)
+    for axis in range(3):
+        box[0, axis] = box[1, axis] = cells[0, axis]
+    for i in range(cells.shape[0]):
+        for axis in range(3):
+            box[0, axis] = min(box[0, axis], cells[i, axis])
+            box[1, axis] = max(box[1, axis], cells[i, axis])
+    return box
+
+
+@kernel()
+def _count(codes: Any, starts: Any) -> int:
+    count = 0
+    for code in codes:
+        count += starts[code + 1] - starts[code]
+    return count
+
+
+@kernel()
 def _place(cells: Any, codes: Any, origin: Any, strides: Any, grid: Any) -> None:
     for i in range(cells.shape[0]):
         place = 0
         for axis in range(3):
             place += (cells[i, axis] - origin[axis]) * strides[axis]
         grid[place] = codes[i]
-
-
-# --- distances --------------------------------------------------------------------------------
-
-
-@kernel()
-def _to_triangle(z: float, y: float, x: float, triangles: Any, t: int, best: Any) -> Any:
-    """Return the squared distance from a point to a triangle, or to a segment whose end stands twice.
-
-    Where its plane is not nearer than `best`, squared, neither is the triangle: then `best` is returned.
-    """
-    z -= triangles[t, 0]
-    y -= triangles[t, 1]
-    x -= triangles[t, 2]
-    height = triangles[t, 9] * z + triangles[t, 10] * y + triangles[t, 11] * x
-    height *= height
-    if height >= best * _LESS:
-        return best
-    z1, y1, x1 = triangles[t, 3], triangles[t, 4], triangles[t, 5]
-    z2, y2, x2 = triangles[t, 6], triangles[t, 7], triangles[t, 8]
-    along = z1 * z + y1 * y + x1 * x
-    across = z2 * z + y2 * y + x2 * x
-    aa = z1 * z1 + y1 * y1 + x1 * x1
-    ab = z1 * z2 + y1 * y2 + x1 * x2
-    bb = z2 * z2 + y2 * y2 + x2 * x2
-    u = 0.0
-    v = 0.0
-    if along <= 0 and across <= 0:
-        pass
-    elif along >= aa and across - ab <= along - aa:
-        u = 1.0
-    elif across >= bb and along - ab <= across - bb:
-        v = 1.0
-    elif along * (across - ab) - (along - aa) * across <= 0 and 0 <= along <= aa:
-        u = along / aa
-    elif (along - ab) * across - along * (across - bb) <= 0 and 0 <= across <= bb:
-        v = across / bb
-    else:
-        rising = (across - ab) - (along - aa)
-        falling = (along - ab) - (across - bb)
-        if (along - aa) * (across - bb) - (along - ab) * (across - ab) > 0 or rising < 0 or falling < 0:
-            return height
-        v = rising / (rising + falling)
-        u = 1 - v
-    z -= u * z1 + v * z2
-    y -= u * y1 + v * y2
-    x -= u * x1 + v * x2
-    return z * z + y * y + x * x
-
-
-@kernel()
-def _descend(
-    i: int, cells: Any, codes: Any, cases: Any, steps: Any, tree: Any, stack: Any, squares: Any, best: Any,
-    hint: int,
-) -> int:  # fmt: skip
-    """Lower `best`, the squared distances of the centroids of cell i, to the true ones.
-
-    `hint` is a cell of the tree that may be near; returns one that is.
-    """
-    starts, centroids, triangles, extents = cases.starts, cases.centroids, cases.triangles, cases.extents
-    targets, target_codes, cell_bounds = tree.cells, tree.codes, tree.cell_bounds
-    bounds, children = tree.bounds, tree.children
-    code = codes[i]
-    first = starts[code]
-    number = starts[code + 1] - first
-    z0 = cells[i, 0] * steps[0]
-    y0 = cells[i, 1] * steps[1]
-    x0 = cells[i, 2] * steps[2]
-    z1 = z0 + extents[code, 9]
-    y1 = y0 + extents[code, 10]
-    x1 = x0 + extents[code, 11]
-    z0 += extents[code, 6]
-    y0 += extents[code, 7]
-    x0 += extents[code, 8]
-    worst = np.inf
-    # First the hint, then the root.
-    stack[0] = children.shape[0] - 1
-    squares[0] = 0.0
-    depth = 1
-    begin = hint
-    end = hint + 1
-    leaf = True
-    boxes = cell_bounds
-    while True:
-        base = depth
-        for child in range(begin, end):
-            z = max(boxes[child, 0] - z1, z0 - boxes[child, 3], 0.0)
-            y = max(boxes[child, 1] - y1, y0 - boxes[child, 4], 0.0)
-            x = max(boxes[child, 2] - x1, x0 - boxes[child, 5], 0.0)
-            square = z * z + y * y + x * x
-            if square >= worst:
-                continue
-            if not leaf:
-                stack[depth] = child
-                squares[depth] = square
-                depth += 1
-                continue
-            z = (cells[i, 0] - targets[child, 0]) * steps[0]
-            y = (cells[i, 1] - targets[child, 1]) * steps[1]
-            x = (cells[i, 2] - targets[child, 2]) * steps[2]
-            other = target_codes[child]
-            worst = 0.0
-            for j in range(number):
-                zj = z + centroids[first + j, 0]
-                yj = y + centroids[first + j, 1]
-                xj = x + centroids[first + j, 2]
-                for t in range(starts[other], starts[other + 1]):
-                    square = _to_triangle(zj, yj, xj, triangles, t, best[j])
-                    if square < best[j]:
-                        best[j] = square
-                        hint = child
-                worst = max(worst, best[j])
-            worst *= _LESS
-        # The nearest child is looked at first.
-        for k in range(base, depth - 1):
-            if squares[k] < squares[depth - 1]:
-                stack[k], stack[depth - 1] = stack[depth - 1], stack[k]
-                squares[k], squares[depth - 1] = squares[depth - 1], squares[k]
-        while depth > 0 and squares[depth - 1] >= worst:
-            depth -= 1
-        if depth == 0:
-            return hint
-        depth -= 1
-        node = stack[depth]
-        begin = children[node, 0]
-        end = children[node, 1]
-        leaf = children[node, 2] == 1
-        boxes = cell_bounds if leaf else bounds
-
-
-@kernel()
-def _measure(
-    cells: Any, codes: Any, cases: Any, near: Any, steps: Any, grid: Any, tree: Any, done: Any, squares: Any,
-    sizes: Any,
-) -> tuple[int, int]:  # fmt: skip
-    """Write squared distances and sizes of the triangles from cell done[0], triangle done[1] on.
-
-    Returns how far it came: with no tree it stops at the first cell that needs one.
-    """
-    starts, kinds, centroids, triangles = cases.starts, cases.kinds, cases.centroids, cases.triangles
-    jumps, order, known, offsets, bounds = grid.jumps, near.order, near.known, near.offsets, near.squares
-    best = np.empty(8)
-    stack = np.empty(1024, dtype=np.int64)
-    stack_squares = np.empty(1024)
-    count = done[1]
-    far = False
-    low = 0.0
-    hint = 0
-    diagonal = np.sqrt(steps[0] ** 2 + steps[1] ** 2 + steps[2] ** 2)
-    reach = np.sqrt(near.reach.max())
-    for i in range(done[0], cells.shape[0]):
-        code = codes[i]
-        first = starts[code]
-        number = starts[code + 1] - first
-        if far:
-            away = 0.0
-            for axis in range(3):
-                step = (cells[i, axis] - cells[i - 1, axis]) * steps[axis]
-                away += step * step
-            # No nearer than the cell before less the way from there: then the cells around are not tried.
-            far = low - np.sqrt(away) - diagonal > reach
-        if grid.codes.size == 0:
-            far = True
-        for j in range(number):
-            sizes[count + j] = cases.sizes[first + j]
-            best[j] = np.inf
-        if not far:
-            place = (cells[i, 0] - grid.origin[0]) * grid.strides[0] + (cells[i, 1] - grid.origin[1]) * grid.strides[1]
-            place += cells[i, 2] - grid.origin[2]
-            if grid.codes[place] == code:
-                for j in range(number):
-                    squares[count + j] = 0.0
-                count += number
-                continue
-            for j in range(number):
-                kind = kinds[first + j]
-                nearest = np.inf
-                k = 0
-                while bounds[kind, k] < nearest:
-                    other = grid.codes[place + jumps[kind, k]]
-                    if other != 0:
-                        slot = order[kind, k]
-                        square = known[kind, other, slot]
-                        if square == 0.0:
-                            square = np.inf
-                            z = centroids[first + j, 0] - offsets[slot, 0] * steps[0]
-                            y = centroids[first + j, 1] - offsets[slot, 1] * steps[1]
-                            x = centroids[first + j, 2] - offsets[slot, 2] * steps[2]
-                            for t in range(starts[other], starts[other + 1]):
-                                square = min(square, _to_triangle(z, y, x, triangles, t, square))
-                            square = max(square, _ZERO)
-                            known[kind, other, slot] = square
-                        nearest = min(nearest, square)
-                    k += 1
-                best[j] = nearest
-                far |= nearest > near.reach[kind]
-        if far:
-            if tree.cells.shape[0] == 0:
-                return i, count
-            hint = _descend(i, cells, codes, cases, steps, tree, stack, stack_squares, best, hint)
-            low = np.sqrt(best[:number].min())
-        for j in range(number):
-            squares[count + j] = best[j]
-        count += number
-    return cells.shape[0], count

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 Point = tuple[int, int, int]
 Triangle = tuple[Point, Point, Point]
 
-#: Middles of the edges of a cell, in half voxels, in C order: the digits 0 to b of `_TRIANGLES`.
-_MIDDLES = [(z, y, x) for z, y, x in product((0, 1, 2), repeat=3) if (z, y, x).count(1) == 1]
+#: Middles of the edges of a cell, in half voxels, in C order: the digits 0 to b of the triangles.
+MIDDLES = [(z, y, x) for z, y, x in product((0, 1, 2), repeat=3) if (z, y, x).count(1) == 1]
 #: Codes 1 to 254, three digits a triangle; a test draws every one of them with VTK.
 _TRIANGLES = (  # noqa: SIM905  (a list would be 254 lines)
     "7ab 69b 67979a 58a 57b58b 58a69b 567569589 489 4897ab 46868b 46747878a 45a49a 45747b49b 45656a6ab 456567 "
@@ -67,6 +67,12 @@ class MeshCases(NamedTuple):
     """Area (length of a segment) of each triangle (T,)."""
     extents: NDArray[np.float64]
     """Least and largest coordinates of a code's triangles, then of their centroids (256, 12)."""
+    fan_starts: NDArray[np.int64]
+    """First of `fans` of each edge of each code; 256 * 12 + 1 entries."""
+    fans: NDArray[np.int64]
+    """Triangles with a corner in the middle of an edge, edge by edge."""
+    rooms: NDArray[np.float64]
+    """How far, squared, a point of a fan's triangles may be from the nearest of their corners (256, 12)."""
 
 
 @lru_cache(maxsize=64)
@@ -100,7 +106,35 @@ def mesh_cases(spacing: tuple[float, ...], reverse: bool) -> MeshCases:
             around = (corners[mine].reshape(-1, 3), centroids[mine])
             extents[code] = np.concatenate([f(points, axis=0) for points in around for f in (np.min, np.max)])
     triangles = np.hstack([first, second - first, third - first, normals])
-    return MeshCases(starts, triangles, centroids, kinds.ravel().astype(np.int64), sizes, extents)
+    room = _rooms(first, second, third)
+    fans: list[list[int]] = [[] for _ in range(256 * 12)]
+    rooms = np.zeros(256 * 12)
+    for code in range(256):
+        for t in range(starts[code], starts[code + 1]):
+            for corner in set(shapes[code][t - starts[code]]):
+                fan = 12 * code + MIDDLES.index(corner)
+                fans[fan].append(t)
+                rooms[fan] = max(rooms[fan], room[t])
+    fan_starts = np.cumsum([0, *(len(fan) for fan in fans)])
+    return MeshCases(
+        starts, triangles, centroids, kinds.ravel().astype(np.int64), sizes, extents, fan_starts,
+        np.array([t for fan in fans for t in fan]), rooms.reshape(256, 12),
+    )  # fmt: skip
+
+
+def _rooms(first: NDArray[np.float64], second: NDArray[np.float64], third: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far, squared, a point may be from the next corner of its triangle or, on an edge, of that edge.
+
+    That is the circumscribed circle's radius, but half the longest edge where the angle across from it is not acute.
+    """
+    squares = np.sort(
+        [((a - b) ** 2).sum(axis=1) for a, b in ((first, second), (second, third), (third, first))], axis=0
+    )
+    twice = np.cross(second - first, third - first)
+    acute = squares[0] + squares[1] > squares[2] * (1 + 1e-9)
+    circles = squares.prod(axis=0) / np.where(acute, 4 * (twice**2).sum(axis=1), 1)
+    rooms: NDArray[np.float64] = np.where(acute, circles, squares[2] / 4)
+    return rooms
 
 
 def _of_code(code: int, ndim: int, reverse: bool) -> list[Triangle]:
@@ -109,7 +143,7 @@ def _of_code(code: int, ndim: int, reverse: bool) -> list[Triangle]:
         return _segments(code & 15) if code & 15 == code >> 4 else []
     if code in (0, 255):
         return []
-    corners = [_MIDDLES[int(digit, 16)] for digit in _TRIANGLES[(_reversed(code) if reverse else code) - 1]]
+    corners = [MIDDLES[int(digit, 16)] for digit in _TRIANGLES[(_reversed(code) if reverse else code) - 1]]
     if reverse:
         corners = [(x, y, z) for z, y, x in corners]
     return list(zip(corners[::3], corners[1::3], corners[2::3], strict=True))
