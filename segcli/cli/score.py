@@ -6,13 +6,16 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from segcli.cli import options as opt
 from segcli.cli.session import Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from segcli.masks.reading import Reading
 
 
 @opt.reads_masks()
@@ -76,12 +79,8 @@ def score(
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
     how = reading_of(**reading)
-    if entropy_map is not None:
-        from segcli.masks.writing import WHOLE, check_map_path, write_map
-
-        check_map_path(entropy_map, "--entropy-map", [pred, gt], WHOLE)
-        if how.stack:
-            raise UsageError("--entropy-map takes one image at a time, no --stack.", code="output.stack")
+    check_entropy_map(entropy_map, [pred, gt], how)
+    made: dict[str, Any] = {"empty": rule, "background": background, "average": average, "batch_dice": batch_dice}
     with session.working("scoring"):
         cases = scoring.score_cases(
             pred,
@@ -89,17 +88,16 @@ def score(
             chosen,
             chosen_losses,
             how,
-            empty=rule,
             convention=rules,
-            background=background,
-            average=average,
-            batch_dice=batch_dice,
             entropy_map=entropy_map is not None,
             strict=strict,
             sha256=True,
+            **made,
         )
         verdicts = judge(limits, cases)
         if entropy_map is not None:
+            from segcli.masks.writing import write_map
+
             write_map(entropy_map, cases[0].entropy_map, cases[0].spacing, cases[0].gt.affine)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
     measures = [*chosen, *chosen_losses]
@@ -112,22 +110,13 @@ def score(
             return report.score_csv(cases)
         if wanted == "json":
             seconds = time.perf_counter() - clock
-            return document.to_json(
-                document.document(
-                    cases,
-                    measures,
-                    how,
-                    empty=rule,
-                    convention=convention,
-                    background=background,
-                    average=average,
-                    batch_dice=batch_dice,
-                    verdicts=verdicts,
-                    started=started.isoformat(timespec="seconds"),
-                    seconds=seconds,
-                    argv=sys.argv[1:],
-                )
-            )
+            when: dict[str, Any] = {
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": seconds,
+                "argv": sys.argv[1:],
+            }
+            whole = document.document(cases, measures, how, convention=convention, verdicts=verdicts, **made, **when)
+            return document.to_json(whole)
         if wanted == "md":
             return report.score_markdown(cases, measures, rule, average, verdicts)
         return report.score_text(cases, measures, rule, average, verdicts, color=color)
@@ -136,3 +125,13 @@ def score(
     if entropy_map is not None and not session.quiet:
         print(f"wrote {entropy_map}", file=sys.stderr)
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE
+
+
+def check_entropy_map(path: Path | None, inputs: list[str], how: Reading) -> None:
+    """Raise `UsageError` before anything is read where the map could not be written."""
+    from segcli.masks.writing import WHOLE, check_map_path
+
+    if path is not None:
+        check_map_path(path, "--entropy-map", inputs, WHOLE)
+        if how.stack:
+            raise UsageError("--entropy-map takes one image at a time, no --stack.", code="output.stack")
