@@ -224,8 +224,8 @@ def resolve(
     """Return the labels of a pair from the values that occur in each map.
 
     `channels` is the number of channels of the prediction, `one_channel` says that it is a single
-    probability map, `ignored` is the value that marks ignored voxels. Raises `InputError` for negative values that nobody named and for a single
-    probability map against several labels.
+    probability map, `ignored` is the value that marks ignored voxels. Raises `InputError` for negative
+    values that nobody named and for a single probability map against several labels.
     """
     in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
     _refuse_negative(asked, in_pred, in_gt)
