@@ -273,7 +273,13 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
     values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
-    labels = resolve(reading.labels, *values, channels=grids[0].channels, one_channel=one_channel)
+    labels = resolve(
+        reading.labels,
+        *values,
+        channels=grids[0].channels,
+        one_channel=one_channel,
+        ignored=reading.ignore_label,
+    )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
         raise InputError(
             f"{gt_mask.name}: a soft ground truth is one map; {pred_mask.name} has several labels.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import typing
 import warnings
 from collections import Counter
@@ -31,6 +32,7 @@ from segcli.losses.libraries import known
 from segcli.masks.labels import Label
 from segcli.measure import measures
 from segcli.notation import bind
+from segcli.report.conventions import text
 from segcli.tools import Entry, convention_of
 
 Array = NDArray[Any]
@@ -654,6 +656,18 @@ def test_reversed_spacing_is_named() -> None:
     assert wrong.printed.value == 10.0
     assert wrong.because == ("the spacing in reverse axis order",)
     assert not [r for r in rows_of(pred, gt, (1.0, 1.0), "hd") if "file paths" in r.call]
+    noise = rows_of(pred, gt, (2.000000009, 1.99999999), "hd")  # 2 and 2, as a NIfTI header gives them back
+    assert not [r for r in noise if "file paths" in r.call or "reverse" in " ".join(r.because)]
+
+
+def test_two_numbers_that_differ_are_told_apart() -> None:
+    """Shares far below a thousandth are written out where three decimals would show the same twice."""
+    pred, gt = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    gt[0, :3] = pred[0, :2] = pred[1, 0] = gt[2, 0] = 1
+    shown = text([conventions.conventions(pred, gt, metrics="fpr", convention="simpleitk")])
+    # 1 false voxel of 3596 that are none; 2 missed of the 3597 that are predicted as none.
+    assert re.search(r"fpr\s+0\.000278\s+0\.000556\s+50%\s+arguments exchanged", shown)
+    assert re.search(r"fpr\s+0\.000\s+0\.000\s+the same", shown)
 
 
 def test_defects_are_words() -> None:

@@ -288,7 +288,8 @@ def test_areas_are_those_of_surface_distance(spacing):
     theirs = tables.create_table_neighbour_code_to_surface_area(spacing)
     np.testing.assert_allclose(surfel_areas(spacing), theirs, rtol=1e-12)
     lengths = tables.create_table_neighbour_code_to_contour_length(spacing[:2])
-    np.testing.assert_allclose([surfel_areas(spacing[:2])[code * 17] for code in range(16)], lengths, rtol=1e-12)
+    # To the last digit: where a share of the length is exactly that asked for, rounding decides the percentile.
+    np.testing.assert_array_equal([surfel_areas(spacing[:2])[code * 17] for code in range(16)], lengths)
 
 
 # The tool calls names that SciPy and NumPy have dropped or deprecated.

@@ -325,6 +325,14 @@ def test_label_files_that_name_nothing(tmp_path, name, text):
         label_file(tmp_path, name, text)
 
 
+def test_a_label_that_is_ignored_is_not_missing():
+    """Asking for the label that --ignore-label leaves out is told so: it is in the files all the same."""
+    maps = np.array([[0, 1, 2], [0, 1, 2]])
+    notes = [n.text for n in segcli.score(maps, maps, labels="1,2", ignore_label=2).notes]
+    assert "label 2 is the one that --ignore-label 2 leaves out" in notes
+    assert not [text for text in notes if "neither" in text]
+
+
 def test_the_ignore_label_of_nnunet_is_used(tmp_path: Path):
     """`"ignore": 3` in a dataset.json leaves those voxels out, as `--ignore-label 3` does."""
     rng = np.random.default_rng(9)

@@ -43,7 +43,7 @@ def surfel_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
     areas = np.zeros(256)
     if len(spacing) == 2:
         row, column = (float(s) for s in spacing)
-        diagonal = 0.5 * float(np.hypot(row, column))
+        diagonal = 0.5 * float(np.sqrt(row**2 + column**2))  # to the last digit that of `surface-distance`, for ties
         for corners in range(1, 15):
             inside = [corners >> bit & 1 for bit in (3, 2, 1, 0)]
             if sum(inside) == 2 and inside[0] == inside[1]:

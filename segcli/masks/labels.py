@@ -219,12 +219,13 @@ def resolve(
     *,
     channels: int = 0,
     one_channel: bool = False,
+    ignored: int | None = None,
 ) -> Found:
     """Return the labels of a pair from the values that occur in each map.
 
     `channels` is the number of channels of the prediction, `one_channel` says that it is a single
-    probability map. Raises `InputError` for negative values that nobody named and for a single
-    probability map against several labels.
+    probability map, `ignored` is the value that marks ignored voxels. Raises `InputError` for negative
+    values that nobody named and for a single probability map against several labels.
     """
     in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
     _refuse_negative(asked, in_pred, in_gt)
@@ -242,7 +243,7 @@ def resolve(
             code="kind.mixed",
         )
     if asked is not None:
-        return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel))
+        return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel, ignored))
     if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2:
         return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
     values = sorted({*in_pred, *in_gt, *range(1, channels)})
@@ -272,7 +273,9 @@ def _refuse_negative(asked: Sequence[Label] | None, pred: Sequence[int], gt: Seq
             )
 
 
-def _absent(asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool) -> list[Note]:
+def _absent(
+    asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool, ignored: int | None
+) -> list[Note]:
     notes = []
     for label in asked:
         wanted = label.values
@@ -280,7 +283,9 @@ def _absent(asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_
         in_gt = bool(gt) if wanted is None else bool({*gt} & {*wanted})
         if wanted is not None and 0 in wanted:
             continue
-        if not in_pred and not in_gt:
+        if not in_pred and not in_gt and wanted == (ignored,):
+            notes.append(Note(f"label {label.name} is the one that --ignore-label {ignored} leaves out", "warning"))
+        elif not in_pred and not in_gt:
             have = f"; the files hold {_some(sorted({*pred, *gt}))}" if pred or gt else ""
             notes.append(Note(f"label {label.name} is in neither file{have}", "warning"))
         elif not in_pred:

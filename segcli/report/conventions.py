@@ -20,6 +20,8 @@ from segcli.surfaces import MEANING
 from segcli.tools import CHECKED, WORDS, tools
 
 SCHEMA = "segcli.conventions/1"
+#: A difference below this is shown as less than a percent.
+SEEN = 0.005
 
 
 def heading(found: Conventions, *, stacked: bool) -> str:
@@ -47,7 +49,7 @@ def rows_table(found: Conventions, kind: str) -> Table:
     for group in merged.values():
         r = group[0]
         name = r.quantity.replace(f":surface={common}", "")
-        cells = [f"{name} {own_unit(found, r)}".strip(), number(r.own, _measure(r)), _shown(found, r), _differs(r)]
+        cells = [f"{name} {own_unit(found, r)}".strip(), *_two_numbers(found, r), _differs(r)]
         because = "; ".join(r.because) or ("the same" if r.difference == 0 and r.own is not None else "")
         who = ", ".join(dict.fromkeys(_who(x) for x in group))
         table.rows.append([r.label] * labels + [*cells, because, who])
@@ -68,6 +70,17 @@ def _who(row: Row) -> str:
     return f"{row.tool} ({row.call})" if row.variant else row.tool
 
 
+def _two_numbers(found: Conventions, row: Row) -> tuple[str, str]:
+    """Return what segcli has and what the tool prints, so that two numbers that differ do not look alike."""
+    own, shown = number(row.own, _measure(row)), _shown(found, row)
+    theirs, unit = row.printed.value, "".join(shown.partition(" ")[1:])
+    if row.difference < SEEN or own.endswith("%") or row.own is None or theirs is None:
+        return own, shown
+    if own == shown or (row.own and own == "0.000") or (theirs and shown == "0.000"):
+        return f"{row.own:.3g}", f"{theirs:.3g}{unit}"
+    return own, shown
+
+
 def _shown(found: Conventions, row: Row) -> str:
     if row.printed.value is not None:
         unit = "" if row.unit == own_unit(found, row) else f" {row.unit}"
@@ -82,7 +95,7 @@ def _differs(row: Row) -> str:
         return ""
     if math.isinf(row.difference):
         return DASH
-    return percent(row.difference) if row.difference >= 0.005 else "<1%"
+    return percent(row.difference) if row.difference >= SEEN else "<1%"
 
 
 def footnotes(found: Sequence[Conventions]) -> list[str]:
