@@ -209,6 +209,8 @@ def test_a_missing_prediction_is_a_row_by_policy(tmp_path):
             {"case": "gone", "side": "pred", "path": "gt/gone.npy"},
         ]
         assert "1 missing prediction (gone), 1 prediction without ground truth (extra)" in done.stdout
+        assert ("--missing worst: a missing prediction has the worst values" in done.stdout) == (policy == "worst")
+        assert "from the policy" not in done.stdout  # --empty is `undefined`: no value comes from it
     gone = next(c for c in run["cases"] if c["case"] == "gone")
     assert (gone["status"], gone["pred"]) == ("missing", {"path": "", "sha256": None})
     found = {(v["kind"], v["measure"]): (v["value"], v["status"]) for v in gone["values"]}
@@ -660,3 +662,25 @@ def test_the_loss_of_a_missing_prediction_is_over_the_labels_of_its_ground_truth
     # All 16 voxels background against 14 of them: 1 - 2 * 14 / 30; label 1 is lost: 1.
     assert means["lost"]["mean", 2] == pytest.approx((1 - 28 / 30 + 1) / 2)
     assert means["lost"]["mean without background", 1] == pytest.approx(1)
+
+
+def test_no_name_draws_on_the_terminal(tmp_path):
+    """A name with an escape sequence or a line end is shown on its line, without them, in every table and message."""
+    name = "a\x1b[31mb\nc"
+    folders = write(
+        tmp_path, **{name: (SQUARE, SQUARE), f"{name}2": (np.roll(SQUARE, 1), SQUARE), "z\x1b": (None, SQUARE)}
+    )
+    out = tmp_path / "r.json"
+    calls = [
+        ("evaluate", *folders, "--dry-run"),
+        ("evaluate", *folders, "-m", "dice", "--worst", "1", "-o", out, "-o", tmp_path / f"{name}.csv"),
+        ("diff", out, out, "--all"),
+        ("rank", f"{name}={out}", f"x={out}"),
+        ("evaluate", *folders, "--match", name),
+    ]
+    for call in calls:
+        done = segcli(*call)
+        assert not set("\x1b\x07\r") & set(done.stdout + done.stderr), call
+        assert "a [31mb c" in done.stdout + done.stderr, call
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1

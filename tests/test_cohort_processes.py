@@ -118,7 +118,7 @@ def test_a_stopped_run_goes_on_where_it_was(data, tmp_path, sent, after):
     assert (refused.returncode, "--resume" in refused.stderr) == (2, True)
     again = process("evaluate", tmp_path / "pred", tmp_path / "gt", *MEASURES, "-o", out, "-j2", "--resume")
     assert again.returncode == 0, again.stderr
-    assert f"{kept} cases taken from the journal" in again.stderr
+    assert f"{kept} case{'s' * (kept != 1)} taken from the journal" in again.stderr
     assert same_runs(out, data / "whole.json")
 
 

@@ -129,6 +129,28 @@ def test_the_mean_row_pairs_only_cases_whose_labels_are_the_same() -> None:
     assert [(x.case, x.why) for x in row.lone] == [("case_001", "other_labels")]
 
 
+def test_a_mean_that_one_run_does_not_have_says_why() -> None:
+    """In case 1 of A every label has an empty prediction or is in neither file: no mean, and no other labels."""
+    a = made_run({("x", DICE): [0.8, "pred_empty", 0.8], ("y", DICE): [0.4, "both_empty", 0.6]})
+    b = made_run({("x", DICE): [0.9, 0.8, "gt_empty"], ("y", DICE): [0.5, 0.7, "zero_denominator"]})
+    found = compared(a, b)
+    assert [(x.case, x.a, x.why) for x in row_of(found, "mean").lone] == [
+        ("case_001", None, "pred_empty"),
+        ("case_002", pytest.approx(0.7), ""),
+    ]
+    text = report.difference_text(found)
+    assert "* mean dice: 1 undefined in A (pred empty); 1 undefined in B (no value), in no pair" in text
+
+
+def test_the_words_of_the_verdict_say_what_is_asked() -> None:
+    """One test is not corrected; where every pair is equal there is none."""
+    a, b = (made_run({("x", DICE): [v] * 8}) for v in (0.8, 0.9))
+    assert "Wilcoxon's p corrected for 1 test is at most 0.05, " in report.difference_text(compared(a, b))
+    same = report.difference_text(compared(a, a))
+    assert "no test: in every row all pairs are equal" in same
+    assert "Wilcoxon" not in same
+
+
 def test_regions_are_not_in_the_mean_row() -> None:
     """The mean over plain labels leaves out `whole`; with one plain label left there is no mean row."""
     columns = {("x", DICE): [0.8, 0.7], ("whole", DICE): [0.5, 0.5]}

@@ -376,6 +376,7 @@ def test_a_rule_means_the_runs_variant_of_a_measure() -> None:
         with pytest.raises(UsageError, match="the run has no") as problem:
             verdict(run, measure=measure, max=2)
         assert word in problem.value.hint
+        assert problem.value.hint.startswith("there are: " if measure == "iou" else "it has ")
     both = run_of({"a": {"organ": {"nsd:tol=1:surface=surfel": 0.5, "nsd:tol=3:surface=surfel": 0.7}}})
     with pytest.raises(UsageError, match="several of nsd"):
         verdict(both, measure="nsd:surface=surfel", min=0.1)

@@ -119,10 +119,27 @@ def test_annotations_are_one_command_a_line_and_at_most_ten() -> None:
     assert [line.split()[0] for line in commands] == ["::error"] * 3 + ["::warning"]
     assert lines[-1] == "3 failed, 1 warning, 1 skipped, 1 passed"
     many = run_of({"c": {f"l{i:02}": {"dice": 0.1} for i in range(15)}})
+    few = run_of({"c": {f"l{i:02}": {"dice": 0.1} for i in range(11)}})
     tables = [{"id": "w", "measure": "dice", "min": 0.2, "level": "warn"}, {"id": "e", "measure": "dice", "min": 0.5}]
     lines = workflow_commands(judge_run(parse_rules(tables, "t"), many)).splitlines()
     assert [line.startswith("::error") for line in lines[:MOST]] == [True] * MOST
-    assert lines[MOST] == "20 more are in the job summary"
+    assert lines[MOST] == "20 more are not annotated: GitHub shows 10 of a step"
+    lines = workflow_commands(judge_run(parse_rules(tables[1:], "t"), few)).splitlines()
+    assert lines[MOST] == "1 more is not annotated: GitHub shows 10 of a step"
+
+
+def test_counts_are_whole_and_sizes_have_no_sign() -> None:
+    """Two values are 2, not 2.00; the mean of |-0.5| and |0.2| is 35.0%, not +35.0%."""
+    run = run_of({case: {"organ": {"rve": value}} for case, value in (("a", -0.5), ("b", 0.2))})
+    tables = [
+        {"id": "many", "measure": "rve", "stat": "count", "min": 3},
+        {"id": "off", "measure": "rve", "stat": "worst-2", "max": 0.1},
+        {"id": "low", "measure": "rve", "stat": "mean", "min": 0.1},
+    ]
+    text = gate_text(judge_run(parse_rules(tables, "t"), run), ("run.json", None))
+    assert "organ rve count 2 < 3" in text
+    assert "organ |rve| worst-2 35.0% > 10.0% (2 cases)" in text
+    assert "organ rve mean -15.0% < +10.0% (2 cases)" in text
 
 
 def test_markdown_shows_names_literally() -> None:

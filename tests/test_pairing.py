@@ -190,7 +190,7 @@ def test_a_manifest_may_name_arrays_of_npz_files(tmp_path: Path) -> None:
     done = segcli("evaluate", "--manifest", path, "-m", "dice", "-o", tmp_path / "r.json", "-j1")
     assert done.returncode == 0, done.stderr
     again = segcli("evaluate", "--manifest", path, "-m", "dice", "-o", tmp_path / "r.json", "-j1", "--resume")
-    assert "1 cases taken from the journal" in again.stderr
+    assert "1 case taken from the journal" in again.stderr
 
 
 @pytest.mark.parametrize(

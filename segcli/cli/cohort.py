@@ -17,6 +17,7 @@ from segcli.cli.options import latex_cell
 from segcli.cli.progress import Progress
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
 from segcli.writing import write_whole
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _collected(asked: Asked) -> Collected:
             progress=progress,
         )
     if collected.reused and not asked.session.quiet:
-        print(f"{collected.reused} cases taken from the journal", file=sys.stderr)
+        print(f"{collected.reused} case{'s' * (collected.reused != 1)} taken from the journal", file=sys.stderr)
     return collected
 
 
@@ -257,7 +258,7 @@ def _close_journal(asked: Asked) -> None:
 def _wrote(asked: Asked, following: str) -> None:
     if not asked.session.quiet:
         for path in asked.outputs:
-            print(f"wrote {path}" + (f"     next: {following}" if path == asked.run_file else ""), file=sys.stderr)
+            print(flat(f"wrote {path}" + f"     next: {following}" * (path == asked.run_file)), file=sys.stderr)
 
 
 def _code(collected: Collected, *, failed: bool) -> ExitCode:

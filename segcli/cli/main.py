@@ -202,9 +202,11 @@ def _globals_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str, hint: str, code: ExitCode) -> int:
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    from segcli.report.table import flat
+
+    print("error:", " ".join(flat(str(message)).split()), file=sys.stderr)
     if hint:
-        print("hint:", " ".join(hint.split()), file=sys.stderr)
+        print("hint:", " ".join(flat(hint).split()), file=sys.stderr)
     return int(code)
 
 

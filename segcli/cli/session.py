@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from segcli.config import Config
 from segcli.errors import UsageError
+from segcli.report.table import flat
 from segcli.writing import write_whole
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class Session:
         """Print notes and warnings to stderr; `--quiet` keeps warnings only."""
         for note in notes:
             if note.level == "warning" or not self.quiet:
-                print(f"{note.level}: {note.text}", file=sys.stderr)
+                print(flat(f"{note.level}: {note.text}"), file=sys.stderr)
 
     def warn(self, texts: Sequence[str]) -> None:
         """Print warnings to stderr, also with `--quiet`."""
         for text in texts:
-            print(f"warning: {text}", file=sys.stderr)
+            print(flat(f"warning: {text}"), file=sys.stderr)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -123,4 +124,4 @@ def deliver(
     sys.stdout.flush()
     for path in outputs:
         if not session.quiet:
-            print(f"wrote {path}", file=sys.stderr)
+            print(flat(f"wrote {path}"), file=sys.stderr)

@@ -160,7 +160,7 @@ def _measure(rule: Rule, columns: Columns) -> BoundMeasure:
         )
     raise UsageError(
         f"rule {rule.id}: the run has no {asked.id}.",
-        hint=f"it has {', '.join(b.name for b in same) or near(asked.name, [b.name for b in known])}",
+        hint=f"it has {', '.join(b.name for b in same)}" if same else near(asked.name, [b.name for b in known]),
         code="rule.measure",
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.table import DASH, Table, escape_markdown, grouped, number
+from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.statistics import FEW
 
 Run = Mapping[str, Any]
@@ -129,9 +129,16 @@ def footnotes(run: Run, worst: int) -> list[str]:
         notes.append(f"and {len(errors) - MOST} more errors")
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
-    if any(s["policy"] for s in run["summary"] if "policy" in s):
-        notes.append(f"empty masks: some values come from the policy {run['spec']['empty']}")
-    return notes
+    return notes + _policies(run)
+
+
+def _policies(run: Run) -> list[str]:
+    """Return where values that no pair of masks has come from: a rule for empty masks, or for missing predictions."""
+    if not any(s["policy"] for s in run["summary"] if "policy" in s):
+        return []
+    policy = {c["status"] == "missing" for c in run["cases"] if any(v["status"] == "policy" for v in c["values"])}
+    notes = [f"empty masks: some values come from the policy {run['spec']['empty']}"] if False in policy else []
+    return notes + ["--missing worst: a missing prediction has the worst values"] * (True in policy)
 
 
 def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
@@ -209,7 +216,7 @@ def run_text(run: Run, worst: int, *, color: bool = False) -> str:
     lines = [summary_table(run).text(color=color)] if measures_of(run) else []
     for title, table in pooled_tables(run):
         lines += [title, table.text(color=color)]
-    return "\n".join([*lines, *footnotes(run, worst)])
+    return "\n".join([*lines, *map(flat, footnotes(run, worst))])
 
 
 def run_markdown(run: Run, worst: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from segcli.measure import Measure
-from segcli.report.table import DASH, Table, escape_markdown, number
+from segcli.report.table import DASH, Table, escape_markdown, flat, number
 from segcli.runs.diff import Difference, Lone, Row
 from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
@@ -107,10 +107,14 @@ def footnotes(difference: Difference) -> list[str]:
         notes.append(f"fewer than {TOO_FEW} pairs cannot be told from chance at 0.05")
     tests = sum(row.p is not None for row in difference.rows)
     level = f"{difference.resampling.level * 100:g}"
-    notes.append(
-        f"better, worse: Wilcoxon's p corrected for {tests} tests (Holm) is at most "
-        f"{1 - difference.resampling.level:.3g} and the {level}% interval of the mean leaves out 0; else no evidence"
-    )
+    if tests:
+        notes.append(
+            f"better, worse: Wilcoxon's p corrected for {tests} test{'s (Holm)' if tests > 1 else ''} is at most "
+            f"{1 - difference.resampling.level:.3g}, the {level}% interval of the mean leaves out 0 and the median "
+            "does not lie on its other side; else no evidence"
+        )
+    else:
+        notes.append("no test: in every row all pairs are equal")
     return notes
 
 
@@ -149,7 +153,7 @@ def _lone(difference: Difference) -> list[str]:
         parts = [
             f"{n} undefined in {run} ({WHY.get(why, why)})"
             if why != "other_labels"
-            else f"{n} with other labels in A than in B"
+            else f"{n} with a value of other labels in A than in B"
             for (run, why), n in counted.items()
         ]
         names = _some([case for case, _, _ in facts], 4)
@@ -181,10 +185,10 @@ def cases_table(difference: Difference) -> Table:
 
 
 def difference_text(difference: Difference, *, every: bool = False, color: bool = False) -> str:
-    parts = [heading(difference), difference_table(difference).text(color=color)]
+    parts = [flat(heading(difference)), difference_table(difference).text(color=color)]
     if every:
         parts.append(cases_table(difference).text(color=color))
-    return "\n".join([*parts, *footnotes(difference)])
+    return "\n".join([*parts, *map(flat, footnotes(difference))])
 
 
 def difference_markdown(difference: Difference, *, every: bool = False) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segcli.gate.rules import NO_MISSING
 from segcli.gate.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure import Measure
-from segcli.report.table import escape_markdown, number
+from segcli.report.table import escape_markdown, flat, number
 
 SCHEMA = "segcli.gate/1"
 WORDS = {"failed": "FAIL", "warned": "warn", "skipped": "skip", "passed": "ok"}
@@ -39,6 +38,10 @@ def sentence(verdict: Verdict) -> str:
         return flat(f"{head} {_change(verdict, measure)}{_rests(verdict)}")
     counted = verdict.stat == "count"
     shown, limit = _beside(verdict, None if counted else measure)
+    if counted:
+        shown = f"{verdict.value:.0f}"
+    if _sizes(verdict, measure) and not measure.unit:  # a share without its sign
+        shown, limit = shown.replace("+", ""), limit.replace("+", "")
     unit = f" {verdict.unit}" if verdict.unit and not counted else ""
     return flat(f"{head} {shown}{unit} {limit}{unit}{_rests(verdict)}")
 
@@ -133,11 +136,6 @@ def _change(verdict: Verdict, measure: Measure) -> str:
 
 
 # --- whole reports -------------------------------------------------------------------------------------
-
-
-def flat(text: str) -> str:
-    """Return a text on one line, without control characters: a name cannot draw on the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
 def counts_line(judgement: Judgement) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from segcli.gate.verdicts import Judgement
-from segcli.report.gate import counts_line, flat, notes, ordered, sentence
+from segcli.report.gate import counts_line, notes, ordered, sentence
+from segcli.report.table import flat
 
 #: GitHub shows no more of one step.
 MOST = 10
@@ -18,7 +19,8 @@ def workflow_commands(judgement: Judgement) -> str:
         for v in told[:MOST]
     ]
     if len(told) > MOST:
-        lines.append(f"{len(told) - MOST} more are in the job summary")
+        more = len(told) - MOST
+        lines.append(f"{more} more {'is' if more == 1 else 'are'} not annotated: GitHub shows {MOST} of a step")
     return "\n".join([*lines, *notes(judgement), counts_line(judgement)])
 
 

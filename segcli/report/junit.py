@@ -6,7 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 
 from segcli.gate.verdicts import Judgement, Verdict
-from segcli.report.gate import case_text, flat, sentence
+from segcli.report.gate import case_text, sentence
+from segcli.report.table import flat
 
 #: What XML 1.0 cannot hold, not even escaped.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

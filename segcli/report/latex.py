@@ -271,7 +271,7 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
     head = [line(top), " ".join(rules), line(["Run", *names, "ranks", "means"])]
     rows = [line([escape_latex(run), *(c[i] for c in columns)]) for i, run in enumerate(ranking.runs)]
     filled = (
-        "A missing or undefined value counts as the worst possible one."
+        "A missing or undefined value counts as the worst possible one, where a run is rightly empty as the best."
         if ranking.missing == "worst"
         else "Cases in which a run has no value are left out for all runs."
     )

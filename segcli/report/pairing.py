@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from segcli.report.table import Table, escape_markdown
+from segcli.report.table import Table, escape_markdown, flat
 
 if TYPE_CHECKING:
     from segcli.cohort.pairing import Missing, Pairing
@@ -42,7 +42,7 @@ def _several(count: int, what: str) -> str:
 
 
 def pairing_text(pairing: Pairing, *, color: bool = False) -> str:
-    return "\n".join([pairing_table(pairing).text(color=color), *_partnerless(pairing)])
+    return "\n".join([pairing_table(pairing).text(color=color), *map(flat, _partnerless(pairing))])
 
 
 def pairing_markdown(pairing: Pairing) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from segcli.measure import Measure
 from segcli.report.diff import MOST, exact, size_or_value, spread_record
-from segcli.report.table import DASH, Table, escape_markdown, percent
+from segcli.report.table import DASH, Table, escape_markdown, flat, percent
 from segcli.runs.rank import Ranked, Ranking, Row
 
 SCHEMA = "segcli.rank/1"
@@ -112,7 +112,7 @@ def heading(ranking: Ranking) -> str:
 
 def ranking_text(ranking: Ranking, *, color: bool = False) -> str:
     parts = [heading(ranking), overall_table(ranking).text(color=color), ranking_table(ranking).text(color=color)]
-    return "\n".join([*parts, *footnotes(ranking)])
+    return "\n".join([*parts, *map(flat, footnotes(ranking))])
 
 
 def ranking_markdown(ranking: Ranking) -> str:

@@ -31,10 +31,10 @@ class Table:
         table = RichTable(box=None, pad_edge=True, padding=(0, 1), header_style="bold" if color else "")
         for index, header in enumerate(self.headers):
             side = "left" if index in self.left else "right"
-            table.add_column(Text(header, style="dim" if color else ""), justify=side, no_wrap=True)  # type: ignore[arg-type]
+            table.add_column(Text(flat(header), style="dim" if color else ""), justify=side, no_wrap=True)  # type: ignore[arg-type]
         for number, row in enumerate(self.rows):
             style = "bold" if color and number in self.emphasis else ""
-            cells = [Text(cell, style="dim" if color and cell == DASH else style) for cell in row]
+            cells = [Text(flat(cell), style="dim" if color and cell == DASH else style) for cell in row]
             table.add_row(*cells)
         stream = io.StringIO()
         # As wide as it takes: rich wraps and cuts at the width of the console.
@@ -63,10 +63,14 @@ class Table:
         )
 
 
+def flat(text: str) -> str:
+    """Return a text on one line, without control characters: a name cannot draw on the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
 def escape_markdown(text: str) -> str:
     """Return `text` so that Markdown shows it literally, on one line."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", flat)
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(flat(text).split()))
 
 
 # --- numbers ------------------------------------------------------------------------------------

@@ -203,18 +203,29 @@ def _mean_pairs(a: Sequence[Mapping[str, Record]], b: Sequence[Mapping[str, Reco
     """Return each case's means over labels; where other labels have a value in each run there is no pair."""
     cases, mine, its, lone, undefined = [], [], [], [], 0
     for case in shared:
-        values = [[column.get(case, _ABSENT)["value"] for column in side] for side in (a, b)]
+        records = [[column.get(case, _ABSENT) for column in side] for side in (a, b)]
+        values = [[record["value"] for record in side] for side in records]
         defined = [[v is not None for v in side] for side in values]
         x, y = (_mean([v for v in side if v is not None]) for side in values)
         if x is None and y is None:
             undefined += 1
         elif x is None or y is None or defined[0] != defined[1]:
-            lone.append(Lone(case, x, y, "other_labels"))
+            lone.append(Lone(case, x, y, _why_no_mean(records[0 if x is None else 1], x, y)))
         else:
             cases.append(case)
             mine.append(x)
             its.append(y)
     return _Pairs(tuple(cases), tuple(mine), tuple(its), tuple(lone), undefined)
+
+
+def _why_no_mean(silent: Sequence[Record], x: float | None, y: float | None) -> str:
+    """Return why a case is in no pair of means: where one run has no mean, why its labels have no value."""
+    if x is not None and y is not None:
+        return "other_labels"
+    whys = {str(record.get("why", "")) for record in silent}
+    if len(whys) > 1:  # what is in neither file is not what went wrong
+        whys.discard("both_empty")
+    return whys.pop() if len(whys) == 1 else ""
 
 
 def _mean(values: Sequence[float]) -> float | None:
