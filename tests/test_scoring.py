@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import resources
@@ -323,6 +324,21 @@ def test_label_files_that_name_nothing(tmp_path, name, text):
     """A file that is no label file is an input error that names it."""
     with pytest.raises(InputError, match=name.replace(".", r"\.")):
         label_file(tmp_path, name, text)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("liver=", "liver= is not a label: a value is missing"),
+        ("whole=1++2", "whole=1++2 is not a label: a value is missing"),
+        ("1.5", "labels: 1.5 is not a label: 1.5 is no integer"),
+        ("liver=one", "liver=one is not a label: one is no integer"),
+    ],
+)
+def test_what_is_wrong_with_a_label_is_said(labels, said):
+    """The part of --labels that cannot be read is named, also where nothing stands."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        segcli.score(np.ones((2, 2), int), np.ones((2, 2), int), labels=labels)
 
 
 def test_a_label_that_is_ignored_is_not_missing():

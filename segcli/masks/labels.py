@@ -113,9 +113,9 @@ def _label(name: str, values: object) -> Label:
                 raise ValueError
             found.append(int(part))  # type: ignore[call-overload]
         except (TypeError, ValueError):
-            raise UsageError(
-                f"--labels: {name}={values!s} is not a label: {part!s} is no integer.", hint=_FORM, code="labels.syntax"
-            ) from None
+            what = name if name == values else f"{name}={values!s}"
+            why = "a value is missing" if part == "" else f"{part!s} is no integer"
+            raise UsageError(f"--labels: {what} is not a label: {why}.", hint=_FORM, code="labels.syntax") from None
     if not found:
         raise UsageError(f"--labels: {name} stands for no value.", hint=_FORM, code="labels.syntax")
     values_once = tuple(dict.fromkeys(found))
