@@ -713,7 +713,7 @@ def test_ignored_voxels(drawn: tuple[list[Array], Spacing]) -> None:
 def test_identities(drawn: tuple[list[Array], Spacing], surface: Surface) -> None:
     """Relations that the docstrings state hold."""
     (pred, gt), spacing = drawn
-    asked = "all,f_beta:beta=1,nsd:tol=0,nsd:tol=1,nsd:tol=1000"
+    asked = "all,f_beta:beta=1,nsd:tol=0,nsd:tol=1,nsd:tol=1000,hd_pred_to_gt:p=95,hd_gt_to_pred:p=95"
     found = segcli.score(pred, gt, metrics=asked, surface=surface, spacing=spacing, labels="fg=any")
 
     def value(text: str) -> float:
