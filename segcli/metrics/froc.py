@@ -25,7 +25,7 @@ Overlap = Annotated[
     float, Param("a candidate hits a lesion where their IoU is at least this; 0: where they share a voxel", ge=0, le=1)
 ]
 LUNA16 = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-REFERENCE = "Bunch 1977, doi:10.1117/12.955926; rates as Setio 2017, doi:10.1016/j.media.2017.06.015"
+REFERENCE = "Bunch et al. 1977, doi:10.1117/12.955926; Setio et al. 2017, doi:10.1016/j.media.2017.06.015"
 
 
 @metric(
