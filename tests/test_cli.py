@@ -463,3 +463,13 @@ def test_kernels_work_where_nothing_can_be_written(folder: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["cases"][0]["values"][0]["value"] == 2.0
     assert "compiling kernels" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_stdout_that_is_full_is_no_bug() -> None:
+    """It is 2, as for an output file that cannot be written: 70 would say that a traceback was saved."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "segcli", "catalog"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "error: cannot write the result: No space left on device.\n")

@@ -139,6 +139,8 @@ def test_smp_smooths_twice_as_much_as_keras() -> None:
     for factor, expected in ((0.05, 0.341958), (0.1, 0.530588)):
         ours = loss_of(f"bce:label_smoothing={2 * factor}")(pair)
         assert ours == pytest.approx(expected, abs=5e-7)
+        if smp is None and keras is None:
+            continue
         logits, y = tensor(pair.grid(pair.z)), tensor(pair.grid(pair.y))
         if smp is not None:
             assert float(smp.SoftBCEWithLogitsLoss(smooth_factor=factor)(logits, y)) == pytest.approx(ours, rel=1e-9)

@@ -281,7 +281,7 @@ def test_perfect_twin_shares_the_ground_truth():
 def test_small_images_need_no_numba():
     """Values of a small pair are found without the import; both ways agree."""
     code = (
-        "import sys, numpy as np; from segcli.measure import parse; from segcli.evidence.soft import SoftPair\n"
+        "import sys, numpy as np; from segcli.notation import parse; from segcli.evidence.soft import SoftPair\n"
         "rng = np.random.default_rng(0); p, y = rng.random((20, 30)), rng.random((20, 30)) < 0.3\n"
         f"values = [b(SoftPair(p, y)) for b in parse('loss', '{OF_SUMS}')]\n"
         "assert 'numba' not in sys.modules; print(*values)"

@@ -129,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
             return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}.", "", ExitCode.INPUT)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.INTERNAL)
+            return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.USAGE)
         return _internal(error, verbose="-v" in arguments or "--verbose" in arguments)
     return code
 
