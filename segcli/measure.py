@@ -91,8 +91,8 @@ class Measure:
     attribution: Literal["", "additive", "scaled", "integrated"] = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
     caution: str = ""
-    #: Of a metric of objects: whether it reads nothing but `pair.objects`. Its parts stand in the run file, and it
-    #: has a pooled value over cases.
+    #: Of a metric of objects whether it reads nothing but `pair.objects`, of one of all classes nothing but their
+    #: `sums`. These parts stand in the run file, and it has a pooled value over cases.
     parts: bool = False
 
     @property
@@ -101,7 +101,7 @@ class Measure:
 
     @property
     def pooled(self) -> bool:
-        """Return whether it may have a value of all cases together: of counts or objects, not of probabilities."""
+        """Return whether it may have a value of all cases together: of counts, objects or classes."""
         return self.parts or (self.kind == "metric" and self.reads == "labels")
 
     def best(self) -> float | None:

@@ -78,6 +78,8 @@ def score_loaded(
             values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
+    if any(bound.measure.parts for bound in wide):
+        parts[ALL] = case.classes.sums.as_parts()
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
     values += [value for name, rest in by_label.items() if name not in shown for value in rest]

@@ -10,7 +10,8 @@ import numpy as np
 
 from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND
 from segcli.evidence.counts import Counts
-from segcli.evidence.pooled import NoGridError, PooledCounts
+from segcli.evidence.parts import NoGridError, PooledSums
+from segcli.evidence.pooled import PooledCounts
 from segcli.notation import bind
 from segcli.statistics import Interval, Vector, mean_intervals
 
@@ -77,11 +78,13 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
     scored = {label: [case for case in cases if label in case["counts"]] for label in labels}
     counts = {label: [Counts(**case["counts"][label]) for case in own] for label, own in scored.items()}
     parts = {label: [case.get("parts", {}).get(label) for case in own] for label, own in scored.items()}
+    whole = [case.get("parts", {}).get(ALL) for case in cases]
     sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
     keys = sorted(columns, key=lambda key: order[key[0]])
     pooled = {
-        key: None if key[0] == ALL else pooled_value(key, counts.get(key[0], []), parts.get(key[0], [])) for key in keys
+        key: pooled_classes(key, whole) if key[0] == ALL else pooled_value(key, counts[key[0]], parts[key[0]])
+        for key in keys
     }
     if len(plain) > 1:
         means = _mean_columns(cases, columns, plain)
@@ -184,6 +187,18 @@ def pooled_value(key: Key, counts: Sequence[Counts], parts: Sequence[Mapping[str
         return None
     try:
         value = bound(PooledCounts(counts, parts=parts))
+    except NoGridError:
+        return None
+    return None if value is None else float(value)
+
+
+def pooled_classes(key: Key, parts: Sequence[Mapping[str, Any] | None]) -> float | None:
+    """Return a measure of all classes of all cases together; `None` for one that needs more than their sizes."""
+    bound = bind(key[2], "metric") if key[1] == "metric" else None
+    if bound is None or not bound.measure.parts:
+        return None
+    try:
+        value = bound(PooledSums(parts))
     except NoGridError:
         return None
     return None if value is None else float(value)

@@ -302,4 +302,4 @@ def test_a_hard_mask_leaves_no_pooled_value(tmp_path) -> None:
 def test_the_table_says_the_pooled_value(tmp_path) -> None:
     """The mean of cases is no FROC: the one of the cohort stands below."""
     done = cli("evaluate", *write(tmp_path, **COHORT), "-m", "froc", "--kind", "probability", "-j1")
-    assert "pooled, the objects of all cases together: foreground froc 0.571" in done.stdout
+    assert "pooled, of all cases together: foreground froc 0.571" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import segcli
 from segcli.errors import InputError, UsageError
 from segcli.evidence.case import Case
 from segcli.evidence.counts import Counts
-from segcli.evidence.parts import NoGridError
+from segcli.evidence.parts import NoGridError, PooledSums, wrong
 from segcli.evidence.pooled import PooledCounts
 from segcli.gate.rules import parse_rules
 from segcli.gate.verdicts import judge_run
@@ -34,7 +35,8 @@ from segcli.runs.reading import load_run
 Array = NDArray[Any]
 SCHEMA = json.loads(files("segcli").joinpath("schemas", "run.json").read_text())
 METRICS = measures("metric")
-OBJECTS = [m for m in METRICS if m.parts]
+OBJECTS = [m for m in METRICS if m.parts and m.reads != "all-classes"]
+CLASSES = [m for m in METRICS if m.parts and m.reads == "all-classes"]
 few = settings(max_examples=25)
 NOTHING = [Counts(0, 0, 0, 0)]
 
@@ -77,7 +79,7 @@ def test_what_declares_no_parts_has_none(measure: Measure) -> None:
     """Any other measure asks objects for nothing; without the parts of every case one of objects has no value."""
     mask = np.array([[1, 1, 0, 0, 1]], np.uint8)
     found = segcli.score(mask, np.roll(mask, 1), metrics=[measure.id], labels="fg=any")
-    assert bool(found.parts) == (measure.parts and measure.reads == "labels")
+    assert bool(found.parts) == (measure.parts and measure.reads != "probability")
     if not measure.parts and measure.reads == "labels":
         pair = Case(mask, np.roll(mask, 1), [Label("fg", None)]).pair(0)
         bind(measure.id)(pair)
@@ -85,9 +87,10 @@ def test_what_declares_no_parts_has_none(measure: Measure) -> None:
         return
     if measure.parts:
         assert measure.pooled
-        for parts in ([], [None], [found.parts.get("fg"), None], [found.parts.get("fg"), {}]):
+        own = found.parts.get("all" if measure in CLASSES else "fg")
+        for parts in ([], [None], [own, None], [own, {}]):
             with pytest.raises(NoGridError):
-                bind(measure.id)(PooledCounts(NOTHING, parts=parts))
+                bind(measure.id)(PooledSums(parts) if measure in CLASSES else PooledCounts(NOTHING, parts=parts))
 
 
 @pytest.mark.parametrize("measure", measures(), ids=[m.id for m in measures()])
@@ -106,6 +109,80 @@ def test_parts_are_shared_and_small() -> None:
     key = "matched:above=0.5:matching=optimal:connectivity=26:instances=components"
     assert found.parts == {"fg": {key: matched}}
     assert segcli.score(mask, mask, metrics="dice,objects,hd").parts == {}
+
+
+# --- all classes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", CLASSES, ids=[m.name for m in CLASSES])
+@given(
+    drawn=st.lists(
+        st.sampled_from([(2, 3, 4), (2, 5, 1)]).flatmap(lambda s: arrays(np.uint8, s, elements=st.integers(0, 4))),
+        min_size=1,
+        max_size=4,
+    )
+)
+@few
+def test_classes_of_all_cases_are_those_of_one_image(measure: Measure, drawn: list[Array]) -> None:
+    """The pooled value is that of the cases side by side in one image, whichever classes each has."""
+    for bound in variants(measure):
+        parts = []
+        for pred, gt in drawn:
+            found = segcli.score(pred, gt, metrics=[bound.id], labels="1,2,3,4")
+            parts.append(json.loads(json.dumps(found.parts["all"])))
+            for sums in parts[-1].values():  # a case that does not know of a class has no voxel of it
+                absent = [x for x in ("2", "3", "4") if not sums["gt"][x] + sums["pred"][x]]
+                for column, name in product(sums.values(), absent):
+                    del column[name]
+        whole = np.concatenate([both.reshape(2, -1) for both in drawn], axis=1)
+        expected = segcli.score(*whole, metrics=[bound.id], labels="1,2,3,4").value(bound.id, label="all")
+        value = bound(PooledSums(parts))
+        assert value == (None if expected is None else pytest.approx(expected, rel=1e-12))
+        assert bound(PooledSums(parts[::-1])) == (None if value is None else pytest.approx(value, rel=1e-12))
+
+
+def test_mean_iou_of_a_cohort(tmp_path: Path) -> None:
+    """VOC's mIoU of a run without named labels, in one or by shards, and as a rule."""
+    cases = {"a": ([0, 0, 1, 1], [0, 1, 1, 1]), "b": ([0, 2, 2, 0], [0, 2, 0, 0]), "c": ([0, 0, 0, 0], [0, 0, 0, 0])}
+    for side, index in (("pred", 0), ("gt", 1)):
+        (tmp_path / side).mkdir()
+        for name, pair in cases.items():
+            np.save(tmp_path / side / f"{name}.npy", np.array([pair[index]], np.uint8))
+    measures_ = ("-m", "mean_iou,mean_iou:background=out,iou,vi")
+    one, *shards = (tmp_path / f"{n}.json" for n in ("one", "s1", "s2"))
+    assert cli("evaluate", tmp_path / "pred", tmp_path / "gt", *measures_, "-o", one).returncode == 0
+    for number, shard in enumerate(shards, start=1):
+        given_ = ("--shard", f"{number}/2", "-o", shard)
+        assert cli("evaluate", tmp_path / "pred", tmp_path / "gt", *measures_, *given_).returncode == 0
+    merged = tmp_path / "merged.json"
+    assert cli("evaluate", "--merge", *shards, "-o", merged).returncode == 0
+    assert same_runs(one, merged)
+    run = load_run(one)
+    jsonschema.validate(json.loads(one.read_text()), SCHEMA)
+    pooled = {(s["label"], s["measure"]): s["pooled"] for s in run["summary"]}
+    # Of all twelve pixels: background 8 in gt, 8 in pred, 7 in both: 7/9; 1: 3, 2 and 2: 2/3; 2: 1, 2 and 1: 1/2.
+    assert pooled["all", "mean_iou"] == pytest.approx((7 / 9 + 2 / 3 + 1 / 2) / 3)
+    assert pooled["all", "mean_iou:background=out"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert pooled["mean", "iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert pooled["all", "vi"] is None
+    rules = parse_rules([{"id": "voc", "measure": "mean_iou", "label": "all", "stat": "pooled", "min": 0.6}], "test")
+    (found,) = [v for v in judge_run(rules, run).verdicts if v.measure is not None]
+    assert found.value == pooled["all", "mean_iou"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"both": {}, "pred": {}},
+        {"both": {"a": 1}, "pred": {"a": -1}, "gt": {"a": 1}},
+        {"both": [], "pred": [], "gt": []},
+        {"both": {"a": 1}, "pred": {"b": 1}, "gt": {"a": 1}},
+        {"both": {"a": "1"}, "pred": {"a": 1}, "gt": {"a": 1}},
+    ],
+)
+def test_sums_that_are_none(part: dict[str, Any]) -> None:
+    """What is wrong with the sums of a run file is told."""
+    assert wrong("classsums", part)
 
 
 # --- by hand ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segcli.averaging import Mean, pooled_mean, weighted_mean, weights
+from segcli.averaging import ALL, Mean, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
@@ -116,7 +116,7 @@ def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list
 def _parts(record: Record, names: Sequence[str]) -> Record:
     """Return the parts of all labels; one that the case lacks has those of two empty masks."""
     own, absent = record.get("parts", {}), record["absent"].get("parts")
-    parts = {name: own.get(name) if name in record["labels"] else absent for name in names}
+    parts = {name: own.get(name) if name in record["labels"] else absent for name in names} | {ALL: own.get(ALL)}
     return {name: part for name, part in parts.items() if part is not None}
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from segcli.averaging import ALL
 from segcli.errors import SegcliError
+from segcli.evidence.parts import CLASSES
 from segcli.masks.labels import Label
 from segcli.masks.reading import Reading
 from segcli.measure import BoundMeasure
@@ -181,6 +183,8 @@ def _without(unused: Label, record: Record) -> Record:
     kept["parts"] = record.get("parts", {})
     for key in ("labels", "counts", "parts"):
         kept[key].pop(unused.name, None)
+    for sums in kept["parts"].get(ALL, {}).get(CLASSES, {}).values():
+        sums.pop(unused.name, None)
     for key in ("values", "tables"):
         kept[key] = [row for row in kept[key] if row["label"] != unused.name]
     for table in kept["tables"]:

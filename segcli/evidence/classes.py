@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segcli.evidence.joint import Joint
 from segcli.evidence.neighbours import Islands
+from segcli.evidence.parts import ClassSums
 from segcli.evidence.soft import SoftPair, Vector
 from segcli.masks.labels import BACKGROUND
 
@@ -298,6 +299,13 @@ class Classes:
         rows, columns = np.nonzero(matrix)
         np.add.at(found, (class_of[1][columns], class_of[0][rows]), matrix[rows, columns])
         return found
+
+    @cached_property
+    def sums(self) -> ClassSums:
+        """Return the voxels of each class in both maps, in the prediction and in the ground truth."""
+        confusion = self.confusion
+        columns = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+        return ClassSums(*(dict(zip(self.names, column.tolist(), strict=True)) for column in columns))
 
     @property
     def present(self) -> NDArray[np.bool_]:

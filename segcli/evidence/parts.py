@@ -1,14 +1,15 @@
-"""Parts: what the objects of one label of one case give to measures, as numbers and lists that add up over cases.
+"""Parts: what one case gives to measures of objects and of all classes, in numbers that add up over cases.
 
 A measure of objects asks a `Pair` (one case) or a `PooledCounts` (several) the same questions, by the methods of
-`ObjectParts`. The answers of a case stand in the run file, so that a pooled value needs no masks.
+`ObjectParts`; one of all classes reads the `ClassSums` of either. The answers of a case stand in the run file, so
+that a pooled value needs no masks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
 from segcli.errors import InputError
 from segcli.param import plain
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from segcli.surfaces import Surface
 
 Instances = Literal["components", "values"]
+#: The question that `ClassSums` answers: it depends on nothing.
+CLASSES = "classsums"
 Answer = TypeVar("Answer", bound=tuple[Any, ...])
 
 
@@ -60,6 +63,18 @@ class LesionScores(NamedTuple):
 
     lesions: int
     total: float
+
+
+class ClassSums(NamedTuple):
+    """Voxels of each class in both maps, in the prediction and in the ground truth: by name, the background first."""
+
+    both: dict[str, int]
+    pred: dict[str, int]
+    gt: dict[str, int]
+
+    def as_parts(self) -> dict[str, dict[str, Any]]:
+        """Return them as the parts of a case."""
+        return {CLASSES: self._asdict()}
 
 
 class Candidates(NamedTuple):
@@ -186,17 +201,34 @@ class PooledObjects(ObjectParts):
         self.answers = {}
 
     def _answer(self, kind: type[Answer], asked: Mapping[str, object], make: Callable[[], Answer]) -> Answer:  # noqa: ARG002 (no masks to make it of)
-        key = question(kind.__name__.lower(), asked)
-        found = [None if case is None else case.get(key) for case in self._cases]
-        known = [part for part in found if part is not None]
-        # All or nothing: a sum that leaves out cases would be taken for that of all.
-        if not known or len(known) < len(found):
-            raise NoGridError(key)
-        return kind(*(_sum([part[name] for part in known]) for name in _fields(kind)))
+        return _summed(kind, question(kind.__name__.lower(), asked), self._cases)
+
+
+class PooledSums:
+    """The classes of several cases summed: for measures of all classes that need no more than their sizes.
+
+    A class that a case does not have takes no voxel of it.
+    """
+
+    def __init__(self, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> None:
+        self.sums = _summed(ClassSums, CLASSES, cases)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoGridError(name)
+
+
+def _summed(kind: type[Answer], key: str, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> Answer:
+    """Return the answer to a question for all cases together; raise where not all have one."""
+    found = [None if case is None else case.get(key) for case in cases]
+    known = [part for part in found if part is not None]
+    # All or nothing: a sum that leaves out cases would be taken for that of all.
+    if not known or len(known) < len(found):
+        raise NoGridError(key)
+    return kind(*(_sum([part[name] for part in known]) for name in _fields(kind)))
 
 
 KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Matched, Detected, Aggregated, LesionScores, Candidates)
+    kind.__name__.lower(): kind for kind in (Matched, Detected, Aggregated, LesionScores, Candidates, ClassSums)
 }
 
 
@@ -212,11 +244,17 @@ def wrong(key: str, part: object) -> str:
         return ""
     if not isinstance(part, dict) or set(part) != set(_fields(kind)):
         return f"is not {', '.join(_fields(kind))}"
-    lists = {name for name, hint in get_type_hints(kind).items() if hint == list[float]}
-    for name, value in part.items():
-        numbers = value if name in lists and isinstance(value, list) else [None] if name in lists else [value]
+    for name, hint in get_type_hints(kind).items():
+        value, wanted = part[name], cast("type[Any]", get_origin(hint) or float)
+        numbers: list[object] = [value]
+        if wanted in (list, dict):
+            listed = value.values() if isinstance(value, dict) else value
+            numbers = [*listed] if isinstance(value, wanted) else [None]
         if not all(_is_amount(number) for number in numbers):
-            return f"has no {name} that is {'a list of numbers' if name in lists else 'a number'} of at least 0"
+            words = "a list of numbers" if wanted is list else "an object of numbers" if wanted is dict else "a number"
+            return f"has no {name} that is {words} of at least 0"
+    if kind is ClassSums and not set(part["both"]) == set(part["pred"]) == set(part["gt"]):
+        return "has not the same classes in both, pred and gt"
     return ""
 
 
@@ -232,5 +270,8 @@ def _fields(kind: type[Any]) -> tuple[str, ...]:
 def _sum(values: Sequence[Any]) -> Any:
     if isinstance(values[0], list):
         return [number for value in values for number in value]
+    if isinstance(values[0], dict):
+        names = dict.fromkeys(name for value in values for name in value)
+        return {name: sum(value.get(name, 0) for value in values) for name in names}
     # Exactly rounded: the order of the cases has no say.
     return math.fsum(values) if any(isinstance(value, float) for value in values) else sum(values)

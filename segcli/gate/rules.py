@@ -215,7 +215,7 @@ def _check_pooled(rule: Rule, where: str) -> None:
         raise UsageError(f"{where}: a pooled value is of counts; no case is undefined in it.", code="rule.stat")
 
 
-POOLED = "measures of tp, fp, fn and tn alone (dice, iou, sensitivity) and of objects (pq, froc) have one"
+POOLED = "measures of tp, fp, fn and tn alone (dice, iou), of objects (pq, froc) and of all classes (mean_iou) have one"
 
 
 # --- fields -----------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from segcli.averaging import MEAN
+from segcli.averaging import ALL, MEAN
 from segcli.errors import InputError, UsageError
 from segcli.evidence.counts import Counts
-from segcli.evidence.pooled import NoGridError, PooledCounts
+from segcli.evidence.parts import NoGridError, PooledSums
+from segcli.evidence.pooled import PooledCounts
 from segcli.gate.columns import Columns, Key
 from segcli.gate.rules import POOLED, Rule, Stat
 from segcli.measure import BoundMeasure, Measure
@@ -75,13 +76,12 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
         each = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.plain_labels]
         defined = [value for value in each if value is not None]
         return sum(defined) / len(defined) if defined else None
-    cases = [case for case in map(columns.cases.__getitem__, names) if key[0] in case["counts"]]
+    cases = [case for case in map(columns.cases.__getitem__, names) if key[0] in (ALL, *case["counts"])]
     if not cases:
         return None
-    counts = [Counts(**case["counts"][key[0]]) for case in cases]
     parts = [case.get("parts", {}).get(key[0]) for case in cases]
     try:
-        value = bound(PooledCounts(counts, parts=parts))
+        value = bound(PooledSums(parts) if key[0] == ALL else _pooled_pair(key[0], cases, parts))
     except NoGridError:
         if bound.measure.parts:
             raise InputError(
@@ -91,3 +91,7 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
             ) from None
         raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat") from None
     return None if value is None else float(value)
+
+
+def _pooled_pair(label: str, cases: Sequence[Mapping[str, Any]], parts: Sequence[Any]) -> PooledCounts:
+    return PooledCounts([Counts(**case["counts"][label]) for case in cases], parts=parts)

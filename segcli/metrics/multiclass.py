@@ -26,10 +26,12 @@ LONG = "Long, Shelhamer and Darrell 2015, arXiv:1411.4038"
 
 def _sums(classes: Classes, background: str) -> tuple[Any, Any, Any]:
     """Return tp, voxels of pred and voxels of gt of each class that counts; a float for each."""
-    confusion = classes.confusion if len(classes.labels) > 1 else classes.confusion[:0, :0]
-    own, pred, gt = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+    import numpy as np
+
     first = 0 if background == "in" else 1
-    return own[first:].astype(float), pred[first:].astype(float), gt[first:].astype(float)
+    found = [np.array([*column.values()][first:], dtype=float) for column in classes.sums]
+    own, pred, gt = found if len(classes.sums.gt) > 1 else (column[:0] for column in found)
+    return own, pred, gt
 
 
 @metric(
@@ -41,11 +43,13 @@ def _sums(classes: Classes, background: str) -> tuple[Any, Any, Any]:
     better="higher",
     reads="all-classes",
     symmetric=True,
+    parts=True,
 )
 def mean_iou(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean over the classes of the intersection over union, the background among them.
 
-    As VOC and Cityscapes do it, here for one case: over a cohort they sum the confusion matrices first.
+    As VOC and Cityscapes do it, here for one case: over a cohort they sum the confusion matrices first, which
+    is the pooled value of a run.
     background=out is the mean of iou over labels without those that both maps miss.
     """
     own, pred, gt = _sums(classes, background)
@@ -63,6 +67,7 @@ def mean_iou(classes: Classes, *, background: Background = "in") -> float | None
     better="higher",
     reads="all-classes",
     caution="dominated by the largest class",
+    parts=True,
 )
 def fw_iou(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean of the classes' intersection over union, each weighted by its share of the ground truth.
@@ -84,6 +89,7 @@ def fw_iou(classes: Classes, *, background: Background = "in") -> float | None:
     better="higher",
     reads="all-classes",
     caution="dominated by the largest class",
+    parts=True,
 )
 def pixel_accuracy(classes: Classes, *, background: Background = "in") -> float | None:
     """Share of the voxels whose class is right.
@@ -103,6 +109,7 @@ def pixel_accuracy(classes: Classes, *, background: Background = "in") -> float 
     range=(0, 1),
     better="higher",
     reads="all-classes",
+    parts=True,
 )
 def mean_accuracy(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean over the classes of the share of their ground truth that was found.
@@ -124,6 +131,7 @@ def mean_accuracy(classes: Classes, *, background: Background = "in") -> float |
     better="higher",
     reads="all-classes",
     caution="with weight=square the smallest class decides it",
+    parts=True,
 )
 def generalized_dice_score(
     classes: Classes,
@@ -160,6 +168,7 @@ def generalized_dice_score(
     reads="all-classes",
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
+    parts=True,
 )
 def multiclass_mcc(classes: Classes) -> float | None:
     """Correlation of the two label maps (Matthews for several classes, R_K).
@@ -181,6 +190,7 @@ def multiclass_mcc(classes: Classes) -> float | None:
     reads="all-classes",
     symmetric=True,
     when_empty=WhenEmpty(both=None, gt=FORMULA, pred=FORMULA),
+    parts=True,
 )
 def multiclass_kappa(classes: Classes) -> float | None:
     """Agreement of the two label maps beyond chance (Cohen).
@@ -188,18 +198,17 @@ def multiclass_kappa(classes: Classes) -> float | None:
     The background is a class. For one label it is kappa. Undefined when chance gives full agreement.
     """
     chance, agreed, _ = _beyond_chance(classes)
-    every = int(classes.confusion.sum()) ** 2
-    return (agreed - chance) / (every - chance) if every - chance and len(classes.labels) > 1 else None
+    every = sum(classes.sums.gt.values()) ** 2
+    return (agreed - chance) / (every - chance) if every - chance and len(classes.sums.gt) > 1 else None
 
 
 def _beyond_chance(classes: Classes) -> tuple[int, int, tuple[int, int]]:
     """Return sum p g, N sum n_cc, and N^2 less the squares of each map's sizes: integers of any length."""
-    confusion = classes.confusion
-    pred, gt = (confusion.sum(axis=axis).tolist() for axis in (0, 1))
+    own, pred, gt = ([*column.values()] for column in classes.sums)
     total = sum(pred)
     chance = sum(p * g for p, g in zip(pred, gt, strict=True))
     spread = total**2 - sum(p * p for p in pred), total**2 - sum(g * g for g in gt)
-    return chance, total * int(confusion.trace()), spread
+    return chance, total * sum(own), spread
 
 
 @table(

@@ -79,10 +79,15 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
         ("reads", measure.reads),
         ("symmetric", "yes: pred and gt may be swapped" if measure.symmetric else "no"),
         ("reference", measure.reference),
-        ("pooled", "over cases: from the objects of all of them together" if measure.parts else ""),
+        ("pooled", _pooled(measure)),
         ("caution", measure.caution),
     ]
     return [(name, text) for name, text in found if text]
+
+
+def _pooled(measure: Measure) -> str:
+    of = "classes" if measure.reads == "all-classes" else "objects"
+    return f"over cases: from the {of} of all of them together" if measure.parts else ""
 
 
 def _empty(value: EmptyValue) -> str:

@@ -171,7 +171,7 @@ def _undefined(run: Run) -> list[str]:
 
 
 def _pooled(run: Run) -> list[str]:
-    """Return the values of measures of objects over all cases together: those of some say more than their mean."""
+    """Return the values of measures of objects and classes over all cases together, which their mean is not."""
     asked = {(b.measure.kind, b.name): b.measure for b in measures_of(run) if b.measure.parts}
     found = [
         f"{s['label']} {s['measure']} {number(s['pooled'], asked[s['kind'], s['measure']])}"
@@ -180,7 +180,7 @@ def _pooled(run: Run) -> list[str]:
         if s.get("pooled") is not None
     ]
     more = f" and {len(found) - MOST} more in the run file" if len(found) > MOST else ""
-    return ["pooled, the objects of all cases together: " + " · ".join(found[:MOST]) + more] if found else []
+    return ["pooled, of all cases together: " + " · ".join(found[:MOST]) + more] if found else []
 
 
 def worst_cases(run: Run, worst: int) -> list[str]:
