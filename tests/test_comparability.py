@@ -121,18 +121,6 @@ def test_how_files_were_read_is_no_definition(
 
 
 @every_command
-def test_a_threshold_counts_where_something_was_thresholded(command: Callable[[Run, Run], object]) -> None:
-    """Of label maps the threshold is an option without effect; where a run does not say, it counts."""
-    a, b = plain(), plain(threshold=0.3)
-    for run, thresholded in ((a, False), (b, True)):
-        for case in run["cases"]:
-            case["thresholded"] = thresholded
-    assert command(a, b)
-    a["cases"][1]["thresholded"] = True
-    assert "threshold is " in refusal(command, a, b)
-
-
-@every_command
 def test_the_background_counts_where_losses_are(command: Callable[[Run, Run], object]) -> None:
     """It is a channel that losses average over, and in no metric."""
     a, b = plain(background=True), plain(background=False)
@@ -206,17 +194,16 @@ def test_other_parameters_are_refused(command: Callable[[Run, Run], object], min
 
 
 def test_every_pair_of_runs_is_looked_at() -> None:
-    """A run of label maps compares with each of two thresholds; these two do not compare with each other."""
-    a, b, c = plain(), plain(threshold=0.4), plain(threshold=0.3)
-    for case in a["cases"]:
-        case["thresholded"] = False
+    """A run of another tool, which does not say how it averaged, compares with both; these two not with each other."""
+    a, b, c = plain(), plain(average="macro"), plain(average="micro")
+    a["spec"]["source"] = "another tool"
     named = [Source(name, run) for name, run in (("a", a), ("b", b), ("c", c))]
     assert rank_runs(named[:2], resampling=FEW)
-    with pytest.raises(InputError, match=r"threshold is 0\.4 in b and 0\.3 in c"):
+    with pytest.raises(InputError, match=r"average is macro in b and micro in c"):
         rank_runs(named, resampling=FEW)
     a["cases"], b["cases"][1]["spacing"] = a["cases"][:1], [1.0, 2.0]
     with pytest.raises(InputError, match=r"case_001: spacing is .* in b and .* in c"):
-        rank_runs([Source("a", a), Source("b", b), Source("c", plain(threshold=0.4))], resampling=FEW)
+        rank_runs([Source("a", a), Source("b", b), Source("c", plain())], resampling=FEW)
 
 
 def test_a_mean_over_other_labels_is_no_baseline() -> None:
@@ -243,18 +230,3 @@ def test_the_commands_exit_3(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert lines[0].startswith("error: empty is ")
     assert lines[1].startswith("hint: ")
     assert len(lines) == 2
-
-
-@pytest.mark.parametrize(("file", "thresholded"), [("labels", False), ("probability", True)])
-def test_evaluate_says_what_was_thresholded(tmp_path: Path, file: str, thresholded: bool) -> None:
-    """A case says whether its prediction was one map of probabilities."""
-    import numpy as np
-
-    mask = np.zeros((6, 6), dtype=np.uint8)
-    mask[2:4, 2:4] = 1
-    for side, array in (("p", mask if file == "labels" else mask * 0.75), ("g", mask)):
-        (tmp_path / side).mkdir()
-        np.save(tmp_path / side / "a.npy", array)
-    run = tmp_path / "run.json"
-    assert segcli("evaluate", tmp_path / "p", tmp_path / "g", "-m", "dice", "-j", "1", "-o", run).returncode == 0
-    assert json.loads(run.read_text())["cases"][0]["thresholded"] is thresholded

@@ -14,7 +14,7 @@ from segcli.notation import bind
 from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.
-_OWN = {"of", "occur", "literal", "absent"}
+_OWN = {"of", "occur", "one_map", "literal", "absent"}
 
 
 def assemble(
@@ -56,7 +56,7 @@ def _binary(records: Sequence[Record]) -> bool:
 
 
 def _refuse_one_map(records: Sequence[Record]) -> None:
-    found = next((r for r in records if r["thresholded"]), None)
+    found = next((r for r in records if r["one_map"]), None)
     if found is not None:
         values = sorted({v for r in records for v in r["occur"]["gt"]})
         raise InputError(

@@ -128,7 +128,7 @@ def _no_number(word: str) -> float:
 
 
 #: What the record of a case that was scored has for the merge.
-_NEEDED = {"status", "occur", "thresholded", "spacing", "shape", "regions", "counts", "labels", "means", "tables"}
+_NEEDED = {"status", "occur", "one_map", "spacing", "shape", "regions", "counts", "labels", "means", "tables"}
 
 
 def _is_shard(found: dict[str, Any], where: str) -> bool:

@@ -80,9 +80,9 @@ def score_task(plan: Plan, task: Task) -> list[Record]:
     """Return the records of a case: one, or one for each image of a stack; an error is a record too.
 
     A record is a case of the run document, with what only the whole cohort can decide beside it: the file
-    case it is `of`, the values that occur in each file (`occur`), and where no labels are named what each
-    value is as a label of its own (`literal`, of a pair that was scored as binary) and what a label is that
-    neither file has (`absent`).
+    case it is `of`, the values that occur in each file (`occur`), whether the prediction is one probability
+    map (`one_map`), and where no labels are named what each value is as a label of its own (`literal`, of a
+    pair that was scored as binary) and what a label is that neither file has (`absent`).
     An error has `case`, `pred`, `gt` and `error`: code and message.
     """
     try:
@@ -157,7 +157,7 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     record = _scored_record(plan, loaded)
     one_map = loaded.grid.prob is not None and loaded.grid.channels == 0
     occur = {side: [v for v in loaded.case.label_values(side) if v] for side in ("pred", "gt")}
-    record |= {"occur": occur, "thresholded": one_map}
+    record |= {"occur": occur, "one_map": one_map}
     if plan.reading.labels is not None or one_map:
         return record
     values = sorted({*occur["pred"], *occur["gt"]})

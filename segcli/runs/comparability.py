@@ -49,11 +49,6 @@ class Source:
         return [name for name in self.labels if name not in regions and name != ALL]
 
     @cached_property
-    def thresholded(self) -> bool:
-        """Return whether a prediction was one map of probabilities: a mask only by a threshold. Else unknown: yes."""
-        return any(case.get("thresholded", True) for case in self.cases.values())
-
-    @cached_property
     def has_losses(self) -> bool:
         return any(text.startswith("loss.") for text in self.run["spec"]["measures"])
 
@@ -97,7 +92,6 @@ _SAME = {
 }
 #: What must be so for an option to have a part in the numbers of both runs.
 _WHERE: dict[str, Callable[[Source, Source], bool]] = {
-    "threshold": lambda a, b: a.thresholded and b.thresholded,
     "background": lambda a, b: a.has_losses and b.has_losses,
     "missing": lambda a, b: a.lacks_predictions or b.lacks_predictions,
 }
