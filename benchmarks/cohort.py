@@ -1,6 +1,6 @@
 """Cost of a cohort against scripts that loop MONAI's metrics, and surface-distance, over the same files.
 
-    python benchmarks/cohort.py                # 200 cases, the slow tools on six of them; about five minutes
+    python benchmarks/cohort.py                # 200 cases, the slow tools on six of them; about two minutes
     python benchmarks/cohort.py --cases 12     # about a minute
 
 Cases are of 30 labels on 160x160x160 voxels, NIfTI, written to a temporary folder. CPU time of one
