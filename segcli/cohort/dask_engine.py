@@ -39,8 +39,10 @@ def run_dask(plan: Plan, tasks: Sequence[Task], jobs: int, scheduler: str | None
     cluster: Any = None
     try:
         if scheduler is None:
+            # Any free port: without an address the scheduler's page wants 8787, and warns where another run has it.
+            page = "127.0.0.1:0"
             cluster = distributed.LocalCluster(
-                n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+                n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=page, silence_logs=50
             )
         client = distributed.Client(scheduler or cluster, timeout=PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as problem:
