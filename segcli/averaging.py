@@ -78,7 +78,7 @@ def weighted_mean(
 
 def pooled_mean(bound: BoundMeasure, pooled: Any, of: int, *, unit: str = "", label: str = MEAN) -> Mean:
     """Return a measure of pooled labels (`micro`); without a value where it has no pooled form."""
-    from segcli.evidence.pooled import NoGridError
+    from segcli.evidence.parts import NoGridError
 
     try:
         value = bound(pooled)

@@ -223,7 +223,7 @@ def _loss_rows(
     unpooled: Callable[[BoundMeasure], Row],
 ) -> list[Row]:
     """Return the rows of losses; `unpooled` gives that of one which asks pooled voxels for their neighbours."""
-    from segcli.evidence.pooled import NoGridError
+    from segcli.evidence.parts import NoGridError
 
     rows: dict[str, Row] = {}
     pooled: list[BoundMeasure] = []

@@ -222,7 +222,8 @@ def _piece(bound: BoundMeasure, label: str, weight: float, evidence: Evidence, p
 
 def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
     """Return each channel's part of the loss of all channels pooled: the maps of all add up to it."""
-    from segcli.evidence.pooled import NoGridError, PooledPair
+    from segcli.evidence.parts import NoGridError
+    from segcli.evidence.pooled import PooledPair
 
     pooled = PooledPair([loaded.soft(label) for label in channels])
     try:

@@ -77,7 +77,8 @@ class Scene:
 
     def value(self, bound: BoundMeasure, averaging: str, channels: str) -> float | None:
         """Return a measure of the channels, averaged in a library's way."""
-        from segcli.evidence.pooled import NoGridError, PooledPair
+        from segcli.evidence.parts import NoGridError
+        from segcli.evidence.pooled import PooledPair
 
         if bound.over_classes:
             return _number(bound(self.loaded.classes()))

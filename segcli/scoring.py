@@ -132,7 +132,8 @@ def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> 
 
 def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     """Return a loss; of the images of a stack that it cannot pool (it reads neighbours) the mean over them."""
-    from segcli.evidence.pooled import NoGridError, PooledPair
+    from segcli.evidence.parts import NoGridError
+    from segcli.evidence.pooled import PooledPair
 
     try:
         value = bound(pair)

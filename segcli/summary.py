@@ -75,17 +75,12 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last
     regions = {name for case in cases for name in case.get("regions", ())}
     plain = [x for x in labels if x != ALL and x not in regions]
-    scored = {label: [case for case in cases if label in case["counts"]] for label in labels}
-    counts = {label: [Counts(**case["counts"][label]) for case in own] for label, own in scored.items()}
-    parts = {label: [case.get("parts", {}).get(label) for case in own] for label, own in scored.items()}
-    whole = [case.get("parts", {}).get(ALL) for case in cases]
+    counts = {label: [Counts(**case["counts"][label]) for case in cases if label in case["counts"]] for label in labels}
     sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
     keys = sorted(columns, key=lambda key: order[key[0]])
-    pooled = {
-        key: pooled_classes(key, whole) if key[0] == ALL else pooled_value(key, counts[key[0]], parts[key[0]])
-        for key in keys
-    }
+    whole = {label: together(cases, label) for label in labels}
+    pooled = {key: pooled_value(key, whole[key[0]]) for key in keys}
     if len(plain) > 1:
         means = _mean_columns(cases, columns, plain)
         for key in means:
@@ -175,30 +170,29 @@ def _description(x: Vector, interval: Interval | None, resampling: Resampling) -
     }
 
 
-def pooled_value(key: Key, counts: Sequence[Counts], parts: Sequence[Mapping[str, Any] | None] = ()) -> float | None:
-    """Return a measure of counts, or of objects, of all cases together: from what each of them adds.
+def together(cases: Sequence[Case], label: str) -> PooledCounts | PooledSums | None:
+    """Return what cases have of a label, or of all classes (`all`), as the evidence of one; `None` without a case."""
+    own = [case for case in cases if label in (ALL, *case["counts"])]
+    if not own:
+        return None
+    parts = [case.get("parts", {}).get(label) for case in own]
+    if label == ALL:
+        return PooledSums(parts)
+    return PooledCounts([Counts(**case["counts"][label]) for case in own], parts=parts)
 
-    `None` for any other measure, and for one of objects where not every case has its parts.
+
+def pooled_value(key: Key, whole: PooledCounts | PooledSums | None) -> float | None:
+    """Return a measure of counts, objects or classes of all cases together.
+
+    `None` for any other measure, and for one of objects or classes where not every case has its parts.
     """
-    if not counts or key[1] != "metric":
+    if whole is None or key[1] != "metric":
         return None
     bound = bind(key[2], "metric")
     if not bound.measure.pooled:
         return None
     try:
-        value = bound(PooledCounts(counts, parts=parts))
-    except NoGridError:
-        return None
-    return None if value is None else float(value)
-
-
-def pooled_classes(key: Key, parts: Sequence[Mapping[str, Any] | None]) -> float | None:
-    """Return a measure of all classes of all cases together; `None` for one that needs more than their sizes."""
-    bound = bind(key[2], "metric") if key[1] == "metric" else None
-    if bound is None or not bound.measure.parts:
-        return None
-    try:
-        value = bound(PooledSums(parts))
+        value = bound(whole)
     except NoGridError:
         return None
     return None if value is None else float(value)

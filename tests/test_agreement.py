@@ -11,6 +11,7 @@ from fractions import Fraction
 from importlib import resources
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from conftest import SHARED, needs_shared
@@ -448,7 +449,6 @@ def test_row_of_all_classes_and_table(files: list[str], capsys: pytest.CaptureFi
 
 def test_table_in_markdown_json_and_not_in_csv(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Markdown has the table below the main one, JSON under `tables` as the schema allows, CSV nothing of it."""
-    jsonschema = pytest.importorskip("jsonschema")
     asked = ("score", *files, "-m", "dice,vi,confusion")
     _, text, _ = shown(capsys, *asked, "-f", "md")
     assert "| gt \\\\ pred | background | 1 | 2 |\n| :--- | ---: | ---: | ---: |\n| background | 4 | 1 | 0 |" in text

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 from made_runs import made_run
 from test_diff import cli
@@ -169,7 +170,6 @@ def test_an_unknown_measure_is_an_input_error() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     """Three formats, files by suffix, stdin, exit codes; JSON that its schema allows."""
-    jsonschema = pytest.importorskip("jsonschema")
     run = made_run({("x", "metric.dice"): [0.5, 0.6], ("x", NSD): [0.5, 0.6]})
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run))

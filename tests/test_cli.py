@@ -13,22 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
+from cohorts import process as run
 
 import segcli
-
-
-def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run segcli as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "segcli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +78,6 @@ def test_a_long_table_is_neither_wrapped_nor_cut(folder: Path) -> None:
 
 def test_json_is_one_strict_document_that_its_schema_allows(folder: Path) -> None:
     """`-f json` validates against `segcli schema run` and has no NaN, also for an empty prediction."""
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(run("schema", "run").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     for pred, gt in (
@@ -117,7 +106,6 @@ def test_json_is_one_strict_document_that_its_schema_allows(folder: Path) -> Non
 
 def test_json_of_a_comparison_is_what_its_schema_allows(folder: Path) -> None:
     """`compare -f json` validates against `segcli schema compare`."""
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(run("schema", "compare").stdout)
     for files in (
         ["prob", "gt"],

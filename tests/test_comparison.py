@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 from scipy import stats
@@ -93,7 +94,6 @@ def test_rank_by_needs_several_predictions():
 
 def test_the_command_line_sweeps_and_ranks(tmp_path):
     """`--sweep` and `--rank-by` reach the table and the JSON, which its schema allows."""
-    jsonschema = pytest.importorskip("jsonschema")
     preds, gt = predictions()
     files = []
     for name, array in [*((f"p{i}", p) for i, p in enumerate(preds)), ("gt", gt)]:

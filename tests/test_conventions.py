@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from conftest import SHARED, needs_shared
@@ -994,7 +995,6 @@ def files(tmp_path: Path) -> list[str]:
 
 def test_command(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All formats; JSON follows its schema and is strict."""
-    jsonschema = pytest.importorskip("jsonschema")
     assert command_line(["schema", "conventions"]) == 0
     schema = json.loads(capsys.readouterr().out)
     for pair in (files[:2], [files[2], files[1]], [files[2], files[2]]):

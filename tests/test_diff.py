@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import scipy.stats
@@ -329,7 +330,6 @@ def test_exit_codes_and_streams(files: Path) -> None:
 
 def test_json_is_what_its_schema_allows_and_equal_twice(files: Path) -> None:
     """`-f json` validates, also with --all; two calls differ in `environment` only."""
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(cli("schema", "diff").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     short, full, again = (

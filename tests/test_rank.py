@@ -10,6 +10,7 @@ import math
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import scipy.stats
@@ -333,7 +334,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command(files: Path) -> None:
     """Names from files or NAME=RUN; exit codes; JSON that its schema allows."""
-    jsonschema = pytest.importorskip("jsonschema")
     a, b, c = (files / f"{n}.json" for n in ("a", "b_%", "x=y"))
     done = cli("rank", a, f"second={b}", c, "-f", "json", "--seed", "3", "--resamples", "150", "-o", files / "r.tex")
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,8 @@ import segcli
 from segcli.attribution import Shares, Tally, tallies
 from segcli.comparison import loss_rows
 from segcli.evidence import stretch
-from segcli.evidence.pooled import NoGridError, PooledPair
+from segcli.evidence.parts import NoGridError
+from segcli.evidence.pooled import PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.evidence.stretch import Stretch
 from segcli.loading import load, reading_of

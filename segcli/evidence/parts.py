@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
 from segcli.errors import InputError
@@ -211,7 +212,11 @@ class PooledSums:
     """
 
     def __init__(self, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> None:
-        self.sums = _summed(ClassSums, CLASSES, cases)
+        self._cases = cases
+
+    @cached_property
+    def sums(self) -> ClassSums:
+        return _summed(ClassSums, CLASSES, self._cases)
 
     def __getattr__(self, name: str) -> Any:
         raise NoGridError(name)

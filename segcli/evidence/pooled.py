@@ -20,8 +20,6 @@ from segcli.evidence.pair import Pair
 from segcli.evidence.parts import NoGridError, PooledObjects
 from segcli.evidence.soft import SoftPair, Vector
 
-__all__ = ["NoGridError", "PooledClasses", "PooledCounts", "PooledPair"]
-
 
 class PooledCounts:
     """The counts of several labels or cases summed, as the evidence of one: for measures of counts.

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from segcli.averaging import ALL, MEAN
+from segcli.averaging import MEAN
 from segcli.errors import InputError, UsageError
-from segcli.evidence.counts import Counts
-from segcli.evidence.parts import NoGridError, PooledSums
-from segcli.evidence.pooled import PooledCounts
+from segcli.evidence.parts import NoGridError
 from segcli.gate.columns import Columns, Key
 from segcli.gate.rules import POOLED, Rule, Stat
 from segcli.measure import BoundMeasure, Measure
 from segcli.statistics import Interval, Vector, mean_intervals
+from segcli.summary import together
 
 _EARLIER = "an earlier version of segcli, or another tool, wrote it: evaluate again"
 _NO_CONFIDENCE = "a hard mask has no confidences; of probability maps evaluate again with --kind probability"
@@ -76,12 +75,11 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
         each = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.plain_labels]
         defined = [value for value in each if value is not None]
         return sum(defined) / len(defined) if defined else None
-    cases = [case for case in map(columns.cases.__getitem__, names) if key[0] in (ALL, *case["counts"])]
-    if not cases:
+    whole = together([columns.cases[name] for name in names], key[0])
+    if whole is None:
         return None
-    parts = [case.get("parts", {}).get(key[0]) for case in cases]
     try:
-        value = bound(PooledSums(parts) if key[0] == ALL else _pooled_pair(key[0], cases, parts))
+        value = bound(whole)
     except NoGridError:
         if bound.measure.parts:
             raise InputError(
@@ -91,7 +89,3 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
             ) from None
         raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat") from None
     return None if value is None else float(value)
-
-
-def _pooled_pair(label: str, cases: Sequence[Mapping[str, Any]], parts: Sequence[Any]) -> PooledCounts:
-    return PooledCounts([Counts(**case["counts"][label]) for case in cases], parts=parts)

@@ -7,13 +7,16 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segcli.measure import Measure
 from segcli.report.table import DASH, Table, escape_markdown, flat, number
 from segcli.runs.diff import Difference, Lone, Row
 from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
+
+if TYPE_CHECKING:
+    from segcli.runs.rank import Ranking
 
 SCHEMA = "segcli.diff/1"
 #: As many names as a sentence lists.
@@ -228,7 +231,6 @@ def exact(value: float | None) -> str:
 
 def difference_document(difference: Difference, environment: dict[str, Any]) -> dict[str, Any]:
     """Return the comparison as plain data (`segcli.diff/1`)."""
-    resampling = difference.resampling
     return {
         "schema": SCHEMA,
         "a": difference.a,
@@ -237,9 +239,17 @@ def difference_document(difference: Difference, environment: dict[str, Any]) -> 
         "rows": [_record(row) for row in difference.rows],
         "new": [{"case": case, "why": why} for case, why in difference.new],
         "gone": [{"case": case, "why": why} for case, why in difference.gone],
-        "left_out": list(difference.left_out),
-        "notes": [{"level": "note", "text": n} for n in difference.notes]
-        + [{"level": "warning", "text": n} for n in difference.warnings],
+        **closing(difference, environment),
+    }
+
+
+def closing(found: Difference | Ranking, environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what ends the JSON of runs side by side: what was left out and said, and how intervals were made."""
+    resampling = found.resampling
+    return {
+        "left_out": list(found.left_out),
+        "notes": [{"level": "note", "text": n} for n in found.notes]
+        + [{"level": "warning", "text": n} for n in found.warnings],
         "ci_level": resampling.level,
         "resamples": resampling.resamples,
         "seed": resampling.seed,

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from segcli.measure import Measure
-from segcli.report.diff import MOST, exact, size_or_value, spread_record
+from segcli.report.diff import MOST, closing, exact, size_or_value, spread_record
 from segcli.report.table import DASH, Table, escape_markdown, flat, percent
 from segcli.runs.rank import Ranked, Ranking, Row
 
@@ -147,7 +147,6 @@ def _ways(by_rank: Ranked, by_mean: Ranked, i: int) -> list[str]:
 
 def ranking_document(ranking: Ranking, environment: dict[str, Any]) -> dict[str, Any]:
     """Return the ranking as plain data (`segcli.rank/1`); matrices follow `runs`."""
-    resampling = ranking.resampling
     return {
         "schema": SCHEMA,
         "runs": list(ranking.runs),
@@ -155,14 +154,7 @@ def ranking_document(ranking: Ranking, environment: dict[str, Any]) -> dict[str,
         "missing": ranking.missing,
         "overall": {"rank_then_aggregate": _ranked(ranking.by_rank), "aggregate_then_rank": _ranked(ranking.by_mean)},
         "rows": [_record(row) for row in ranking.rows],
-        "left_out": list(ranking.left_out),
-        "notes": [{"level": "note", "text": n} for n in ranking.notes]
-        + [{"level": "warning", "text": n} for n in ranking.warnings],
-        "ci_level": resampling.level,
-        "resamples": resampling.resamples,
-        "seed": resampling.seed,
-        "correction": "holm",
-        "environment": environment,
+        **closing(ranking, environment),
     }
 
 
