@@ -14,10 +14,14 @@ MaskKind = Literal["labels", "probability", "logits"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence for the user. A `warning` becomes an error under `--strict`; a `note` never does."""
+    """A sentence for the user. A `warning` becomes an error under `--strict`; a `note` never does.
+
+    `code` names the kind (`geometry.ignored`): a cohort counts notes of one kind and shows one of them.
+    """
 
     text: str
     level: Literal["note", "warning"] = "note"
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
