@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.attribution import Norms, Shares, Tally, tallies
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
-from segcli.errors import UsageError
-from segcli.loading import Batch, Loaded, load, reading_of
+from segcli.errors import UsageError, keywords_checked
+from segcli.loading import Batch, Loaded, load, reading_keywords, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
 from segcli.policy import check_policy, classes_value, metric_value
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from segcli.measure import BoundMeasure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All rows of a comparison; with several predictions their rankings, and how these agree."""
 
@@ -37,7 +37,15 @@ class Comparison:
     average: str = "macro"
     batch_dice: bool = False
 
+    def __repr__(self) -> str:
+        preds, measures = (list(dict.fromkeys(getattr(r, name) for r in self.rows)) for name in ("pred", "measure"))
+        words = f"{', '.join(measures[:4])}" + f" and {len(measures) - 4} more" * (len(measures) > 4)
+        return (
+            f"<Comparison of {', '.join(preds[:4])}" + " ..." * (len(preds) > 4) + f": {words}; {len(self.rows)} rows>"
+        )
 
+
+@keywords_checked(reading_keywords)
 def compare(
     preds: Any,
     gt: Any,

@@ -16,8 +16,8 @@ import numpy as np
 from segcli.averaging import ALL, check_average, weights
 from segcli.disagreement import Disagreement, disagreement
 from segcli.divisions import WAYS, divide
-from segcli.errors import UsageError
-from segcli.loading import Loaded, load, reading_of
+from segcli.errors import UsageError, keywords_checked
+from segcli.loading import Loaded, load, reading_keywords, reading_of
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 
@@ -70,6 +70,10 @@ class Inspection:
     channels: Sequence[Label] = field(repr=False)
     average: str = "macro"
 
+    def __repr__(self) -> str:
+        shape = "x".join(str(n) for n in self.map.shape)
+        return f"<Inspection of {self.loss}: {self.value:.4g}, {len(self.parts)} parts; map {shape}>"
+
     @property
     def excess(self) -> float:
         return self.value - self.optimum
@@ -97,6 +101,7 @@ class Inspection:
         return disagreement(self.bound, self.loaded, self.channels, ways) if self._divisible is not None else None
 
 
+@keywords_checked(reading_keywords)
 def inspect(
     pred: Any,
     gt: Any,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError
+from segcli.masks.colours import colours
 from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
@@ -43,6 +45,8 @@ def reading_of(
     reading = Reading(
         labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
     )
+    if reading.colors is not None:
+        colours(reading.colors)  # a mistake in the table is told before any image is opened
     if not 0 <= reading.threshold < 1:
         raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
     if reading.prob_scale is not None:
@@ -51,6 +55,12 @@ def reading_of(
         if kind not in (None, "probability"):
             raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
     return reading
+
+
+def reading_keywords() -> list[str]:
+    """Return the keywords of `reading_of`: what the library's functions take beside their own."""
+    own = [name for name in inspect.signature(reading_of).parameters if name != "options"]
+    return [*own, *(f.name for f in fields(Reading) if f.name not in own)]
 
 
 #: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.
@@ -279,6 +289,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         channels=grids[0].channels,
         one_channel=one_channel,
         ignored=reading.ignore_label,
+        names=_names(reading),
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
         raise InputError(
@@ -292,7 +303,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         cases = [
             Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
         ]
-    base = _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
+    base = _stem(pred_mask.name if isinstance(pred, (str, os.PathLike, Mask)) else gt_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
         case.labels = labels.labels
@@ -305,6 +316,12 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
             case.probabilities = one
         found.append(one)
     return found
+
+
+def _names(reading: Reading) -> Mapping[int, str]:
+    """Return the names that a table of colours gives to labels."""
+    table = None if reading.colors is None else colours(reading.colors)
+    return {} if table is None else table.names
 
 
 def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha256: bool = False) -> Mask:
@@ -327,7 +344,9 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
         return read(
             source, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels, sha256=sha256
         )
-    return from_array(source, name=side, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+    return from_array(
+        source, name=side, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels
+    )
 
 
 def _stem(name: str) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from segcli.evidence.counts import Counts
 
 
+#: As many labels or numbers as a `repr` names.
+MOST_SHOWN = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """One number: `value` is `None` where `status` is "undefined", and `why` says why."""
@@ -46,7 +50,7 @@ class TableValue:
     rows: list[tuple[float | int | str | None, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scored:
     """One scored case. `values` holds a record for each label and measure, `means` the mean row.
 
@@ -71,6 +75,15 @@ class Scored:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
     entropy_map: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(label.name for label in self.labels[:MOST_SHOWN])
+        labels += f" and {len(self.labels) - MOST_SHOWN} more" * (len(self.labels) > MOST_SHOWN)
+        rows = self.means if len(self.labels) > 1 else self.values
+        shown = [v for v in rows if v.label in (MEAN, *(label.name for label in self.labels))][:MOST_SHOWN]
+        numbers = ", ".join(f"{v.measure} {'undefined' if v.value is None else format(v.value, '.4g')}" for v in shown)
+        of = "mean " * (len(self.labels) > 1)
+        return f"<Scored {self.case!r}: {labels or 'no label'}" + (f"; {of}{numbers}>" if numbers else ">")
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.

@@ -16,9 +16,9 @@ from segcli.averaging import (
     weighted_mean,
     weights,
 )
-from segcli.errors import UsageError
+from segcli.errors import UsageError, keywords_checked
 from segcli.grids import on_grid
-from segcli.loading import Batch, Loaded, load, reading_of
+from segcli.loading import Batch, Loaded, load, reading_keywords, reading_of
 from segcli.masks.labels import Label
 from segcli.measure import BoundMeasure, Kind
 from segcli.notation import parse
@@ -219,6 +219,7 @@ def measures_of(kind: Kind, asked: str | Iterable[str] | None, *, surface: str |
     return bound if surface is None else [b.with_default("surface", surface) for b in bound]
 
 
+@keywords_checked(reading_keywords)
 def score(
     pred: Any,
     gt: Any,

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError, UsageError, keywords_checked
+from segcli.loading import reading_keywords
 from segcli.writing import write_whole
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str]
 
 
+@keywords_checked(reading_keywords)
 def evaluate(
     pred: Source | None = None,
     gt: Source | None = None,
@@ -189,7 +191,7 @@ def run_of(
         first = run["errors"][0] if run["errors"] else None
         raise InputError(
             "no case could be scored" + (f"; {first['case']}: {first['message']}" if first else "."),
-            hint="segcli describe FILE says what is in a file",
+            hint=(first or {}).get("hint") or "segcli describe FILE says what is in a file",
             code="evaluate.none",
         )
     return run

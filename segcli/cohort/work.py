@@ -83,12 +83,12 @@ def score_task(plan: Plan, task: Task) -> list[Record]:
     case it is `of`, the values that occur in each file (`occur`), whether the prediction is one probability
     map (`one_map`), and where no labels are named what each value is as a label of its own (`literal`, of a
     pair that was scored as binary) and what a label is that neither file has (`absent`).
-    An error has `case`, `pred`, `gt` and `error`: code and message.
+    An error has `case`, `pred`, `gt` and `error`: code, message and, where there is one, the next step (`hint`).
     """
     try:
         return _score(plan, task)
     except SegcliError as problem:
-        return [error_record(task, problem.code or "input", problem.message)]
+        return [error_record(task, problem.code or "input", problem.message, problem.hint)]
     except MemoryError:
         return [error_record(task, "memory", "not enough memory")]
     except OSError as problem:
@@ -97,10 +97,11 @@ def score_task(plan: Plan, task: Task) -> list[Record]:
         return [error_record(task, "internal", f"{type(problem).__name__}: {problem}")]
 
 
-def error_record(task: Task, code: str, message: str) -> Record:
+def error_record(task: Task, code: str, message: str, hint: str = "") -> Record:
     """Return the record of a case that failed."""
     files = {side: {"path": getattr(task, side)} for side in ("pred", "gt")}
-    return {"case": task.case, "of": task.case, **files, "error": {"code": code, "message": _sided(task, message)}}
+    error = {"code": code, "message": _sided(task, message)} | ({"hint": _sided(task, hint)} if hint else {})
+    return {"case": task.case, "of": task.case, **files, "error": error}
 
 
 def _sided(task: Task, text: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segcli.masks.mask import MaskKind, Note
-from segcli.masks.readers import MOST_DEFLATE, Decoded, Room, Source, glimpse, refuse, shape_text, shown, size_text
+from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, glimpse, refuse, shape_text, shown, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,26 +1,23 @@
 """PNG label images: the stored numbers, never a rendering of them.
 
 Palette images give their indices, grey images their stored levels (2- and 4-bit ones unscaled), RGB images
-their one value where all channels agree or what `--colors` makes of them. The file is taken apart here
-first: checksums are compared, text and profile chunks are left out, so that Pillow sees pixels only.
+their one value where all channels agree; with `--colors` it is the colours that count. The file is taken apart
+here first: checksums are compared, text and profile chunks are left out, so that Pillow sees pixels only.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import struct
 import warnings
 import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from segcli.errors import InputError
-from segcli.masks.arrays import smallest_integer
+from segcli.masks import colours
 from segcli.masks.mask import Note
-from segcli.masks.readers import MOST_DEFLATE, Decoded, Room, Source, refuse, shown, size_text
+from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, refuse, shown, size_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,15 +38,13 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_COLOURS_HINT = "--colors FILE.csv (label,r,g,b), voc or packed (R + 256 G + 65536 B)"
 _AGAIN = "write or download it again"
-_MOST_CSV = 1 << 20
 
 
 def read(source: Source, room: Room, colors: str | None) -> Decoded:
     """Read a PNG image as an array of rows and columns."""
     name = source.name
-    head, packed, notes = _take_apart(source)
+    head, packed, palette, notes = _take_apart(source)
     depth, colour = head.depth, head.colour
     room.check(name, (head.height, head.width), (8 if colors else 1) * _CHANNELS[colour] * (2 if depth == 16 else 1))
     if depth == 16 and colour in (2, 6):
@@ -65,29 +60,50 @@ def read(source: Source, room: Room, colors: str | None) -> Decoded:
         array = raw[..., :3] if colour in (2, 6) else raw[..., 0] if colour == 4 else raw
         if colour == 0 and depth in (2, 4):
             array = array // (85 if depth == 2 else 17)  # Pillow stretches them to 0..255
-    if colour in (4, 6) and (clear := int(np.count_nonzero(alpha != (65535 if depth == 16 else 255)))):
-        text = f"{clear} of {alpha.size} pixels are transparent, which says nothing about their label"
-        refuse(name, text, "save it without an alpha channel", "read.alpha")
+    if colour in (4, 6):
+        check_opaque(name, alpha, 65535 if depth == 16 else 255)
     fields: dict[str, object] = {"bits": depth, "color_type": colour}
     explicit = colour == 3 or colors is not None
-    if colors is not None and colour not in (2, 6):
-        what = "palette image: its indices" if colour == 3 else "grey image: its values"
-        notes.append(Note(f"{shown(name)}: a {what} are the labels; --colors is not used"))
-    elif colors is not None:
-        array = _decode_colours(name, array, colors)
-    elif array.ndim == 3:
-        array = _one_channel(name, array)
+    if colour == 3 and not palette:
+        refuse(name, "corrupt: a palette image without its palette", _AGAIN, "read.corrupt")
+    array, said = meaning(name, array, palette if colour == 3 else b"", colors)
+    notes += said
     return Decoded(np.ascontiguousarray(array), "PNG", None, None, notes, fields, explicit)
 
 
-def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
-    """Walk over the chunks; return the header, the packed pixels, and notes."""
+def check_opaque(name: str, alpha: NDArray[Any], full: int) -> None:
+    """Refuse an image with transparent pixels."""
+    if clear := int(np.count_nonzero(alpha != full)):
+        are = f"{clear} of {alpha.size} pixels {'is' if clear == 1 else 'are'} transparent"
+        refuse(name, f"{are}, which says nothing about their label", "save it without an alpha channel", "read.alpha")
+
+
+def meaning(name: str, array: NDArray[Any], palette: bytes, colors: str | None) -> tuple[NDArray[Any], list[Note]]:
+    """Return the labels of grey levels, of colours (..., 3) or, with a `palette` (RGB), of its indices."""
+    if colors is None:
+        return (_one_channel(name, array) if array.ndim == 3 else array), []
+    said: list[Note]
+    if palette:
+        labels, said = colours.decode_palette(name, array, palette, colors), []
+    elif array.ndim == 3:
+        labels, said = colours.decode(name, array, colors), []
+    elif array.dtype == np.uint8 and colors != "packed":
+        labels, said = colours.decode_grey(name, array, colors)
+    else:
+        text = f"{shown(name)}: a grey image: its values are the labels; --colors is not used"
+        labels, said = array, [Note(text, code="colors.unused")]
+    table = colours.colours(colors)
+    return labels, [*(() if table is None else table.notes), *said]
+
+
+def _take_apart(source: Source) -> tuple[Head, bytes, bytes, list[Note]]:
+    """Walk over the chunks; return the header, the packed pixels, the palette (RGB), and notes."""
     name, said = source.name, shown(source.name)
     at = len(source.read(len(_SIGNATURE)))
     head: Head | None = None
     parts: list[bytes] = []
     notes: list[Note] = []
-    packed = 0
+    packed, palette = 0, b""
     while True:
         lead = source.read(8)
         at += 8
@@ -98,8 +114,9 @@ def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
         if not word.isalpha() or (head is None) != (word == b"IHDR"):
             refuse(name, f"corrupt: chunk {ascii(word)[1:]} where {'IHDR' if head is None else 'image data'} should be",
                    _AGAIN, "read.corrupt")  # fmt: skip
-        if word not in (b"IHDR", b"IDAT", b"IEND", b"eXIf", b"acTL") or (word == b"eXIf" and length > 1 << 16):
-            if word[:1].isupper() and word != b"PLTE":
+        known = word in (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL")
+        if not known or (word in (b"eXIf", b"PLTE") and length > 1 << 16):
+            if word[:1].isupper():
                 refuse(name, f"corrupt: unknown critical chunk {ascii(word)[1:]}", _AGAIN, "read.corrupt")
             source.skip(length + 4)
             continue
@@ -113,6 +130,10 @@ def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
             refuse(name, f"corrupt: wrong checksum in chunk {word.decode()}", _AGAIN, "read.corrupt")
         if word == b"IHDR":
             head = _check_head(name, data)
+        elif word == b"PLTE":
+            if length % 3 or not 0 < length <= 768 or palette:
+                refuse(name, "corrupt: a palette of impossible length", _AGAIN, "read.corrupt")
+            palette = data
         elif word == b"IDAT":
             parts.append(data)
         elif word == b"acTL" and int.from_bytes(data[:4], "big") > 1:
@@ -130,7 +151,7 @@ def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
     if _raw_size(head) > MOST_DEFLATE * (packed + 64):
         text = f"claims {head.width}x{head.height} pixels, more than {size_text(packed)} of image data can hold"
         refuse(name, text, _AGAIN, "read.size")
-    return head, b"".join(parts), notes
+    return head, b"".join(parts), palette, notes
 
 
 def _check_head(name: str, data: bytes) -> Head:
@@ -217,87 +238,5 @@ def _one_channel(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if count := int(np.count_nonzero(differ)):
         rgb = tuple(int(v) for v in array[differ][0])
         text = f"a colour image: {count} of {differ.size} pixels are not grey, first rgb{rgb}"
-        refuse(name, text, _COLOURS_HINT, "read.color")
+        refuse(name, text, colours.HINT, "read.color")
     return np.asarray(first)
-
-
-def _decode_colours(name: str, array: NDArray[Any], colors: str) -> NDArray[Any]:
-    """Turn colours into labels."""
-    if colors == "packed":
-        wide = array.astype(np.int32)
-        return np.asarray(wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2])
-    if array.dtype != np.uint8:
-        refuse(name, "--colors needs an 8-bit image", "leave it out for 16-bit grey", "read.color")
-    table = _voc() if colors == "voc" else _read_csv(colors)
-    wide = array.astype(np.int32)
-    code = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    known = np.array(sorted(table), np.int32)
-    labels = np.array([table[int(c)] for c in known], np.int64)
-    place = np.minimum(np.searchsorted(known, code), known.size - 1)
-    unknown = known[place] != code
-    if unknown.any():
-        codes, counts = np.unique(code[unknown], return_counts=True)
-        most = int(codes[np.argmax(counts)])
-        rgb = (most >> 16, most >> 8 & 255, most & 255)
-        more = f" and {codes.size - 1} more colours" if codes.size > 1 else ""
-        text = f"colour rgb{rgb} ({int(counts.max())} pixels){more} not in --colors {shown(colors)}"
-        refuse(name, text, "add it to the table; smooth edges mean the image was resized or JPEG", "read.color")
-    return np.asarray(labels.astype(smallest_integer(int(labels.min()), int(labels.max())))[place])
-
-
-def _voc() -> dict[int, int]:
-    """Return the Pascal VOC colormap: the bits of a label, dealt to R, G and B from the top."""
-    table = {}
-    for label in range(256):
-        rgb = [sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
-        table[rgb[0] << 16 | rgb[1] << 8 | rgb[2]] = label
-    return table
-
-
-def _read_csv(path: str) -> dict[int, int]:
-    """Read label,r,g,b[,name] lines; a first line without numbers is a header."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            text = file.read(_MOST_CSV + 1)
-    except (OSError, ValueError) as error:
-        _refuse_table(path, getattr(error, "strerror", None) or "not a text file in UTF-8", "read")
-    if len(text) > _MOST_CSV:
-        _refuse_table(path, f"larger than {size_text(_MOST_CSV)}", "read")
-    table: dict[int, int] = {}
-    first = True
-    try:
-        rows = list(csv.reader(text.splitlines()))
-    except csv.Error as error:
-        _refuse_table(path, f"not a CSV file ({shown(str(error))})", "read")
-    for number, row in enumerate(rows, 1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or cells[0].startswith("#"):
-            continue
-        numbers = _numbers(cells)
-        if numbers is None and not (first and not any(cell.lstrip("-").isdigit() for cell in cells[:4])):
-            line = shown(",".join(cells))[:60]
-            _refuse_table(path, f"line {number} ({line}) is not label,r,g,b[,name] with r, g, b in 0..255", "line")
-        first = False
-        if numbers is not None:
-            label, red, green, blue = numbers
-            if table.setdefault(red << 16 | green << 8 | blue, label) != label:
-                text = f"line {number} gives rgb({red}, {green}, {blue}) a second label, {label}"
-                _refuse_table(path, text, "line")
-    if not table:
-        _refuse_table(path, "no colours in it", "line")
-    return table
-
-
-def _numbers(cells: list[str]) -> tuple[int, int, int, int] | None:
-    if len(cells) not in {4, 5} or not all(cell.removeprefix("-").isdecimal() for cell in cells[:4]):
-        return None
-    if max(len(cell) for cell in cells[:4]) > 11:
-        return None
-    label, red, green, blue = (int(cell) for cell in cells[:4])
-    inside = all(0 <= c <= 255 for c in (red, green, blue)) and abs(label) < 2**31
-    return (label, red, green, blue) if inside else None
-
-
-def _refuse_table(path: str, text: str, word: str) -> NoReturn:
-    hint = f"one colour a line, as in 1,255,0,0,liver; or {_COLOURS_HINT}"
-    raise InputError(f"--colors {shown(path)}: {text}.", hint=hint, code=f"colors.{word}") from None

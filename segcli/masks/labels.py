@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from segcli.errors import InputError, UsageError
@@ -35,6 +36,8 @@ class Label:
 
 
 BACKGROUND = Label("background", (0,))
+#: Names of rows of the output, which no label may have.
+RESERVED = ("mean", "mean without background", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def parse_labels(given: LabelsLike) -> LabelSet | None:
             raise UsageError(
                 f"--labels names {name!r} twice.", hint="give each label or region its own name", code="labels.twice"
             )
-        if name in ("mean", "mean without background", "all"):
+        if name in RESERVED:
             raise UsageError(
                 f"--labels: {name!r} is the name of a row of the output.",
                 hint="choose another name",
@@ -142,7 +145,10 @@ def _from_file(path: Path) -> tuple[list[Label], int | None]:
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
         raise InputError(f"{path}: not a label file: {problem}.", hint=_FILES, code="labels.file") from None
     ignore = next((x.values[0] for x in labels if x.name == "ignore" and x.values), None)
-    labels = [x for x in labels if x.name not in ("ignore", "background") and x.values != (0,)]
+    # In these files 0 is the background by definition; a table may give it a class.
+    free = reader in (_toml, _csv)
+    labels = [x for x in labels if x.name != "ignore" and not (x.values == (0,) and not free)]
+    labels = [x for x in labels if not is_background(x.name)]
     if not labels:
         raise InputError(f"{path}: names no label.", hint=_FILES, code="labels.file")
     return labels, ignore
@@ -220,12 +226,14 @@ def resolve(
     channels: int = 0,
     one_channel: bool = False,
     ignored: int | None = None,
+    names: Mapping[int, str] = MappingProxyType({}),
 ) -> Found:
     """Return the labels of a pair from the values that occur in each map.
 
     `channels` is the number of channels of the prediction, `one_channel` says that it is a single
-    probability map, `ignored` is the value that marks ignored voxels. Raises `InputError` for negative
-    values that nobody named and for a single probability map against several labels.
+    probability map, `ignored` is the value that marks ignored voxels, `names` are those that a table of colours
+    gives to values; 0 is a class of its own where it has a name that is not the background's. Raises `InputError`
+    for negative values that nobody named and for a single probability map against several labels.
     """
     in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
     _refuse_negative(asked, in_pred, in_gt)
@@ -244,9 +252,11 @@ def resolve(
         )
     if asked is not None:
         return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel, ignored))
-    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2:
+    zero = {0} if not is_background(names.get(0, "")) else set()
+    named = bool(names) and bool({*in_pred, *in_gt, *zero})
+    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2 and not named:
         return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
-    values = sorted({*in_pred, *in_gt, *range(1, channels)})
+    values = sorted({*in_pred, *in_gt, *range(1, channels), *zero})
     notes = []
     only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
     if only_gt:
@@ -258,7 +268,12 @@ def resolve(
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
         notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
-    return Found([Label(str(v), (v,)) for v in values], False, notes)
+    return Found([Label(names.get(v, str(v)), (v,)) for v in values], False, notes)
+
+
+def is_background(name: str) -> bool:
+    """Tell whether a name, or none, says that the voxels are of no class."""
+    return name.strip().lower() in ("", "background", "bg", "clear label", "_background_", "__background__")
 
 
 def _refuse_negative(asked: Sequence[Label] | None, pred: Sequence[int], gt: Sequence[int]) -> None:

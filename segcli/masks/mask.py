@@ -24,7 +24,7 @@ class Note:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Mask:
     """An array read from a file or given by a caller.
 
@@ -45,6 +45,16 @@ class Mask:
     sha256: str = ""
     header: dict[str, object] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        grid = "x".join(str(n) for n in self.shape)
+        spacing = "" if self.spacing is None else ", " + "x".join(f"{s:.4g}" for s in self.spacing) + " mm"
+        return f"<Mask {self.name!r}: {self.kind}, {self.format}, {grid} of {self.array.dtype}{spacing}>"
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.array.shape)
+
+    @property
+    def channels_last(self) -> bool:
+        """Tell whether its kind of file or image has channels on the last axis; an array has them on the first."""
+        return self.format.startswith(("NIfTI", "Analyze", "nibabel", "ITK"))

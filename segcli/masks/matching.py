@@ -167,7 +167,7 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
         return pred
     axis = reading.channel_axis
     if axis is None:
-        axis = -1 if pred.format.startswith(("NIfTI", "Analyze")) else 0
+        axis = -1 if pred.channels_last else 0
     if not -pred.array.ndim <= axis < pred.array.ndim:
         raise UsageError(
             f"--channel-axis {axis} does not exist: {pred.name} has axes 0 to {pred.array.ndim - 1}.",

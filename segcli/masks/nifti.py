@@ -17,20 +17,8 @@ import numpy as np
 from segcli.masks.arrays import smallest_integer
 from segcli.masks.geometry import is_sheared, offset, spacing_of
 from segcli.masks.mask import Note
-from segcli.masks.readers import (
-    MOST_DEFLATE,
-    Decoded,
-    Room,
-    Source,
-    glimpse,
-    partner,
-    refuse,
-    shape_text,
-    shown,
-    size_text,
-    sniff,
-    suffix_of,
-)
+from segcli.masks.readers import partner, sniff, suffix_of
+from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, glimpse, refuse, shape_text, shown, size_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -290,7 +278,7 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
         "sform_code": header.sform_code,
     }
     if scaled:
-        array = _rescale(name, array, header.slope, header.inter, notes)
+        array = rescaled(name, array, header.slope, header.inter, notes)
         fields |= {"scl_slope": header.slope, "scl_inter": header.inter}
     if any(n == 1 for n in shape[3:]):
         kept = (*shape[:3], *(n for n in shape[3:] if n > 1))
@@ -310,7 +298,7 @@ def _scales(name: str, header: Header) -> bool:
     return (slope, inter) != (1.0, 0.0)
 
 
-def _rescale(name: str, array: NDArray[Any], slope: float, inter: float, notes: list[Note]) -> NDArray[Any]:
+def rescaled(name: str, array: NDArray[Any], slope: float, inter: float, notes: list[Note]) -> NDArray[Any]:
     """Apply the scaling: exactly in integers where it maps integers to integers, else in float64."""
     if array.dtype.kind in "iu" and slope.is_integer() and inter.is_integer():
         low, high = int(array.min()), int(array.max())

@@ -124,7 +124,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
         parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
     notes.append(", ".join(parts))
     errors = run["errors"]
-    notes += [f"error: {e['case']}: {e['message']}" for e in errors[:MOST]]
+    notes += [f"error: {e['case']}: {e['message']}" + f" ({e.get('hint')})" * ("hint" in e) for e in errors[:MOST]]
     if len(errors) > MOST:
         notes.append(f"and {len(errors) - MOST} more errors")
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
