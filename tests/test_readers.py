@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
 import itertools
 import json
+import lzma
 import os
 import struct
 import subprocess
@@ -288,6 +290,89 @@ def test_offset_zero_and_extension(tmp_path):
         path = put(tmp_path / "a.nii", pack(long))
         np.testing.assert_array_equal(read(path, sha256=True).array, labels())
         assert read(path, sha256=True).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.nii", "a.png", "a.npz"])
+def test_a_hole_after_the_voxels_is_refused(tmp_path, name):
+    """A hole of a terabyte behind a small mask is refused at once, also where a checksum is wanted."""
+    path = tmp_path / name
+    if name == "a.npy":
+        np.save(path, labels())
+    elif name == "a.npz":
+        np.savez(path, m=labels())
+    else:
+        put(path, nifti_bytes(labels()) if name == "a.nii" else png(MAP))
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    for sha256 in (False, True):
+        assert refusal(path, sha256=sha256).code in ("read.trailing", "read.corrupt")
+    if name != "a.npz":  # a little is said, and hashed
+        with path.open("r+b") as file:
+            file.truncate(1 << 20)
+        mask = read(path, sha256=True)
+        assert "ignored" in texts(mask)
+        assert mask.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_follows_the_voxels_in_gzip_is_bounded(tmp_path):
+    """Up to 64 MiB are unpacked, so that the checksum at the end counts; more is no longer this file."""
+    data = nifti_bytes(labels())
+    packed = gzip.compress(data + bytes(1 << 24))
+    assert "16.8 MB" in texts(read(put(tmp_path / "a.nii.gz", packed)))
+    damaged = bytearray(packed)
+    damaged[-6] ^= 1  # the CRC, 16 MiB after the voxels
+    assert refusal(put(tmp_path / "a.nii.gz", bytes(damaged))).code == "read.corrupt"
+    assert refusal(put(tmp_path / "a.nii.gz", gzip.compress(data + bytes(80 << 20)))).code == "read.trailing"
+
+
+@pytest.mark.parametrize(
+    ("data", "word", "hint"),
+    [
+        (bz2.compress(b"x" * 99), "bzip2", "bunzip2"),
+        (lzma.compress(b"x" * 99), "xz", "unxz"),
+        (b"\x28\xb5\x2f\xfd" + bytes(60), "Zstandard", "unzstd"),
+        (b"RIFF\x40\0\0\0WEBPVP8L" + bytes(60), "WebP", "convert"),
+        (b"BM\x40\0\0\0\0\0\0\0" + bytes(60), "BMP", "convert"),
+        (b"%PDF-1.7" + bytes(60), "PDF", "convert"),
+        (b"\n  <!DOCTYPE HTML><html>", "HTML or XML", "login"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied", "HTML or XML", "login"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".npy", ".npz"])
+def test_a_false_name_is_told_with_what_the_file_is(tmp_path, data, word, hint, suffix):
+    """The first bytes say what it is, whatever it is called."""
+    error = refusal(put(tmp_path / f"a{suffix}", data))
+    assert f"named {suffix}, but it holds {word} data" in error.message
+    assert hint in error.hint
+
+
+def test_a_header_is_looked_at_without_its_voxels(tmp_path):
+    """Shape, type and grid as of the whole file, in no memory, also where the voxels are not there."""
+    np.save(tmp_path / "a.npy", labels())
+    np.savez_compressed(tmp_path / "a.npz", m=labels())
+    put(tmp_path / "a.nii", nifti_bytes(labels()))
+    put(tmp_path / "a.nii.gz", gzip.compress(nifti_bytes(labels())))
+    put(tmp_path / "a.png", png(MAP))
+    for path in sorted(tmp_path.iterdir()):
+        seen, whole = readers.look(path), read(path)
+        assert (seen.shape, seen.format, seen.spacing) == (whole.shape, whole.format, whole.spacing)
+        assert (seen.affine is None) == (whole.affine is None)
+        assert seen.array.strides == (0,) * seen.array.ndim
+    put(tmp_path / "b.nii.gz", gzip.compress(nifti_bytes(labels())[:352]))
+    assert readers.look(tmp_path / "b.nii.gz").shape == labels().shape
+
+
+def test_bfloat16_is_named(tmp_path):
+    """NumPy saves it as two bytes without a type."""
+    np.save(tmp_path / "a.npy", np.zeros((3, 4), "V2"))
+    assert "bfloat16" in refusal(tmp_path / "a.npy").message
+
+
+def test_a_vox_offset_beyond_any_file_is_named(tmp_path):
+    """Not the voxels are too many: they would start nowhere."""
+    for offset in (1e30, 3e9):
+        error = refusal(put(tmp_path / "a.nii", nifti_bytes(labels(), vox_offset=offset)))
+        assert "vox_offset" in error.message
 
 
 def test_every_cut_is_noticed(tmp_path):
@@ -929,7 +1014,7 @@ PAIR_LEVEL = {
 #: "... or error": what segcli does with each.
 DECIDED_ERRORS = {
     "prob_gt1.nii.gz", "logits.npy", "prob_0_255_uint8.npy", "pred_jpeg_named.png", "pred.jpg", "pred_apng.png",
-    "longheader.npy",
+    "longheader.npy", "trailing_1GB.nii.gz",
 }  # fmt: skip
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from segcli.cli import options as opt
 from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, InputError
+from segcli.report.table import flat
+
+if TYPE_CHECKING:
+    from segcli.masks.mask import Mask
 
 
 @opt.reads_masks("kind", "from_logits", "prob_scale", "colors", "max_voxels", "threshold")
@@ -21,7 +26,10 @@ def describe(
     *,
     reading: dict[str, Any],
 ) -> ExitCode:
-    """Say what masks hold: shape, type, spacing, orientation, labels, and whether they can be compared."""
+    """Say what masks hold: shape, type, spacing, orientation, labels, and whether they can be compared.
+
+    A file that cannot be used is described as far as it can be read, with what is wrong; the exit code is then 3.
+    """
     from segcli import loading
     from segcli.masks import geometry
     from segcli.report import description as report
@@ -29,17 +37,23 @@ def describe(
 
     session: Session = ctx.obj
     how = loading.reading_of(**reading)
-    masks = [loading.read_side(path, "pred", how, sha256=True) for path in files]
     found: list[dict[str, Any]] = []
-    for mask in masks:
+    first: Mask | None = None
+    for path in files:
+        try:
+            mask = loading.read_side(path, "pred", how, sha256=True)
+        except InputError as problem:
+            found.append(report.broken(path, problem, colors=how.colors, max_voxels=how.max_voxels))
+            continue
         record = report.record(mask, how.threshold)
-        if mask is not masks[0]:
+        if first is not None:
             try:
-                differences = [d.text for d in geometry.compare(mask, masks[0])]
+                differences = [d.text for d in geometry.compare(mask, first)]
             except InputError as problem:
                 differences = [problem.message]
             record["same_grid_as_first"] = not differences
             record["differences"] = differences
+        first = first or mask
         found.append(record)
 
     def render(wanted: str, *, color: bool = False) -> str:  # noqa: ARG001 (a description has no colour)
@@ -48,4 +62,9 @@ def describe(
         return "\n\n".join(report.text(record) for record in found)
 
     deliver(render, form, [], session)
-    return ExitCode.OK
+    bad = [record["path"] for record in found if "error" in record]
+    if bad:
+        names = ", ".join(bad[:3]) + f" and {len(bad) - 3} more" * (len(bad) > 3)
+        print(flat(f"error: {len(bad)} of {len(files)} file{'s' * (len(files) > 1)} cannot be used: {names}"),
+              file=sys.stderr)  # fmt: skip
+    return ExitCode.INPUT if bad else ExitCode.OK

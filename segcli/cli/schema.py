@@ -12,9 +12,9 @@ from segcli.errors import ExitCode
 
 def schema(
     name: Annotated[
-        Literal["run", "compare", "inspect", "gate", "diff", "rank", "cite", "conventions"],
+        Literal["run", "compare", "inspect", "gate", "diff", "rank", "cite", "conventions", "describe"],
         typer.Argument(
-            metavar="run|compare|inspect|gate|diff|rank|cite|conventions",
+            metavar="run|compare|inspect|gate|diff|rank|cite|conventions|describe",
             help="run: what score and evaluate write; the others: the command's JSON.",
         ),
     ],

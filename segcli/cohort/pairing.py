@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.readers import SUFFIXES, files_of, partner, suffix_of
+from segcli.masks.readers import SUFFIXES, files_of, how_to_convert, partner, suffix_of
 
 Side = Literal["pred", "gt"]
 MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
@@ -23,6 +25,8 @@ MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
 MADE_BY = ("desc", "label", "seg", "atlas", "model", "res", "den")
 #: As many names as a message shows.
 MOST = 3
+#: As many files as are looked at to say what else a folder holds.
+MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
         sides[side] = _files(folder, pattern)
         if not sides[side]:
             raise InputError(
-                f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}.",
+                f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}"
+                f"{_unread(folder, pattern)}.",
                 hint=f"known endings: {' '.join(SUFFIXES)}",
                 code="pairing.empty",
             )
@@ -116,6 +121,20 @@ def _files(folder: Path, pattern: str) -> list[Path]:
             f"--glob {pattern}: {problem}.", hint="for example --glob '*.nii.gz'", code="pairing.glob"
         ) from None
     return [path for path in matched if _is_mask(path, folder)]
+
+
+def _unread(folder: Path, pattern: str) -> str:
+    """Say which other files a folder without masks holds, the most frequent endings first."""
+    files = (p for p in folder.glob(pattern) if p.is_file() and not p.name.startswith("."))
+    counts = Counter(suffix_of(p.name) or "without an ending" for p in itertools.islice(files, MOST_COUNTED))
+    told = []
+    for suffix, count in counts.most_common(MOST):
+        what = f"{count} {suffix}" if suffix.startswith(".") else f"{count}"
+        rest = "" if suffix.startswith(".") else f" {suffix}"
+        told.append(f"{what} file{'s' * (count > 1)}{rest}")
+    how = how_to_convert(next(iter(counts.most_common(1)), ("", 0))[0])
+    are = "are" if counts.total() > 1 else "is"
+    return f": {' and '.join(told)}, which {are} not read{f' ({how})' if how else ''}" if told else ""
 
 
 def _is_mask(path: Path, folder: Path) -> bool:

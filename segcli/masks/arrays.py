@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segcli.masks.mask import MaskKind, Note
-from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, glimpse, refuse, shape_text, shown, size_text
+from segcli.masks.source import (
+    MOST_DEFLATE,
+    Decoded,
+    Room,
+    Source,
+    glimpse,
+    refuse,
+    refuse_trailing,
+    shape_text,
+    shown,
+    size_text,
+    trailing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +100,9 @@ def smallest_integer(low: int, high: int) -> type[np.integer[Any]]:
 
 def usable(name: str, dtype: np.dtype[Any]) -> None:
     """Refuse a type that is neither integer, boolean nor real."""
+    if dtype.kind == "V" and dtype.fields is None and dtype.itemsize == 2:
+        text = "holds values of two bytes without a type, which is how NumPy saves bfloat16"
+        refuse(name, text, "save array.astype('float32')", "read.dtype")
     if dtype.kind not in "biuf":
         what = _KINDS.get(dtype.kind, "values")
         refuse(name, f"holds {what}{'' if dtype.kind == 'V' else f' (dtype {dtype.str})'}; "
@@ -183,11 +198,13 @@ def _at(where: NDArray[np.bool_]) -> str:
     return f" at index ({', '.join(str(i) for i in _first(where))})"
 
 
-def read_npy(source: Source, room: Room) -> Decoded:
-    """Read an NPY file of any format version."""
+def read_npy(source: Source, room: Room | None) -> Decoded:
+    """Read an NPY file of any format version; without `room` its header, with an array that takes no memory."""
     name = source.name
     dtype, fortran, shape, start = _npy_header(name, source.read)
     _check_declared(name, shape, dtype, source.size - start)
+    if room is None:
+        return Decoded(np.broadcast_to(np.zeros((), dtype), shape), "NPY")
     data = np.empty(room.check(name, shape, dtype.itemsize), np.uint8)
     _expect(name, source.readinto(data.data), data.size)
     decoded = Decoded(data.view(dtype).reshape(shape, order="F" if fortran else "C"), "NPY")
@@ -196,16 +213,22 @@ def read_npy(source: Source, room: Room) -> Decoded:
     return decoded
 
 
-def read_npz(source: Source, key: str | None, room: Room) -> Decoded:
-    """Read one array of an NPZ archive: the only one, or the one called `key`."""
+def read_npz(source: Source, key: str | None, room: Room | None) -> Decoded:
+    """Read one array of an NPZ archive: the only one, or the one called `key`; without `room` its header."""
     name = source.name
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(source.rewound()) as archive:
             warnings.simplefilter("ignore")
-            member = _choose(name, archive.infolist(), key)
+            members = archive.infolist()
+            packed = sum(m.compress_size for m in members)
+            refuse_trailing(name, source.size - packed, trailing(packed))
+            member = _choose(name, members, key)
             with archive.open(member) as stream:
                 dtype, fortran, shape, start = _npy_header(name, stream.read)
                 _check_declared(name, shape, dtype, member.file_size - start)
+                if room is None:
+                    array = np.broadcast_to(np.zeros((), dtype), shape)
+                    return Decoded(array, "NPZ", header={"key": member.filename.removesuffix(".npy")})
                 if member.file_size > MOST_DEFLATE * (member.compress_size + 64):
                     text = f"claims {size_text(member.file_size)} from {size_text(member.compress_size)} compressed"
                     refuse(name, f"{text}: more than deflate can hold", _AGAIN, "read.size")
@@ -215,13 +238,17 @@ def read_npz(source: Source, key: str | None, room: Room) -> Decoded:
                     view[done : done + len(part)] = part
                     done += len(part)
                 _expect(name, done, data.size)
-                extra = len(stream.read(_CHUNK))  # reaching the end is what makes zipfile compare the CRC
+                # Reaching the end is what makes zipfile compare the CRC.
+                extra = member.file_size - start - data.size
+                refuse_trailing(name, extra, trailing(data.size))
+                while stream.read(_CHUNK):
+                    pass
     except _ZIP_ERRORS as error:
         refuse(name, f"the archive is damaged: {shown(str(error))[:120]}", "write or copy it again", "read.corrupt")
     decoded = Decoded(data.view(dtype).reshape(shape, order="F" if fortran else "C"), "NPZ")
     decoded.header["key"] = member.filename.removesuffix(".npy")
     if extra:
-        decoded.notes.append(_after(name, member.file_size - start - data.size))
+        decoded.notes.append(_after(name, extra))
     return decoded
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from segcli.masks import colours
 from segcli.masks.mask import Note
-from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, refuse, shown, size_text
+from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, refuse, refuse_trailing, shown, size_text, trailing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,6 +71,16 @@ def read(source: Source, room: Room, colors: str | None) -> Decoded:
     return Decoded(np.ascontiguousarray(array), "PNG", None, None, notes, fields, explicit)
 
 
+def look(source: Source) -> Decoded:
+    """Return what the header declares, with an array that takes no memory."""
+    start = source.read(len(_SIGNATURE) + 8)
+    if start[-4:] != b"IHDR":
+        refuse(source.name, "corrupt: an image without a header", _AGAIN, "read.corrupt")
+    head = _check_head(source.name, source.read(min(int.from_bytes(start[-8:-4], "big"), 64)))
+    array = np.broadcast_to(np.zeros((), np.uint16 if head.depth == 16 else np.uint8), (head.height, head.width))
+    return Decoded(array, "PNG", header={"bits": head.depth, "color_type": head.colour})
+
+
 def check_opaque(name: str, alpha: NDArray[Any], full: int) -> None:
     """Refuse an image with transparent pixels."""
     if clear := int(np.count_nonzero(alpha != full)):
@@ -103,7 +113,7 @@ def _take_apart(source: Source) -> tuple[Head, bytes, bytes, list[Note]]:
     head: Head | None = None
     parts: list[bytes] = []
     notes: list[Note] = []
-    packed, palette = 0, b""
+    packed, skipped, palette = 0, 0, b""
     while True:
         lead = source.read(8)
         at += 8
@@ -118,6 +128,8 @@ def _take_apart(source: Source) -> tuple[Head, bytes, bytes, list[Note]]:
         if not known or (word in (b"eXIf", b"PLTE") and length > 1 << 16):
             if word[:1].isupper():
                 refuse(name, f"corrupt: unknown critical chunk {ascii(word)[1:]}", _AGAIN, "read.corrupt")
+            skipped += length
+            refuse_trailing(name, skipped, trailing(0 if head is None else _raw_size(head)))
             source.skip(length + 4)
             continue
         if word == b"IDAT":

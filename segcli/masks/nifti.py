@@ -1,14 +1,12 @@
 """NIfTI-1, NIfTI-2 and Analyze 7.5: single files and `.hdr`/`.img` pairs, gzipped or not.
 
 nibabel takes the header apart; the voxels are read here, into one buffer of exactly the declared size,
-and stay in stored order and type. Decompressing with isal takes a tenth of nibabel's time.
+and stay in stored order and type.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +16,19 @@ from segcli.masks.arrays import smallest_integer
 from segcli.masks.geometry import is_sheared, offset, spacing_of
 from segcli.masks.mask import Note
 from segcli.masks.readers import partner, sniff, suffix_of
-from segcli.masks.source import MOST_DEFLATE, Decoded, Room, Source, glimpse, refuse, shape_text, shown, size_text
+from segcli.masks.source import (
+    MOST_DEFLATE,
+    Decoded,
+    Room,
+    Source,
+    glimpse,
+    refuse,
+    shape_text,
+    shown,
+    size_text,
+    trailing,
+)
+from segcli.masks.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +39,6 @@ _OTHER_TYPES = {0: "of unknown type", 1: "single bits", 32: "complex numbers", 1
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 _ORDER: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _AGAIN = "write or download it again"
-_INPUT = 1 << 16
-_OUTPUT = 1 << 18
-_AFTER = 4 << 20
 _FARTHEST = 256 << 20
 #: qform and sform may differ by this part of a voxel: quaternions are stored in float32.
 _FORMS_AGREE = 1e-2
@@ -57,81 +64,33 @@ class Header:
     sform_code: int
 
 
-class _Stream:
-    """The content of a file front to back, unpacked when it is gzip; never more than is asked for."""
-
-    def __init__(self, source: Source) -> None:
-        self.source, self.packed = source, source.head[:2] == b"\x1f\x8b"
-        self.most = source.size * (MOST_DEFLATE if self.packed else 1)
-        self.position, self.garbage = 0, False
-        self._pending, self._ended = b"", False
-        if self.packed:
-            try:
-                self._engine: Any = importlib.import_module("isal.isal_zlib")
-            except ImportError:
-                self._engine = zlib
-            self._member = self._engine.decompressobj(wbits=31)
-
-    def read(self, count: int) -> bytes:
-        """Read up to `count` bytes; fewer only at the end."""
-        buffer = bytearray(count)
-        return bytes(buffer[: self.readinto(memoryview(buffer))])
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill `view`; return how much there was."""
-        done = 0 if self.packed else self.source.readinto(view)
-        while self.packed and done < len(view) and not self._ended:
-            if self._member.eof:
-                self._next_member()
-            else:
-                part = self._unpack(min(_OUTPUT, len(view) - done))
-                view[done : done + len(part)] = part
-                done += len(part)
-        self.position += done
-        return done
-
-    def skip(self, count: int) -> None:
-        """Pass over `count` bytes."""
-        if not self.packed:
-            self.source.skip(count)
-            self.position += count
-            return
-        scratch = memoryview(bytearray(min(count, _OUTPUT)))
-        while count > 0 and (got := self.readinto(scratch[: min(count, _OUTPUT)])):
-            count -= got
-
-    def finish(self) -> int:
-        """Return how much content is left, as far as a few MB tell; reaching the end verifies the checksum."""
-        if not self.packed:
-            return self.source.size - self.position
-        scratch, left = memoryview(bytearray(_OUTPUT)), 0
-        while left < _AFTER and (got := self.readinto(scratch)):
-            left += got
-        return left
-
-    def _unpack(self, most: int) -> bytes:
-        data = self._pending or self.source.read(_INPUT)
-        try:
-            part: bytes = self._member.decompress(data, most)
-        except (zlib.error, self._engine.error) as error:
-            refuse(self.source.name, f"the gzip data are corrupt ({error})", _AGAIN, "read.corrupt")
-        self._pending = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-        if not data and not part and not self._member.eof:
-            refuse(self.source.name, "truncated: the gzip stream breaks off", _AGAIN, "read.truncated")
-        return part
-
-    def _next_member(self) -> None:
-        rest = self._pending.lstrip(b"\0")
-        while len(rest) < 2 and (more := self.source.read(_INPUT)):
-            rest = (rest + more).lstrip(b"\0")
-        if rest[:2] == b"\x1f\x8b":
-            self._member, self._pending = self._engine.decompressobj(wbits=31), rest
-        else:
-            self._ended, self.garbage = True, bool(rest)
-
-
 def read(source: Source, room: Room) -> Decoded:
     """Read a NIfTI or Analyze file, or the pair it belongs to."""
+    header, stream, ours = _header(source)
+    if ours:
+        return _read_voxels(source, stream, header, room)
+    other = partner(source.path, ".img")
+    if other is None:
+        refuse(source.name, "a header alone: the .img file with the voxels is not beside it",
+               "put both files into one folder, or save as .nii.gz", "read.pair")  # fmt: skip
+    source.drain()
+    with Source(other, source.name, source.digest) as beside:
+        decoded = _read_voxels(beside, Stream(beside), header, room)
+        beside.drain(trailing(decoded.array.nbytes))
+    return decoded
+
+
+def look(source: Source) -> Decoded:
+    """Return what the header declares, with an array that takes no memory."""
+    header = _header(source)[0]
+    fields = _fields(header)
+    spacing, affine = _grid(source.name, header, [], fields)
+    array = np.broadcast_to(np.zeros((), header.dtype.newbyteorder("=")), _kept(header.shape))
+    return Decoded(array, header.format, spacing, affine, [], fields)
+
+
+def _header(source: Source) -> tuple[Header, Stream, bool]:
+    """Return the header of a file or of its pair, the stream after it, and whether the voxels are in this file."""
     other = None
     if suffix_of(source.path) in {".img", ".img.gz"}:
         other = partner(source.path, ".hdr")
@@ -140,26 +99,16 @@ def read(source: Source, room: Room) -> Decoded:
                    "put both files into one folder, or save as .nii.gz", "read.pair")  # fmt: skip
     if other is not None:
         with Source(other, source.name, source.digest) as beside:
-            header = _read_header(beside, _Stream(beside))
+            header = _read_header(beside, Stream(beside))
             beside.drain()
         if not header.alone:
-            return _read_voxels(source, _Stream(source), header, room)
-    stream = _Stream(source)
+            return header, Stream(source), True
+    stream = Stream(source)
     header = _read_header(source, stream)
-    if header.alone:
-        return _read_voxels(source, stream, header, room)
-    other = partner(source.path, ".img")
-    if other is None:
-        refuse(source.name, "a header alone: the .img file with the voxels is not beside it",
-               "put both files into one folder, or save as .nii.gz", "read.pair")  # fmt: skip
-    source.drain()
-    with Source(other, source.name, source.digest) as beside:
-        decoded = _read_voxels(beside, _Stream(beside), header, room)
-        beside.drain()
-    return decoded
+    return header, stream, header.alone
 
 
-def _read_header(source: Source, stream: _Stream) -> Header:
+def _read_header(source: Source, stream: Stream) -> Header:
     """Take the header from the first bytes with nibabel; only what it says about itself is trusted so far."""
     block = stream.read(348)
     sizes = {n.to_bytes(4, word): (n, order) for order, word in _ORDER.items() for n in (348, 540)}
@@ -241,9 +190,13 @@ def _dtype(name: str, code: int, order: str) -> np.dtype[Any]:
     return np.dtype(order + _TYPES[code])
 
 
-def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) -> Decoded:
+def _read_voxels(source: Source, stream: Stream, header: Header, room: Room) -> Decoded:
     name, shape, dtype = source.name, header.shape, header.dtype
     need = math.prod(shape) * dtype.itemsize
+    gap = header.start - stream.position
+    if gap > _FARTHEST:
+        text = f"vox_offset {header.start:.10g} puts its voxels beyond where a header and its extensions may end"
+        refuse(name, f"{text} (byte {_FARTHEST})", _AGAIN, "read.header")
     if header.start + need > stream.most:
         text = f"the header declares {shape_text(shape)} of {dtype.name} = {size_text(need)}"
         if stream.packed:
@@ -251,10 +204,6 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
             refuse(name, text, "the header is wrong or the file is cut off", "read.size")
         refuse(name, f"truncated: {text}, the file holds {size_text(max(source.size - header.start, 0))}",
                _AGAIN, "read.truncated")  # fmt: skip
-    gap = header.start - stream.position
-    if gap > _FARTHEST:
-        text = f"its voxels start at byte {header.start}; a header and its extensions may take {_FARTHEST}"
-        refuse(name, text, _AGAIN, "read.header")
     scaled = _scales(name, header)
     room.check(name, shape, max(8, dtype.itemsize) if scaled else dtype.itemsize)
     data = np.empty(need, np.uint8)
@@ -265,28 +214,35 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
     notes: list[Note] = []
-    left = stream.finish()
+    left = stream.finish(trailing(need))
     if left or stream.garbage:
         more = size_text(left) if left else "bytes that are not gzip"
-        more = f"at least {more}" if stream.packed and left >= _AFTER else more
         notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning"))
-    fields: dict[str, object] = {
-        "dtype": dtype.name,
-        "shape": list(shape),
-        "byte_order": "big" if dtype.str[0] == ">" else "little",
-        "qform_code": header.qform_code,
-        "sform_code": header.sform_code,
-    }
+    fields = _fields(header)
     if scaled:
         array = rescaled(name, array, header.slope, header.inter, notes)
         fields |= {"scl_slope": header.slope, "scl_inter": header.inter}
-    if any(n == 1 for n in shape[3:]):
-        kept = (*shape[:3], *(n for n in shape[3:] if n > 1))
+    if (kept := _kept(shape)) != shape:
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
         notes.append(Note(text))
         array = array.reshape(kept, order="F")
     spacing, affine = _grid(name, header, notes, fields)
     return Decoded(array, header.format, spacing, affine, notes, fields)
+
+
+def _fields(header: Header) -> dict[str, object]:
+    return {
+        "dtype": header.dtype.name,
+        "shape": list(header.shape),
+        "byte_order": "big" if header.dtype.str[0] == ">" else "little",
+        "qform_code": header.qform_code,
+        "sform_code": header.sform_code,
+    }
+
+
+def _kept(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of length 1 after the third."""
+    return (*shape[:3], *(n for n in shape[3:] if n > 1))
 
 
 def _scales(name: str, header: Header) -> bool:

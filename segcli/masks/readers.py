@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, get_args
 
 from segcli.errors import UsageError, keywords_checked
 from segcli.masks.mask import Mask, MaskKind, Note
-from segcli.masks.source import Decoded, Room, Source, glimpse, refuse, shown
+from segcli.masks.source import Decoded, Room, Source, glimpse, refuse, shown, trailing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,16 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1c\x02\0\0", "NIfTI"), (0, b"\0\0\x02\x1c", "NIfTI"),
     (0, b"version https://git-lfs", "LFS"), (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"GIF8", "GIF"),
     (0, b"NRRD000", "NRRD"), (0, b"ObjectType", "MetaImage"), (0, b"\x89HDF", "HDF5"), (128, b"DICM", "DICOM"),
+    (0, b"BZh", "bzip2"), (0, b"\xfd7zXZ\0", "xz"), (0, b"\x28\xb5\x2f\xfd", "Zstandard"), (0, b"7z\xbc\xaf", "7-Zip"),
+    (0, b"Rar!", "RAR"), (257, b"ustar", "tar"), (8, b"WEBP", "WebP"), (0, b"\0\0\0\x0cjP", "JPEG 2000"),
+    (6, b"\0\0\0\0", "BMP"), (0, b"%PDF", "PDF"), (0, b"MATLAB 5.0", "MATLAB"), (0, b"CDF", "netCDF"),
+    (0, b"SIMPLE  =", "FITS"), (0, b"PAR1", "Parquet"),
 )  # fmt: skip
+#: First bytes that say so only together with another mark of theirs.
+_BOTH: Mapping[str, bytes] = {"WebP": b"RIFF", "BMP": b"BM", "bzip2": b"BZh"}
+#: What a web server sends instead of a file that needs a login, or that it does not have.
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error")
+_PACKED = {"bzip2": "bunzip2", "xz": "unxz", "Zstandard": "unzstd", "7-Zip": "7z x", "RAR": "unrar x", "tar": "tar xf"}
 _READ = ("gzip", "PNG", "NPY", "ZIP", "NIfTI")
 
 
@@ -75,7 +84,7 @@ def read(
         target, key = _split_key(name)
         with Source(target, name, digest) as source:
             decoded = _decode(source, key, colors, Room(max_voxels))
-            source.drain()
+            source.drain(trailing(decoded.array.nbytes))
         return _mask(name, decoded, kind, prob_scale, digest.hexdigest() if digest else "")
     except MemoryError:
         refuse(name, "not enough memory to read it", "close other programs or use a machine with more", "read.size")
@@ -83,6 +92,30 @@ def read(
         refuse(
             name, f"cannot be read: {error.strerror or error}", "check the name, the disk and the connection", "read.io"
         )
+
+
+def look(path: str | os.PathLike[str]) -> Mask:
+    """Return what the header of a file declares: its array takes no memory and holds zeros only.
+
+    Raises `InputError` as `read` does, for what a header can tell.
+    """
+    name = os.fsdecode(path)
+    try:
+        target, key = _split_key(name)
+        with Source(target, name) as source:
+            found = _decode(source, key, None, None)
+    except OSError as error:
+        refuse(name, f"cannot be read: {error.strerror or error}", "check the name and the disk", "read.io")
+    found.header.setdefault("dtype", str(found.array.dtype))
+    return Mask(name, found.array, "labels", found.format, found.spacing, found.affine, header=found.header)
+
+
+def raw(path: str | os.PathLike[str], *, colors: str | None = None, max_voxels: int | None = None) -> Decoded:
+    """Read the numbers of a file and ask nothing of what they mean; raises `InputError` as `read` does."""
+    name = os.fsdecode(path)
+    target, key = _split_key(name)
+    with Source(target, name) as source:
+        return _decode(source, key, colors, Room(max_voxels))
 
 
 def from_array(
@@ -115,6 +148,8 @@ def from_array(
         plain = np.asarray(array) if found is None else found.array
     except (TypeError, ValueError, RuntimeError) as error:
         refuse(name, f"not an array: {_line(error)}", "give numbers of one type and a regular shape", "read.dtype")
+    if plain.dtype.kind == "V" and plain.dtype.name.startswith(("bfloat", "float")):
+        plain = plain.astype(np.float32)  # a type of ml_dtypes, as JAX has it
     Room(max_voxels).check(name, plain.shape, 1)
     sizes = None if spacing is None else tuple(float(s) for s in spacing)
     if sizes is not None:
@@ -161,7 +196,8 @@ def _split_key(name: str) -> tuple[str, str | None]:
     return name[: at + 4], name[at + 5 :]
 
 
-def _decode(source: Source, key: str | None, colors: str | None, room: Room) -> Decoded:
+def _decode(source: Source, key: str | None, colors: str | None, room: Room | None) -> Decoded:
+    """Read a file by the format that it has; without `room` its header only, with an array of no memory."""
     name, suffix, found = source.name, suffix_of(source.path), sniff(source.head)
     if found == "LFS":
         refuse(name, "a Git LFS pointer, not the file itself", "git lfs pull", "read.lfs")
@@ -178,17 +214,27 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room) -> 
     if found in {"NIfTI", "gzip"} or suffix in {".img", ".img.gz"}:
         from segcli.masks import nifti
 
-        decoded = nifti.read(source, room)
+        decoded = nifti.look(source) if room is None else nifti.read(source, room)
     elif found == "PNG":
         from segcli.masks import image
 
-        decoded = image.read(source, room, colors)
-    elif found in {"NPY", "ZIP"}:
+        decoded = image.look(source) if room is None else image.read(source, room, colors)
+    elif found == "NPY":
         from segcli.masks import arrays
 
-        decoded = arrays.read_npy(source, room) if found == "NPY" else arrays.read_npz(source, key, room)
+        decoded = arrays.read_npy(source, room)
+    elif found == "ZIP":
+        from segcli.masks import arrays
+
+        decoded = arrays.read_npz(source, key, room)
     elif found:
-        refuse(name, f"holds {found} data, which is not read", "convert it to NIfTI, PNG, NPY or NPZ", "read.magic")
+        named = f"named {suffix}, but it " if suffix in SUFFIXES else ""
+        hint = "convert it to NIfTI, PNG, NPY or NPZ"
+        if found in _PACKED:
+            hint = f"unpack it: {_PACKED[found]}"
+        elif found == "HTML or XML":
+            hint = "a web page instead of the file: download it again, with the login that it needs"
+        refuse(name, f"{named}holds {found} data, which is not read", hint, "read.magic")
     elif suffix in SUFFIXES:
         text = f"not a {SUFFIXES[suffix]} file: it begins with {glimpse(source.head)}"
         refuse(name, text, "check how it was written or downloaded", "read.magic")
@@ -213,6 +259,12 @@ def suffix_of(name: str) -> str:
     return next((s for s in SUFFIXES if low.endswith(s)), "") or Path(low).suffix
 
 
+def how_to_convert(suffix: str) -> str:
+    """Return one line that converts a file with this suffix to one that is read; empty where none is known."""
+    name = f"FILE{suffix}"
+    return _FOREIGN.get(suffix, "").format(name=name, nifti="FILE.nii.gz", png="FILE.png")
+
+
 def partner(path: str, wanted: str) -> str | None:
     """Return the other file of a `.hdr`/`.img` pair, packed or not, when it is there."""
     stem = path[: len(path) - len(suffix_of(path))]
@@ -234,7 +286,10 @@ def files_of(name: str) -> list[Path]:
 
 def sniff(head: bytes) -> str:
     """Name the format whose mark the first bytes carry; empty when there is none."""
-    return next((word for at, magic, word in _MAGIC if head[at : at + len(magic)] == magic), "")
+    if head.lstrip()[:9].lower().startswith(_PAGES):
+        return "HTML or XML"
+    found = (word for at, magic, word in _MAGIC if head[at : at + len(magic)] == magic)
+    return next((word for word in found if head.startswith(_BOTH.get(word, b""))), "")
 
 
 def _line(error: BaseException) -> str:

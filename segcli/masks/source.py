@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Deflate never shrinks anything more than this.
 MOST_DEFLATE = 1032
+#: What may follow the voxels of a file, in bytes, before it is no longer the file that its header declares.
+TRAILING = 64 << 20
 _FALLBACK_VOXELS = 2**31
 _STEP = 1 << 20
 
@@ -118,6 +120,7 @@ class Source:
 
     def __init__(self, path: str, name: str, digest: Any = None) -> None:
         self.path, self.name, self.digest = path, name, digest
+        self._jumping = False
         try:
             if not path:
                 refuse(name, "an empty file name", "name a file", "read.missing")
@@ -175,13 +178,29 @@ class Source:
             count -= len(data)
 
     def rewound(self) -> BinaryIO:
-        """Take the checksum of the whole file now and return the file for reading in any order."""
-        self.drain()
-        self.digest = None
+        """Return the file for reading in any order; its checksum is taken afterwards, by `drain`."""
+        self._jumping = True
         self._file.seek(0)
         return cast("BinaryIO", self._file)
 
-    def drain(self) -> None:
-        """Read what is left, when a checksum is wanted."""
+    def drain(self, most: int = TRAILING) -> None:
+        """Read what is left, when a checksum is wanted; refuse a file where that is more than `most` bytes."""
+        if self._jumping:
+            self._file.seek(0)
+            self._jumping = False
+        else:
+            refuse_trailing(self.name, self.size - self._file.tell(), most)
         while self.digest is not None and self.read(_STEP):
             pass
+
+
+def trailing(size: int) -> int:
+    """Return how many bytes may follow voxels that take `size` of them."""
+    return max(TRAILING, 4 * size)
+
+
+def refuse_trailing(name: str, left: int, most: int) -> None:
+    """Refuse a file in which more than `most` bytes follow what its header declares."""
+    if left > most:
+        text = f"{size_text(left)} follow the declared voxels; allowed are {size_text(most)}"
+        refuse(name, text, "the header is wrong, or something was appended to the file", "read.trailing")

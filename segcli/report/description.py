@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from pathlib import Path
 from typing import Any
 
+from segcli.errors import InputError
 from segcli.masks.mask import Mask
+from segcli.masks.source import size_text
 from segcli.report.table import Table, grouped, shape_text, share, significant
+
+#: As many values as a description of a file that cannot be used names.
+FIRST = 12
 
 
 def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
@@ -51,8 +58,76 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
     return found
 
 
+def broken(
+    path: str, problem: InputError, *, colors: str | None = None, max_voxels: int | None = None
+) -> dict[str, Any]:
+    """Return what can still be said of a file that is no mask: its size, its header, its numbers, and what is wrong."""
+    from segcli.masks import readers
+
+    found: dict[str, Any] = {"path": path, "bytes": None, "error": {"code": problem.code, "message": problem.message}}
+    if problem.hint:
+        found["error"]["hint"] = problem.hint
+    file = Path(readers.files_of(path)[0]) if path else Path()
+    if file.is_file():
+        found["bytes"] = file.stat().st_size
+    with contextlib.suppress(InputError, OSError, ValueError, MemoryError):
+        head = readers.look(path)
+        found |= {
+            "format": head.format,
+            "shape": list(head.shape),
+            "dtype": head.header["dtype"],
+            "spacing": None if head.spacing is None else list(head.spacing),
+        }
+        found["values"] = _values(readers.raw(path, colors=colors, max_voxels=max_voxels).array)
+    return found
+
+
+def _values(array: Any) -> dict[str, Any] | None:
+    """Return what numbers an array holds, whatever they mean."""
+    import numpy as np
+
+    if array.dtype.kind not in "biuf" or not array.size:
+        return None
+    flat = array.reshape(-1, order="A")
+    finite = flat[np.isfinite(flat)]
+    some = np.unique(finite)
+    return {
+        "range": [float(finite.min()), float(finite.max())] if finite.size else None,
+        "distinct": int(some.size),
+        "first": [float(v) for v in some[:FIRST]],
+        "fractions": int(np.count_nonzero(np.rint(finite) != finite)),
+        "nan": int(np.count_nonzero(np.isnan(flat))),
+        "infinite": int(np.count_nonzero(np.isinf(flat))),
+    }
+
+
+def _broken_text(found: dict[str, Any]) -> list[str]:
+    lines = [found["path"]]
+    facts = [found["format"], shape_text(found["shape"]), found["dtype"]] if "format" in found else []
+    if found.get("spacing"):
+        facts.append("x".join(f"{s:.4g}" for s in found["spacing"]) + " mm")
+    if found["bytes"] is not None:
+        facts.append(size_text(found["bytes"]))
+    lines += ["  " + " · ".join(facts)] * bool(facts)
+    if values := found.get("values"):
+        count = values["distinct"]
+        ends = "no finite number" if values["range"] is None else "{:.6g} to {:.6g}".format(*values["range"])
+        told = [f"{ends}, {grouped(count)} distinct value{'s' * (count != 1)}"]
+        told += [f"{grouped(values['fractions'])} with a fraction"] * (values["fractions"] > 0)
+        told += [
+            f"{grouped(values[key])} {word}" for key, word in (("nan", "NaN"), ("infinite", "infinite")) if values[key]
+        ]
+        lines.append("  " + ", ".join(told))
+        if 1 < count <= FIRST:
+            lines.append("  values " + ", ".join(f"{v:.9g}" for v in values["first"]))
+    lines.append(f"  cannot be used: {found['error']['message'].removeprefix(found['path'] + ': ')}")
+    return lines + [f"  {found['error']['hint']}"] * ("hint" in found["error"])
+
+
 def text(found: dict[str, Any]) -> str:
     """Return a description as lines of text."""
+    if "error" in found:
+        return "\n".join(_broken_text(found))
     spacing = found["spacing"]
     grid = "spacing unknown" if spacing is None else "x".join(f"{s:.4g}" for s in spacing) + " mm"
     orientation = f" · {found['orientation']}" if found["orientation"] else ""
