@@ -27,9 +27,16 @@ def reading_of(
     spacing: float | Sequence[float] | None = None,
     from_logits: bool = False,
     kind: MaskKind | None = None,
+    stack_axis: int | str | None = None,
+    axes: str | None = None,
     **options: Any,
 ) -> Reading:
     """Return the checked `Reading` of a set of keyword options."""
+    if stack_axis is not None:
+        stack_axis = options["stack_axis"] = _stack_axis(stack_axis)
+        options["stack"] = True
+    if axes is not None:
+        options["axes"] = _axes(axes, options.get("channel_axis"))
     if from_logits:
         if kind not in (None, "logits"):
             raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
@@ -51,6 +58,37 @@ def reading_of(
         if kind not in (None, "probability"):
             raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
     return reading
+
+
+def _stack_axis(given: object) -> int:
+    """Return the axis of a stack as a number: from 0, or -1 for the last."""
+    try:
+        axis = {"first": 0, "last": -1}.get(str(given).strip().lower())
+        axis = int(str(given)) if axis is None else axis
+    except ValueError:
+        axis = -2
+    if axis < -1:
+        raise UsageError(
+            f"--stack-axis {given} is not first, last or the number of an axis, from 0.", code="geometry.stack"
+        )
+    return axis
+
+
+def _axes(given: object, channel_axis: int | None) -> str:
+    letters = str(given).strip().lower()
+    if sorted(letters.replace("c", "", 1)) not in (["x", "y"], ["x", "y", "z"]):
+        raise UsageError(
+            f"--axes {given}: the letters x, y, z (x, y of an image) are wanted, each once, and c where channels are.",
+            hint="--axes zyx for arrays of SimpleITK, czyx with channels first",
+            code="geometry.axes",
+        )
+    if "c" in letters and channel_axis is not None:
+        raise UsageError(
+            f"--axes {letters} says where the channels are, and so does --channel-axis {channel_axis}.",
+            hint="leave one of them out",
+            code="geometry.axes",
+        )
+    return letters
 
 
 #: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.

@@ -71,6 +71,8 @@ class Scored:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
     entropy_map: Any = field(default=None, repr=False, compare=False)
+    #: Where the voxels of the grid lie, (4, 4) in mm; `None` where gt does not say.
+    affine: Any = field(default=None, repr=False, compare=False)
 
     def value(self, measure: str, label: str | int | None = None) -> float | None:
         """Return one number: `value("dice", label=1)`, `value("hd95", "tumour")`, `value("dice", "mean")`.

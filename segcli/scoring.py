@@ -101,6 +101,7 @@ def score_loaded(
         remarks=[] if convention is None else convention.remarks(case.shape),
         parts=parts,
         entropy_map=doubt,
+        affine=loaded.grid.affine,
     )
 
 
@@ -244,9 +245,9 @@ def score(
     and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
     predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
     `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`,
-    `channel_axis`, `normalize`, `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a
-    `Scored` case, a list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
-    `UsageError` for what cannot be asked.
+    `channel_axis`, `normalize`, `axes`, `stack`, `stack_axis`, `squeeze`, `colors`, `on_geometry`, `max_voxels`,
+    `soft_gt`. Returns a `Scored` case, a list of them with `stack` or `stack_axis`. Raises `InputError` for what
+    cannot be read or compared, `UsageError` for what cannot be asked.
     """
     how = reading_of(**reading)
     rules = conventional(convention, metrics, losses, surface)

@@ -177,7 +177,27 @@ READING: list[tuple[str, Any, Any]] = [
         None,
     ),
     ("normalize", Annotated[bool, _masks("--normalize", help="Divide channels by their sum.")], False),
+    (
+        "axes",
+        Annotated[
+            str | None,
+            _masks(
+                metavar="zyx|czyx|...",
+                help="Order in which an array file (NPY, NPZ) stores its axes, c the channels, against a NIfTI or "
+                "an image.",
+            ),
+        ],
+        None,
+    ),
     ("stack", Annotated[bool, _masks("--stack", help="The first axis holds cases.")], False),
+    (
+        "stack_axis",
+        Annotated[
+            str | None,
+            _masks(metavar="N|first|last", help="This axis holds cases (time in a 4-D NIfTI: last); implies --stack."),
+        ],
+        None,
+    ),
     ("squeeze", Annotated[bool, _masks("--squeeze", help="Drop axes of length 1.")], False),
     (
         "colors",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.errors import InputError, UsageError
+from segcli.masks.axes import Side, channel_axis, order_hint
 from segcli.masks.mask import Mask, Note
 from segcli.masks.readers import shape_text
 from segcli.masks.reading import Reading
@@ -18,8 +19,9 @@ from segcli.masks.reading import Reading
 SUM_TOLERANCE = 1e-3
 
 
-def with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
+def with_channels(side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     """Return the prediction with its channels, if it has some, on the first axis."""
+    pred = side.mask
     if pred.array.ndim != gt.array.ndim + 1:
         if reading.channel_axis is not None:
             raise UsageError(
@@ -28,30 +30,34 @@ def with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> 
                 code="geometry.channels",
             )
         return pred
-    axis = reading.channel_axis
-    if axis is None:
-        axis = -1 if pred.format.startswith(("NIfTI", "Analyze")) else 0
-    if not -pred.array.ndim <= axis < pred.array.ndim:
-        raise UsageError(
-            f"--channel-axis {axis} does not exist: {pred.name} has axes 0 to {pred.array.ndim - 1}.",
-            code="geometry.channels",
-        )
+    axis = channel_axis(side, reading)
     moved = np.moveaxis(pred.array, axis, 0)
     may_turn = reading.on_geometry == "reorient" and pred.affine is not None and gt.affine is not None
     if moved.shape[1:] != gt.array.shape and not may_turn:
-        fitting = [i for i in range(pred.array.ndim) if pred.shape[:i] + pred.shape[i + 1 :] == gt.shape]
-        hints = [f"--channel-axis {i} would fit" for i in fitting]
-        if 1 in pred.shape:
-            hints.append("--squeeze drops axes of length 1")
         raise InputError(
-            f"shapes differ: {pred.name} is {shape_text(pred.shape)} (channels on axis {axis % pred.array.ndim}), "
+            f"shapes differ: {pred.name} is {shape_text(pred.shape)} (channels on axis {axis}), "
             f"{gt.name} is {shape_text(gt.shape)}.",
-            hint="; ".join(hints) or "one channel per label on the grid of the ground truth is allowed",
+            hint=_shape_hints(side, gt),
             code="geometry.shape",
         )
-    axis = axis % pred.array.ndim + int(reading.stack)
-    notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)"))
+    notes.append(
+        Note(
+            f"{pred.name}: {len(moved)} channels on axis {side.file_axes[axis]}, channel c is label c (0 is background)"
+        )
+    )
     return replace(pred, array=moved, channels=0)
+
+
+def _shape_hints(side: Side, gt: Mask) -> str:
+    shape = side.mask.shape
+    fitting = [i for i, n in enumerate(shape) if n > 1 and shape[:i] + shape[i + 1 :] == gt.shape]
+    hints = [f"--channel-axis {side.file_axes[i]} would fit" for i in fitting]
+    if 1 in shape:
+        hints.append("--squeeze drops axes of length 1")
+    if not fitting:
+        hints.append(order_hint(side.mask, gt, channels=True))
+    hints = [hint for hint in hints if hint]
+    return "; ".join(hints) or "one channel per label on the grid of the ground truth is allowed"
 
 
 def read_prediction(
@@ -90,8 +96,7 @@ def read_prediction(
             raise InputError(
                 f"{pred.name}: the {len(array)} channels of voxel {tuple(int(i) for i in at)} sum to "
                 f"{float(total[at]):.4g}; 1 is wanted (within {SUM_TOLERANCE:g}).",
-                hint="--normalize divides by the sum; --from-logits applies a softmax; "
-                "--stack if the axis holds images",
+                hint="--normalize divides by the sum; --from-logits applies a softmax",
                 code="channels.sum",
             )
         if float(total.min()) <= 0:

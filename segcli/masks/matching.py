@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
-from segcli.masks.axes import at_least_2d, image_of, per_image, squeezed
+from segcli.masks.axes import Side, images, in_order, squeezed, stack_hint
 from segcli.masks.channels import read_prediction, with_channels
 from segcli.masks.mask import Mask, Note
 from segcli.masks.reading import Reading
@@ -38,41 +38,35 @@ class Grid:
     soft_gt: NDArray[Any] | None = None
     channels: int = 0
     threshold: float = 0.5
+    #: Where the voxels of the ground truth lie, as the grid has its axes.
+    affine: NDArray[np.float64] | None = None
     notes: tuple[Note, ...] = ()
 
 
 def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
-    """Return the pair on one grid; with `stack` one for each index of the first axis.
+    """Return the pair on one grid; with `stack` one for each index of the axis of the images.
 
     Raises `InputError` where shapes, geometry or kinds do not fit, with both values.
     """
     notes: list[Note] = [*(_named(n, pred) for n in pred.notes), *(_named(n, gt) for n in gt.notes)]
-    if reading.squeeze:
-        pred, gt = squeezed(pred), squeezed(gt)
+    sides = Side.of(pred), Side.of(gt)
     if not reading.stack:
-        return [_match(pred, gt, reading, notes)]
-    if min(pred.array.ndim, gt.array.ndim) < 3 or len(pred.array) != len(gt.array):
-        raise InputError(
-            f"--stack: {pred.name} is {_x(pred.shape)} and {gt.name} is {_x(gt.shape)}; "
-            "both need three axes or more and as many images along the first.",
-            code="geometry.stack",
-        )
-    return [
-        _match(image_of(pred, i), image_of(gt, i), per_image(reading, pred), notes if i == 0 else [])
-        for i in range(len(gt.array))
-    ]
+        return [_match(*sides, reading, notes)]
+    return [_match(*pair, reading, notes if i == 0 else []) for i, pair in enumerate(images(*sides, reading, notes))]
 
 
-def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
-    pred, gt = at_least_2d(pred), at_least_2d(gt)
+def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> Grid:
+    pred_side, gt_side = in_order(pred_side, gt_side, reading, notes)
+    if reading.squeeze:
+        pred_side, gt_side = squeezed(pred_side), squeezed(gt_side)
+    gt = gt_side.mask
     if gt.array.ndim > 3:
         raise InputError(
             f"{gt.name}: a ground truth of {gt.array.ndim} dimensions ({_x(gt.shape)}); 2 or 3 are allowed.",
-            hint="--squeeze drops axes of length 1; --stack makes the first axis cases; "
-            "a ground truth holds labels, no channels",
+            hint=_too_many_axes(gt),
             code="geometry.dimensions",
         )
-    pred = with_channels(pred, gt, reading, notes)
+    pred = with_channels(pred_side, gt, reading, notes)
     pred = _on_grid(pred, gt, reading, notes)
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
@@ -102,8 +96,14 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         soft_gt=soft_gt,
         channels=0 if pred.channels is None else pred.shape[0],
         threshold=reading.threshold,
+        affine=gt.affine,
         notes=tuple(notes),
     )
+
+
+def _too_many_axes(gt: Mask) -> str:
+    hints = ["--squeeze drops axes of length 1"] if 1 in gt.shape else []
+    return "; ".join([*hints, stack_hint(gt), "a ground truth holds labels, no channels"])
 
 
 def _named(note: Note, mask: Mask) -> Note:

@@ -21,7 +21,9 @@ class Reading:
     channel_axis: int | None = None
     normalize: bool = False
     stack: bool = False
+    stack_axis: int | None = None
     squeeze: bool = False
+    axes: str | None = None
     colors: str | None = None
     spacing: tuple[float, ...] | None = None
     on_geometry: Literal["error", "reorient", "ignore"] = "error"

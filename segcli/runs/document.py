@@ -84,6 +84,8 @@ def spec_of(
         "channel_axis": reading.channel_axis,
         "normalize": reading.normalize,
         "stack": reading.stack,
+        "stack_axis": reading.stack_axis,
+        "axes": reading.axes,
         "squeeze": reading.squeeze,
         "colors": reading.colors,
         "soft_gt": reading.soft_gt,
