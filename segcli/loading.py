@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError
+from segcli.masks.asked import axes_letters, check_rounding, named_channels, stack_axis_number
 from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
@@ -29,14 +30,15 @@ def reading_of(
     kind: MaskKind | None = None,
     stack_axis: int | str | None = None,
     axes: str | None = None,
+    channels: LabelsLike = None,
     **options: Any,
 ) -> Reading:
     """Return the checked `Reading` of a set of keyword options."""
     if stack_axis is not None:
-        stack_axis = options["stack_axis"] = _stack_axis(stack_axis)
+        stack_axis = options["stack_axis"] = stack_axis_number(stack_axis)
         options["stack"] = True
     if axes is not None:
-        options["axes"] = _axes(axes, options.get("channel_axis"))
+        options["axes"] = axes_letters(axes, options.get("channel_axis"))
     if from_logits:
         if kind not in (None, "logits"):
             raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
@@ -47,9 +49,10 @@ def reading_of(
     geometry = options.get("on_geometry", "error")
     if geometry not in ("error", "reorient", "ignore"):
         raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
-    reading = Reading(
-        labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
-    )
+    rows = None if named is None else named.labels
+    if channels is not None:
+        rows, options["channels"] = named_channels(channels, rows, normalize=bool(options.get("normalize")))
+    reading = Reading(labels=rows, kind=kind, spacing=_spacing_numbers(spacing), **options)
     if not 0 <= reading.threshold < 1:
         raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
     if reading.prob_scale is not None:
@@ -57,38 +60,8 @@ def reading_of(
             raise UsageError(f"--prob-scale {reading.prob_scale:g} must be above 0.", code="prob-scale")
         if kind not in (None, "probability"):
             raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
+    check_rounding(reading)
     return reading
-
-
-def _stack_axis(given: object) -> int:
-    """Return the axis of a stack as a number: from 0, or -1 for the last."""
-    try:
-        axis = {"first": 0, "last": -1}.get(str(given).strip().lower())
-        axis = int(str(given)) if axis is None else axis
-    except ValueError:
-        axis = -2
-    if axis < -1:
-        raise UsageError(
-            f"--stack-axis {given} is not first, last or the number of an axis, from 0.", code="geometry.stack"
-        )
-    return axis
-
-
-def _axes(given: object, channel_axis: int | None) -> str:
-    letters = str(given).strip().lower()
-    if sorted(letters.replace("c", "", 1)) not in (["x", "y"], ["x", "y", "z"]):
-        raise UsageError(
-            f"--axes {given}: the letters x, y, z (x, y of an image) are wanted, each once, and c where channels are.",
-            hint="--axes zyx for arrays of SimpleITK, czyx with channels first",
-            code="geometry.axes",
-        )
-    if "c" in letters and channel_axis is not None:
-        raise UsageError(
-            f"--axes {letters} says where the channels are, and so does --channel-axis {channel_axis}.",
-            hint="leave one of them out",
-            code="geometry.axes",
-        )
-    return letters
 
 
 #: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.
@@ -141,6 +114,8 @@ class Loaded:
         The channels of the prediction, the background among them; of a hard multi-label map the values
         that occur. A binary pair or a single probability map has one.
         """
+        if self.grid.regions:
+            return list(self.grid.regions)
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
@@ -151,6 +126,8 @@ class Loaded:
 
     def predicted(self, label: Label) -> Any:
         """Return where the hard prediction has `label`, as a boolean grid."""
+        if self.grid.bits is not None:
+            return self.grid.pred & self.grid.bits[label] != 0
         one_map = self.grid.prob is not None and self.grid.channels == 0
         return self.grid.pred != 0 if one_map else _member(self.grid.pred, label)
 
@@ -167,6 +144,8 @@ class Loaded:
             p, z = grid.prob, grid.logits
         else:
             p = self._probability(label)
+            if grid.regions and grid.logits is not None:
+                z = grid.logits[grid.regions.index(label)]
         return SoftPair(
             p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None, threshold=grid.threshold
         )
@@ -175,12 +154,13 @@ class Loaded:
         """Return the probabilities of all classes at once against the ground truth.
 
         The classes are the channels, or `labels`; a binary pair or a single map has two, the background and
-        the rest.
+        the rest. Raises `InputError` for channels that overlap.
         """
         import numpy as np
 
         from segcli.evidence.classes import SoftClasses
 
+        self._refuse_overlap("losses over all classes need one label in each voxel")
         grid, labels = self.grid, self.channels if labels is None else list(labels)
         if len(labels) == 1:
             labels = [BACKGROUND, *labels]
@@ -213,6 +193,7 @@ class Loaded:
 
         from segcli.evidence.classes import entropy
 
+        self._refuse_overlap("the entropy is that of one label in each voxel")
         grid = self.grid
         if grid.prob is None:
             raise InputError(
@@ -227,6 +208,14 @@ class Loaded:
         found = entropy(p)
         return found if grid.valid is None else np.where(grid.valid, found, 0.0)
 
+    def _refuse_overlap(self, why: str) -> None:
+        if self.grid.regions:
+            raise InputError(
+                f"{self.pred.name}: {why}; its channels overlap (--channels).",
+                hint="read exclusive channels without --channels",
+                code="channels.overlap",
+            )
+
     def sizes(self, labels: Sequence[Label]) -> list[float]:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]
@@ -237,7 +226,9 @@ class Loaded:
 
         grid = self.grid
         if grid.prob is None:
-            return _member(grid.pred, label)
+            return self.predicted(label)
+        if grid.regions:
+            return grid.prob[grid.regions.index(label)]
         if label.values is None:
             return 1 - grid.prob[0]
         parts = [grid.prob[v] for v in label.values if 0 <= v < grid.channels]
@@ -266,7 +257,8 @@ class Batch(Loaded):
                 for image in images
             ]
             valid = np.concatenate(whole)
-        case = Case(joined[0], joined[1], first.labels, spacing=first.grid.spacing, unit=first.case.unit, valid=valid)
+        how: Any = {"spacing": first.grid.spacing, "unit": first.case.unit, "valid": valid, "bits": first.grid.bits}
+        case = Case(joined[0], joined[1], first.labels, **how)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
         return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
 
@@ -307,7 +299,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
     grids = match(pred_mask, gt_mask, reading)
-    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for g in grids]
+    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, bits=g.bits) for g in grids]
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
     values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
@@ -351,21 +343,21 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
 
     kind: MaskKind | None = reading.kind
     scale = reading.prob_scale
+    common: dict[str, Any] = {"max_voxels": reading.max_voxels, "rounded": reading.round}
     if side == "gt":
         # What `--kind` and `--prob-scale` say is about the prediction; a soft gt is read as it lies.
         kind, scale = ("labels" if kind == "labels" else None), None
     elif scale is not None:
         kind = "probability"
     if isinstance(source, Mask):
-        if kind in (None, source.kind) and scale is None:
+        rounds = reading.round and source.kind != "labels"
+        if kind in (None, source.kind) and scale is None and not rounds:
             return source
-        again = from_array(source.array, name=source.name, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+        again = from_array(source.array, name=source.name, kind=kind, prob_scale=scale, **common)
         return replace(source, array=again.array, kind=again.kind, notes=(*source.notes, *again.notes))
     if isinstance(source, (str, os.PathLike)):
-        return read(
-            source, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels, sha256=sha256
-        )
-    return from_array(source, name=side, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+        return read(source, kind=kind, prob_scale=scale, colors=reading.colors, sha256=sha256, **common)
+    return from_array(source, name=side, kind=kind, prob_scale=scale, **common)
 
 
 def _stem(name: str) -> str:

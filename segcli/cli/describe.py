@@ -11,7 +11,7 @@ from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, InputError
 
 
-@opt.reads_masks("kind", "from_logits", "prob_scale", "colors", "max_voxels", "threshold")
+@opt.reads_masks("kind", "from_logits", "prob_scale", "round", "colors", "max_voxels", "threshold")
 def describe(
     ctx: typer.Context,
     files: Annotated[

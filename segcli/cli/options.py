@@ -167,11 +167,30 @@ READING: list[tuple[str, Any, Any]] = [
         None,
     ),
     (
+        "round",
+        Annotated[
+            bool,
+            _masks("--round", help="Round label maps off by resampling noise (at most 0.25) to whole numbers."),
+        ],
+        False,
+    ),
+    (
         "channel_axis",
         Annotated[
             int | None,
             _masks(
                 metavar="AXIS", help="Axis with one channel per label.", show_default="first for NPY, last for NIfTI"
+            ),
+        ],
+        None,
+    ),
+    (
+        "channels",
+        Annotated[
+            str | None,
+            _masks(
+                metavar="NAME,NAME,...",
+                help="What each channel holds, labels that overlap (WT,TC,ET): each is cut by itself.",
             ),
         ],
         None,

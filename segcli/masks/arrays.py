@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6
 #: More distinct values than this in 8 bits look like a grey picture, not like labels.
 MOST_GREYS = 150
+#: From so many distinct values on an 8-bit map that is smooth is taken for a soft one.
+FEWEST_GREYS = 50
+#: The farthest that `--round` moves a value: noise stays near its label, a resampled edge lies anywhere between two.
+FARTHEST = 0.25
 _AGAIN = "save the array again with numpy.save"
 _HEADER_LIMIT = 10_000
 _CHUNK = 1 << 20
@@ -41,14 +45,22 @@ _KINDS = {"c": "complex numbers", "O": "Python objects (a pickle, which is never
 
 
 def meaning(
-    name: str, array: NDArray[Any], *, kind: MaskKind | None, prob_scale: float | None, explicit: bool = False
+    name: str,
+    array: NDArray[Any],
+    *,
+    kind: MaskKind | None,
+    prob_scale: float | None,
+    explicit: bool = False,
+    rounded: bool = False,
+    off: float | None = None,
 ) -> tuple[NDArray[Any], MaskKind, list[Note]]:
     """Decide what an array holds; return it in native byte order with its kind and what has to be said.
 
     Integers and booleans are labels; so are floats with whole values only, in the smallest integer
     type that holds them. Floats with a fraction, all in [0, 1], are probabilities. Anything else is refused
     unless `kind` says what it is; NaN and infinity are refused always. `explicit` labels are exempt
-    from the rule about 8-bit pictures with many values.
+    from the rules about 8-bit pictures with many values. `off` is how far the scaling of the file takes labels from
+    whole numbers; `rounded` takes all that is near to one there, and refuses the rest.
     """
     array = _native(name, array)
     if array.ndim == 0 or array.size == 0:
@@ -61,24 +73,62 @@ def meaning(
     if kind == "logits":
         return array, kind, []
     if kind != "probability" and _whole(array):
-        if low < -(2.0**63) or high >= 2.0**63:
-            refuse(
-                name,
-                f"whole values from {low:g} to {high:g} do not fit 64 bits",
-                "labels are small numbers: check what was saved",
-                "kind.range",
-            )
+        _fits(name, low, high)
         return array.astype(smallest_integer(int(low), int(high))), "labels", []
+    if kind != "probability" and (off is not None or rounded):
+        far = farthest(array)
+        if rounded or far <= (off or 0.0):
+            return _of_fractions(name, array, far, (low, high), rounded=rounded and far > (off or 0.0))
     if kind == "labels":
         broken = np.rint(array) != array
         text = f"kind is labels, but {_some(broken)} have a fraction, first {array[_first(broken)]:g}{_at(broken)}"
-        refuse(name, text, "--kind probability, or round them first", "kind.fraction")
+        near = farthest(array)
+        hint = f"--round if they are labels up to {near:.2g} off" if near <= FARTHEST else "--kind probability"
+        refuse(name, text, hint, "kind.fraction")
     if low < -ROUNDING or high > 1 + ROUNDING:
         _refuse_range(name, array, (low, high), kind, prob_scale)
     if low >= 0 and high <= 1:
         return array, "probability", []
     text = f"{shown(name)}: probabilities beyond [0, 1] by rounding ({max(-low, high - 1):.1g}) were set to the bound"
     return np.clip(array, 0, 1), "probability", [Note(text)]
+
+
+def _of_fractions(
+    name: str, array: NDArray[Any], far: float, ends: tuple[float, float], *, rounded: bool
+) -> tuple[NDArray[Any], MaskKind, list[Note]]:
+    """Return labels that the file's scaling, or `rounded` noise, took off whole numbers by up to `far`."""
+    if rounded and far > FARTHEST:
+        broken = np.abs(array - np.rint(array)) > FARTHEST
+        text = f"--round: {_some(broken)} are farther than {FARTHEST:g} from a whole number"
+        low, high = ends
+        hint = "resample labels by nearest neighbour: what lies between two labels is none"
+        if low >= -ROUNDING and high <= 1 + ROUNDING:
+            hint = "leave --round out: fractions from 0 to 1 are probabilities"
+        refuse(name, f"{text}, first {array[_first(broken)]:g}{_at(broken)}", hint, "kind.round")
+    _fits(name, *ends)
+    whole = np.rint(array)
+    text = f"stored with scl_slope: every voxel is within half a step ({far:.1g}) of a whole number; read as labels"
+    if rounded:
+        text = f"{_some(whole != array)} rounded to whole numbers, by at most {far:.2g} (--round)"
+    labels = whole.astype(smallest_integer(int(whole.min()), int(whole.max())))
+    return labels, "labels", [Note(f"{shown(name)}: {text}", code="kind.rounded" if rounded else "kind.scaled")]
+
+
+def _fits(name: str, low: float, high: float) -> None:
+    if low < -(2.0**63) or high >= 2.0**63:
+        refuse(
+            name,
+            f"whole values from {low:g} to {high:g} do not fit 64 bits",
+            "labels are small numbers: check what was saved",
+            "kind.range",
+        )
+
+
+def farthest(array: NDArray[Any]) -> float:
+    """Return how far the value farthest from a whole number is from it."""
+    flat = array.ravel(order="K")
+    parts = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
+    return max(float(np.abs(part - np.rint(part)).max()) for part in parts)
 
 
 def smallest_integer(low: int, high: int) -> type[np.integer[Any]]:
@@ -113,11 +163,36 @@ def _of_integers(
                 f"{greys} distinct values in 8 bits (without --kind at most {MOST_GREYS}): labels or a probability map"
             )
             refuse(name, text, "--prob-scale 255 for a probability map, --kind labels for labels", "kind.levels")
-        return array, "labels", []
+        return array, "labels", [] if kind or explicit else _soft_edges(name, array)
     low, high = int(array.min()), int(array.max())
     if kind == "probability" and (low < 0 or high > 1):
         _refuse_range(name, array, (low, high), kind, None)
     return array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64), kind, []
+
+
+def _soft_edges(name: str, array: NDArray[Any]) -> list[Note]:
+    """Return a warning where an 8-bit map looks like a soft mask: many values up to white, seldom two alike in a row.
+
+    A voxel of a label has neighbours of the same label, or none; one between black and white in a soft edge has
+    neighbours that are a little darker or lighter.
+    """
+    if array.dtype != np.uint8 or int(array.max()) < 128:
+        return []
+    flat = array.ravel(order="K")
+    greys = int(np.count_nonzero(np.bincount(flat, minlength=256))) if flat.size < _CHUNK else distinct_bytes(array)
+    if greys < FEWEST_GREYS:
+        return []
+    between, alike = 0, 0
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK + 1]
+        inner = (part > 0) & (part < 255)
+        pairs = inner[:-1] & inner[1:]
+        between += int(np.count_nonzero(pairs))
+        alike += int(np.count_nonzero(pairs & (part[:-1] == part[1:])))
+    if between < FEWEST_GREYS or alike > 0.5 * between:
+        return []
+    text = f"{greys} distinct values in 8 bits, seldom two alike side by side: a probability map, read as labels?"
+    return [Note(f"{shown(name)}: {text} --prob-scale 255 reads it as one", "warning", "kind.soft")]
 
 
 def distinct_bytes(array: NDArray[np.uint8]) -> int:
@@ -168,6 +243,8 @@ def _refuse_range(
     if kind == "probability" or (low >= 0 and array.dtype.kind in "iu"):
         refuse(name, f"kind is probability, but {text}", "--prob-scale 255 for 8 bits, 100 for percent", "kind.range")
     hint = "--from-logits if these are logits; --prob-scale 100 if they are percent"
+    if (far := farthest(array)) <= FARTHEST:
+        hint = f"--round if these are labels up to {far:.2g} off, as after resampling; {hint}"
     refuse(name, f"neither labels nor probabilities: {text}, some with fractions", hint, "kind.range")
 
 

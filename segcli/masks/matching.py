@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
+from segcli.masks.arrays import FARTHEST, farthest
 from segcli.masks.axes import Side, images, in_order, squeezed, stack_hint
-from segcli.masks.channels import read_prediction, with_channels
+from segcli.masks.channels import cut_notes, read_prediction, with_channels
+from segcli.masks.labels import Label
 from segcli.masks.mask import Mask, Note
 from segcli.masks.reading import Reading
 
@@ -25,7 +27,8 @@ class Grid:
     """A pair on one grid: label maps, probabilities where there are some, and what is to be said.
 
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
-    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known.
+    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known. Of channels that
+    overlap, `regions` are their labels, and bit c of a voxel of `pred` says that it is in `regions[c]`.
     """
 
     pred: NDArray[Any]
@@ -37,10 +40,16 @@ class Grid:
     logits: NDArray[Any] | None = None
     soft_gt: NDArray[Any] | None = None
     channels: int = 0
+    regions: tuple[Label, ...] = ()
     threshold: float = 0.5
     #: Where the voxels of the ground truth lie, as the grid has its axes.
     affine: NDArray[np.float64] | None = None
     notes: tuple[Note, ...] = ()
+
+    @property
+    def bits(self) -> dict[Label, int] | None:
+        """Return the bit of each region in `pred`; `None` where a voxel of it has one label."""
+        return {label: 1 << c for c, label in enumerate(self.regions)} or None
 
 
 def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
@@ -50,9 +59,13 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
     """
     notes: list[Note] = [*(_named(n, pred) for n in pred.notes), *(_named(n, gt) for n in gt.notes)]
     sides = Side.of(pred), Side.of(gt)
-    if not reading.stack:
-        return [_match(*sides, reading, notes)]
-    return [_match(*pair, reading, notes if i == 0 else []) for i, pair in enumerate(images(*sides, reading, notes))]
+    pairs = images(*sides, reading, notes) if reading.stack else [sides]
+    grids = [_match(*pair, reading, notes if i == 0 else []) for i, pair in enumerate(pairs)]
+    first = grids[0]
+    if first.prob is not None and (first.regions or not first.channels):
+        said = cut_notes(pred, [grid.pred for grid in grids], first.regions, reading)
+        grids[0] = replace(first, notes=(*first.notes, *said))
+    return grids
 
 
 def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> Grid:
@@ -80,11 +93,11 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) 
         )
     if gt.array.ndim == 3 and unit == "voxel" and not reading.stack and 1 not in gt.shape:
         notes.append(Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images"))
-    if pred.channels is not None and reading.threshold != 0.5:
+    if pred.channels is not None and reading.channels is None and reading.threshold != 0.5:
         notes.append(Note("--threshold is not used: of several channels the largest decides"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = read_prediction(pred, reading, notes)
-    valid = _valid(hard if prob is None else None, gt_labels, reading, notes)
+    valid = _valid(hard if prob is None and not reading.channels else None, gt_labels, reading, notes)
     return Grid(
         pred=hard,
         gt=gt_labels,
@@ -95,6 +108,7 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) 
         logits=logits,
         soft_gt=soft_gt,
         channels=0 if pred.channels is None else pred.shape[0],
+        regions=reading.channels or (),
         threshold=reading.threshold,
         affine=gt.affine,
         notes=tuple(notes),
@@ -179,9 +193,12 @@ def _ground_truth(gt: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
         return gt.array, None
     if gt.kind == "probability" and reading.soft_gt:
         return (gt.array > 0.5).astype(np.uint8), gt.array
+    far = farthest(gt.array)
+    near = f"--round if these are labels up to {far:.2g} off; " if far <= FARTHEST else ""
     raise InputError(
         f"{gt.name}: a ground truth holds labels; this one holds {gt.kind} values.",
-        hint="swap the arguments if the prediction stands second; losses accept a soft ground truth with --soft-gt",
+        hint=near + "swap the arguments if the prediction stands second; losses accept a soft ground truth with "
+        "--soft-gt",
         code="kind.gt",
     )
 

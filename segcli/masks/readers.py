@@ -69,6 +69,8 @@ class Decoded:
     header: dict[str, object] = field(default_factory=dict)
     #: The values are labels by construction (palette indices, `--colors`): 200 of them are no surprise.
     explicit: bool = False
+    #: How far scaled integers may be off whole numbers and be labels; `None` where nothing was scaled, or coarsely.
+    off: float | None = None
 
 
 def read(
@@ -79,13 +81,14 @@ def read(
     colors: str | None = None,
     max_voxels: int | None = None,
     sha256: bool = False,
+    rounded: bool = False,
 ) -> Mask:
     """Read one mask: NIfTI-1/2 (also pairs), Analyze 7.5, PNG, NPY or NPZ (`file.npz:key` picks an array).
 
-    `kind` says by hand what the numbers are, `prob_scale` divides a scaled probability map, `colors`
-    decodes an RGB image (`packed`, `voc` or a CSV file). Without `max_voxels` an array may take half
-    of the memory that is available (2**31 voxels where the system does not tell). The checksum is
-    that of the file as stored; of a `.hdr`/`.img` pair, of the header followed by the image.
+    `kind` says by hand what the numbers are, `prob_scale` divides a scaled probability map, `rounded` takes labels
+    that are a little off to whole numbers, `colors` decodes an RGB image (`packed`, `voc` or a CSV file). Without
+    `max_voxels` an array may take half of the memory that is available (2**31 voxels where the system does not tell).
+    The checksum is that of the file as stored; of a `.hdr`/`.img` pair, of the header followed by the image.
     Raises `InputError` for a file that cannot be used and `UsageError` for options that cannot be.
     """
     _check_options(kind, prob_scale, max_voxels)
@@ -96,13 +99,11 @@ def read(
         with Source(target, name, digest) as source:
             decoded = _decode(source, key, colors, Room(max_voxels))
             source.drain()
-        return _mask(name, decoded, kind, prob_scale, digest.hexdigest() if digest else "")
+        return _mask(name, decoded, kind, prob_scale, digest.hexdigest() if digest else "", rounded)
     except MemoryError:
         refuse(name, "not enough memory to read it", "close other programs or use a machine with more", "read.size")
     except OSError as error:
-        refuse(
-            name, f"cannot be read: {error.strerror or error}", "check the name, the disk and the connection", "read.io"
-        )
+        refuse(name, f"cannot be read: {error.strerror or error}", "check the name, disk and connection", "read.io")
 
 
 def from_array(
@@ -113,6 +114,7 @@ def from_array(
     prob_scale: float | None = None,
     spacing: Sequence[float] | None = None,
     max_voxels: int | None = None,
+    rounded: bool = False,
 ) -> Mask:
     """Take an array in memory (anything `numpy.asarray` understands) by the same rules as a file.
 
@@ -136,16 +138,17 @@ def from_array(
         if len(sizes) not in (plain.ndim, plain.ndim - 1):
             text = f"{shown(name)}: {len(sizes)} spacings for an array of {plain.ndim} axes"
             raise UsageError(text, hint="give one for each axis, in array order", code="geometry.spacing")
-    return _mask(name, Decoded(plain, "array", sizes), kind, prob_scale, "")
+    return _mask(name, Decoded(plain, "array", sizes), kind, prob_scale, "", rounded)
 
 
-def _mask(name: str, decoded: Decoded, kind: MaskKind | None, prob_scale: float | None, digest: str) -> Mask:
+def _mask(
+    name: str, decoded: Decoded, kind: MaskKind | None, prob_scale: float | None, digest: str, rounded: bool
+) -> Mask:
     from segcli.masks import arrays
 
     decoded.header.setdefault("dtype", str(decoded.array.dtype))
-    array, found, said = arrays.meaning(
-        name, decoded.array, kind=kind, prob_scale=prob_scale, explicit=decoded.explicit
-    )
+    how: Any = {"kind": kind, "prob_scale": prob_scale, "rounded": rounded}
+    array, found, said = arrays.meaning(name, decoded.array, explicit=decoded.explicit, off=decoded.off, **how)
     notes = (*decoded.notes, *said)
     return Mask(
         name, array, found, decoded.format, decoded.spacing, decoded.affine, None, notes, digest, decoded.header
@@ -334,8 +337,7 @@ class Source:
                 refuse(name, "an empty file name", "name a file", "read.missing")
             status = Path(path).stat()
             if stat.S_ISDIR(status.st_mode):
-                hint = "name one file in it"
-                refuse(name, "a folder; name a file", hint, "read.directory")
+                refuse(name, "a folder; name a file", "name one file in it", "read.directory")
             if not stat.S_ISREG(status.st_mode):
                 refuse(name, "not a regular file (a pipe or a device)", "save it to a file first", "read.special")
             self._file = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__

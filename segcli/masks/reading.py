@@ -18,7 +18,10 @@ class Reading:
     kind: MaskKind | None = None
     threshold: float = 0.5
     prob_scale: float | None = None
+    round: bool = False
     channel_axis: int | None = None
+    #: What each channel holds, where they overlap: every one is cut by itself.
+    channels: tuple[Label, ...] | None = None
     normalize: bool = False
     stack: bool = False
     stack_axis: int | None = None
