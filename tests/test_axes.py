@@ -177,6 +177,16 @@ def test_the_last_axis_of_a_nifti_as_cases(tmp_path: Path) -> None:
     assert "--stack-axis last" in caught.value.hint
 
 
+def test_a_time_axis_of_length_one_is_still_the_axis_of_the_cases(tmp_path: Path) -> None:
+    """A file with one frame, of which a reader leaves the axis out, is one case and no stack of slices."""
+    pred, gt = (frame[..., :1] for frame in frames())
+    files = [nifti(tmp_path / f"{n}.nii.gz", a) for n, a in (("pred", pred), ("gt", gt))]
+    for axis in ("last", 3):
+        (case,) = segcli.score(*files, metrics="dice,hd", stack_axis=axis)
+        assert numbers(case) == numbers(segcli.score(*files, metrics="dice,hd"))
+        assert not any("dropped" in note.text for note in case.notes)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_volume_as_a_stack_along_any_axis_keeps_the_spacing_of_the_others(tmp_path: Path, axis: int) -> None:
     """Slices of a NIfTI are images with the spacing of their own two axes, and are held against their place."""

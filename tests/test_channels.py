@@ -91,6 +91,15 @@ def test_segments_of_a_nifti_with_four_axes(tmp_path: Path) -> None:
     assert not any(note.code == "threshold.cut" for note in found.notes)
 
 
+def test_one_map_is_one_channel() -> None:
+    """A file of one region needs no axis of channels."""
+    pred, gt = maps()
+    p = regions(pred)[1]
+    expected = segcli.score(pred, gt, labels="TC=1+4", metrics="dice,hd")
+    for array in (p, p[None]):
+        assert values(segcli.score(array, gt, channels="TC=1+4", metrics="dice,hd")) == values(expected)
+
+
 @pytest.mark.parametrize("logits", [False, True])
 def test_each_channel_is_a_map_of_its_own(logits: bool) -> None:
     """Losses and metrics of probabilities are those of the channel alone against its region."""
@@ -267,5 +276,10 @@ def test_every_command_reads_them_and_the_run_says_so(tmp_path: Path, capsys: py
     assert command_line(["--isolated", *command]) == 0
     document = json.loads(run.read_text())
     assert document["spec"]["channels"] == {name: list(members) for name, members in SETS.items()}
+    # A missing prediction is an empty mask, which has no channels.
+    np.save(tmp_path / "gt" / "b.npy", gt)
+    assert command_line(["--isolated", *command, "--missing", "worst"]) in (0, 4)
+    gone = next(case for case in json.loads(run.read_text())["cases"] if case["case"] == "b")
+    assert [v["value"] for v in gone["values"] if v["measure"] == "dice"] == [0, 0, 0]
     expected = segcli.score(pred, gt, labels=LABELS, metrics="dice")
     assert [v["value"] for v in document["cases"][0]["values"]][:3] == [v.value for v in expected.values]

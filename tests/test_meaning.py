@@ -268,6 +268,9 @@ def test_a_probability_that_is_cut_says_so_in_table_and_json(
             assert command_line(["--isolated", "score", *files, "-m", "dice", "-f", form, *more]) == 0
             out = capsys.readouterr().out.replace("\\", "")
             assert f"read as a probability; foreground is {said}" in out
+    for more in (["compare", "-l", "dice", "-m", "dice"], ["conventions", "-m", "dice"]):
+        assert command_line(["--isolated", more[0], *files, *more[1:]]) == 0
+        assert "foreground is p > 0.5" in capsys.readouterr().out
     assert command_line(["--isolated", "score", files[1], files[1], "-m", "dice"]) == 0
     assert "read as a probability" not in capsys.readouterr().out
 

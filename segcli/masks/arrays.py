@@ -31,6 +31,7 @@ ROUNDING = 1e-6
 MOST_GREYS = 150
 #: From so many distinct values on an 8-bit map that is smooth is taken for a soft one.
 FEWEST_GREYS = 50
+_BRIGHT = 128
 #: The farthest that `--round` moves a value: noise stays near its label, a resampled edge lies anywhere between two.
 FARTHEST = 0.25
 _AGAIN = "save the array again with numpy.save"
@@ -158,41 +159,42 @@ def _of_integers(
     name: str, array: NDArray[Any], kind: MaskKind | None, explicit: bool
 ) -> tuple[NDArray[Any], MaskKind, list[Note]]:
     if kind is None or kind == "labels":
-        if kind is None and not explicit and array.dtype == np.uint8 and (greys := distinct_bytes(array)) > MOST_GREYS:
+        if kind == "labels" or explicit or array.dtype != np.uint8:
+            return array, "labels", []
+        greys = distinct_bytes(array)
+        if greys > MOST_GREYS:
             text = (
                 f"{greys} distinct values in 8 bits (without --kind at most {MOST_GREYS}): labels or a probability map"
             )
             refuse(name, text, "--prob-scale 255 for a probability map, --kind labels for labels", "kind.levels")
-        return array, "labels", [] if kind or explicit else _soft_edges(name, array)
+        bright = greys >= FEWEST_GREYS and int(array.max()) >= _BRIGHT
+        return array, "labels", _soft_edges(name, array) if bright else []
     low, high = int(array.min()), int(array.max())
     if kind == "probability" and (low < 0 or high > 1):
         _refuse_range(name, array, (low, high), kind, None)
     return array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64), kind, []
 
 
-def _soft_edges(name: str, array: NDArray[Any]) -> list[Note]:
+def _soft_edges(name: str, array: NDArray[np.uint8]) -> list[Note]:
     """Return a warning where an 8-bit map looks like a soft mask: many values up to white, seldom two alike in a row.
 
     A voxel of a label has neighbours of the same label, or none; one between black and white in a soft edge has
     neighbours that are a little darker or lighter.
     """
-    if array.dtype != np.uint8 or int(array.max()) < 128:
-        return []
-    flat = array.ravel(order="K")
-    greys = int(np.count_nonzero(np.bincount(flat, minlength=256))) if flat.size < _CHUNK else distinct_bytes(array)
-    if greys < FEWEST_GREYS:
-        return []
+    flat, seen = array.ravel(order="K"), np.zeros(256, np.bool_)
     between, alike = 0, 0
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK + 1]
+        seen |= np.bincount(part, minlength=256) > 0
         inner = (part > 0) & (part < 255)
         pairs = inner[:-1] & inner[1:]
         between += int(np.count_nonzero(pairs))
         alike += int(np.count_nonzero(pairs & (part[:-1] == part[1:])))
-    if between < FEWEST_GREYS or alike > 0.5 * between:
+    greys = int(np.count_nonzero(seen))
+    if greys < FEWEST_GREYS or between < FEWEST_GREYS or alike > 0.5 * between:
         return []
     text = f"{greys} distinct values in 8 bits, seldom two alike side by side: a probability map, read as labels?"
-    return [Note(f"{shown(name)}: {text} --prob-scale 255 reads it as one", "warning", "kind.soft")]
+    return [Note(f"{shown(name)}: {text} --prob-scale 255 reads a prediction as one", "warning", "kind.soft")]
 
 
 def distinct_bytes(array: NDArray[np.uint8]) -> int:

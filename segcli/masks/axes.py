@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.mask import Mask, Note
+from segcli.masks.mask import DROPPED, Mask, Note
 from segcli.masks.readers import shape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from segcli.masks.reading import Reading
 
 #: The keys under which nnU-Net saves softmax outputs (v2, v1): channels first, then z, y, x as SimpleITK has them.
@@ -88,6 +90,15 @@ def images(pred: Side, gt: Side, reading: Reading, notes: list[Note]) -> list[tu
             code="geometry.channels",
         )
     return [(_image(pred, asked, i), _image(gt, asked, i)) for i in range(counts[0])]
+
+
+def with_dropped(mask: Mask) -> Mask:
+    """Return a mask with the axes of length 1 that its reader left out: one of them may hold the images."""
+    if not any(note.code == DROPPED for note in mask.notes):
+        return mask
+    shape = tuple(int(n) for n in cast("Sequence[int]", mask.header["shape"]))
+    notes = tuple(note for note in mask.notes if note.code != DROPPED)
+    return replace(mask, array=mask.array.reshape(shape, order="F"), notes=notes)
 
 
 def stack_hint(mask: Mask) -> str:

@@ -31,6 +31,8 @@ MOST_REGIONS = 62
 def with_channels(side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     """Return the prediction with its channels, if it has some, on the first axis."""
     pred, named = side.mask, reading.channels
+    if named is not None and len(named) == 1 and pred.array.ndim == gt.array.ndim:
+        return replace(pred, array=pred.array[None], channels=0)  # one map is one channel
     if pred.array.ndim != gt.array.ndim + 1:
         if reading.channel_axis is not None:
             raise UsageError(
@@ -64,7 +66,8 @@ def with_channels(side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> 
             code="geometry.channels",
         )
     means = "channel c is label c (0 is background)" if named is None else f"{_names(named)}, each cut by itself"
-    notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {side.file_axes[axis]}, {means}"))
+    count = f"{len(moved)} channel{'s' * (len(moved) > 1)}"
+    notes.append(Note(f"{pred.name}: {count} on axis {side.file_axes[axis]}, {means}"))
     beyond = [x.name for x in reading.labels or () if max(x.values or (0,)) >= len(moved)] if named is None else []
     if beyond:
         text = f"{pred.name}: {len(moved)} channels, none for all values of {', '.join(beyond[:6])}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
 from segcli.masks.arrays import FARTHEST, farthest
-from segcli.masks.axes import Side, images, in_order, squeezed, stack_hint
+from segcli.masks.axes import Side, images, in_order, squeezed, stack_hint, with_dropped
 from segcli.masks.channels import cut_notes, read_prediction, with_channels
 from segcli.masks.labels import Label
 from segcli.masks.mask import Mask, Note
@@ -57,6 +57,8 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
 
     Raises `InputError` where shapes, geometry or kinds do not fit, with both values.
     """
+    if reading.stack_axis is not None:
+        pred, gt = with_dropped(pred), with_dropped(gt)
     notes: list[Note] = [*(_named(n, pred) for n in pred.notes), *(_named(n, gt) for n in gt.notes)]
     sides = Side.of(pred), Side.of(gt)
     pairs = images(*sides, reading, notes) if reading.stack else [sides]

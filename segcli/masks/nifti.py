@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from segcli.masks.arrays import smallest_integer
-from segcli.masks.mask import Note
+from segcli.masks.mask import DROPPED, Note
 from segcli.masks.nifti_grid import grid_of
 from segcli.masks.readers import (
     MOST_DEFLATE,
@@ -296,7 +296,7 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
     if any(n == 1 for n in shape[3:]):
         kept = (*shape[:3], *(n for n in shape[3:] if n > 1))
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
-        notes.append(Note(text))
+        notes.append(Note(text, code=DROPPED))
         array = array.reshape(kept, order="F")
     spacing, affine = grid_of(name, header, notes, fields)
     return Decoded(array, header.format, spacing, affine, notes, fields, off=off)
