@@ -155,13 +155,16 @@ def _rows(
                 notes = _plateau(bound, per_loss[bound.name][: len(channels)], inner) if mean == MEAN else ()
                 rows.append(replace(row, notes=notes))
     if wide:
-        rows += loss_rows(name, ALL, wide, loaded.classes())
+        if loaded.case.overlapping:
+            rows += [Row(name, ALL, "loss", bound.name, None, notes=("channels overlap",)) for bound in wide]
+        else:
+            rows += loss_rows(name, ALL, wide, loaded.classes())
     narrow = [b for b in metrics if not b.over_classes]
     for index, label in enumerate(loaded.labels):
         masks = loaded.case.pair(index)
         rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in narrow]
     over_all = [b for b in metrics if b.over_classes]
-    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.classes)) for b in over_all]
+    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.exclusive)) for b in over_all]
 
 
 def _metric_row(

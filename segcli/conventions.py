@@ -147,9 +147,15 @@ class Views:
 
     def value(self, bound: BoundMeasure, grid: str = "file") -> float | None:
         """Return a measure's own value, undefined where a mask is empty and its formula has none."""
+        if self.beyond(bound):
+            return None
         if bound.over_classes:
             return classes_value(bound, self.case.classes)[0]
         return metric_value(bound, self.pair(grid), "undefined")[0]
+
+    def beyond(self, bound: BoundMeasure) -> bool:
+        """Return whether a measure needs one label in each voxel, and the labels overlap."""
+        return self.case.overlapping and (bound.over_classes or bound.params.get("instances") == "values")
 
     @cached_property
     def only_in_pred(self) -> bool:
@@ -180,6 +186,8 @@ def failure(entry: Entry, views: Views) -> str:
 
 def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     """Return what a tool prints for a label, or for all classes."""
+    if views.beyond(bound):
+        return Printed(None, "takes one label for each voxel")
     rule = entry.rule(views.why) if views.why and not bound.over_classes else "formula"
     if isinstance(rule, (int, float)):
         return Printed(float(rule))

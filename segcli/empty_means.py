@@ -46,7 +46,7 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
             diagonal = hypot(*(n * s for n, s in zip(case["shape"], case["spacing"], strict=True)))
             for value in case["values"]:
                 counts = case["counts"].get(value["label"])
-                if value["kind"] != "metric" or counts is None or value.get("why") == "hard_mask":
+                if value["kind"] != "metric" or counts is None or value.get("why") in ("hard_mask", "overlap"):
                     continue
                 why = why_empty(counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
                 key = (value["label"], value["measure"])

@@ -131,7 +131,7 @@ def inspect(
         raise UsageError(f"--by {unknown[0]} is not one of {', '.join(WAYS)}.", code="inspect.by")
     how = reading_of(**reading)
     if how.stack:
-        raise UsageError("inspect takes one image at a time, no --stack.", code="inspect.stack")
+        raise UsageError("inspect takes one image at a time, no --stack or --stack-axis.", code="inspect.stack")
     loaded = load(pred, gt, how, strict=strict)[0]
     channels = [c for c in loaded.channels if background or c.values != (0,) or len(loaded.channels) == 1]
     if not ways:  # the rows of an image are no slices that anybody looks at

@@ -80,6 +80,8 @@ class Scene:
         from segcli.evidence.parts import NoGridError
         from segcli.evidence.pooled import PooledPair
 
+        if bound.over_classes and self.loaded.case.overlapping:
+            return None
         if bound.over_classes:
             return _number(bound(self.loaded.classes()))
         pairs = self._with_background() if channels == "all" and len(self.channels) == 1 else self.channels

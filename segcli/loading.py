@@ -10,7 +10,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segcli.errors import InputError, UsageError
+from segcli.errors import InputError, SegcliError, UsageError
+from segcli.masks.asked import axes_letters, check_rounding, named_channels, stack_axis_number
 from segcli.masks.colours import colours
 from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
@@ -29,9 +30,17 @@ def reading_of(
     spacing: float | Sequence[float] | None = None,
     from_logits: bool = False,
     kind: MaskKind | None = None,
+    stack_axis: int | str | None = None,
+    axes: str | None = None,
+    channels: LabelsLike = None,
     **options: Any,
 ) -> Reading:
     """Return the checked `Reading` of a set of keyword options."""
+    if stack_axis is not None:
+        stack_axis = options["stack_axis"] = stack_axis_number(stack_axis)
+        options["stack"] = True
+    if axes is not None:
+        options["axes"] = axes_letters(axes, options.get("channel_axis"))
     if from_logits:
         if kind not in (None, "logits"):
             raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
@@ -42,6 +51,10 @@ def reading_of(
     geometry = options.get("on_geometry", "error")
     if geometry not in ("error", "reorient", "ignore"):
         raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
+    rows = None if named is None else named.labels
+    if channels is not None:
+        rows, options["channels"] = named_channels(channels, rows, normalize=bool(options.get("normalize")))
+    reading = Reading(labels=rows, kind=kind, spacing=_spacing_numbers(spacing), **options)
     reading = Reading(
         labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
     )
@@ -54,6 +67,7 @@ def reading_of(
             raise UsageError(f"--prob-scale {reading.prob_scale:g} must be above 0.", code="prob-scale")
         if kind not in (None, "probability"):
             raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
+    check_rounding(reading)
     return reading
 
 
@@ -113,6 +127,8 @@ class Loaded:
         The channels of the prediction, the background among them; of a hard multi-label map the values
         that occur. A binary pair or a single probability map has one.
         """
+        if self.grid.regions:
+            return list(self.grid.regions)
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
@@ -123,6 +139,8 @@ class Loaded:
 
     def predicted(self, label: Label) -> Any:
         """Return where the hard prediction has `label`, as a boolean grid."""
+        if self.grid.bits is not None:
+            return self.grid.pred & self.grid.bits[label] != 0
         one_map = self.grid.prob is not None and self.grid.channels == 0
         return self.grid.pred != 0 if one_map else _member(self.grid.pred, label)
 
@@ -139,6 +157,8 @@ class Loaded:
             p, z = grid.prob, grid.logits
         else:
             p = self._probability(label)
+            if grid.regions and grid.logits is not None:
+                z = grid.logits[grid.regions.index(label)]
         return SoftPair(
             p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None, threshold=grid.threshold
         )
@@ -147,12 +167,13 @@ class Loaded:
         """Return the probabilities of all classes at once against the ground truth.
 
         The classes are the channels, or `labels`; a binary pair or a single map has two, the background and
-        the rest.
+        the rest. Raises `InputError` for channels that overlap.
         """
         import numpy as np
 
         from segcli.evidence.classes import SoftClasses
 
+        self._refuse_overlap("losses over all classes need one label in each voxel")
         grid, labels = self.grid, self.channels if labels is None else list(labels)
         if len(labels) == 1:
             labels = [BACKGROUND, *labels]
@@ -185,6 +206,7 @@ class Loaded:
 
         from segcli.evidence.classes import entropy
 
+        self._refuse_overlap("the entropy is that of one label in each voxel")
         grid = self.grid
         if grid.prob is None:
             raise InputError(
@@ -199,6 +221,14 @@ class Loaded:
         found = entropy(p)
         return found if grid.valid is None else np.where(grid.valid, found, 0.0)
 
+    def _refuse_overlap(self, why: str) -> None:
+        if self.grid.regions:
+            raise InputError(
+                f"{self.pred.name}: {why}; its channels overlap (--channels).",
+                hint="read exclusive channels without --channels",
+                code="channels.overlap",
+            )
+
     def sizes(self, labels: Sequence[Label]) -> list[float]:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]
@@ -209,7 +239,9 @@ class Loaded:
 
         grid = self.grid
         if grid.prob is None:
-            return _member(grid.pred, label)
+            return self.predicted(label)
+        if grid.regions:
+            return grid.prob[grid.regions.index(label)]
         if label.values is None:
             return 1 - grid.prob[0]
         parts = [grid.prob[v] for v in label.values if 0 <= v < grid.channels]
@@ -238,7 +270,8 @@ class Batch(Loaded):
                 for image in images
             ]
             valid = np.concatenate(whole)
-        case = Case(joined[0], joined[1], first.labels, spacing=first.grid.spacing, unit=first.case.unit, valid=valid)
+        how: Any = {"spacing": first.grid.spacing, "unit": first.case.unit, "valid": valid, "bits": first.grid.bits}
+        case = Case(joined[0], joined[1], first.labels, **how)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
         return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
 
@@ -276,10 +309,11 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     from segcli.evidence.case import Case
     from segcli.masks.matching import match
 
+    _check_headers(pred, gt, reading)
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
     grids = match(pred_mask, gt_mask, reading)
-    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for g in grids]
+    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, bits=g.bits) for g in grids]
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
     values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
@@ -318,6 +352,20 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     return found
 
 
+def _check_headers(pred: Any, gt: Any, reading: Reading) -> None:
+    """Raise what `match` would, for what the headers of two files tell: before a voxel of either is unpacked."""
+    from segcli.masks.matching import check_grids
+    from segcli.masks.readers import look
+
+    if not all(isinstance(source, (str, os.PathLike)) for source in (pred, gt)):
+        return
+    try:
+        sides = look(pred), look(gt)
+    except (SegcliError, OSError):
+        return  # reading the file says what is wrong with it
+    check_grids(*sides, reading)
+
+
 def _names(reading: Reading) -> Mapping[int, str]:
     """Return the names that a table of colours gives to labels."""
     table = None if reading.colors is None else colours(reading.colors)
@@ -330,23 +378,23 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
 
     kind: MaskKind | None = reading.kind
     scale = reading.prob_scale
+    common: dict[str, Any] = {
+        "max_voxels": reading.max_voxels, "rounded": reading.round, "colors": reading.colors,
+    }  # fmt: skip
     if side == "gt":
         # What `--kind` and `--prob-scale` say is about the prediction; a soft gt is read as it lies.
         kind, scale = ("labels" if kind == "labels" else None), None
     elif scale is not None:
         kind = "probability"
     if isinstance(source, Mask):
-        if kind in (None, source.kind) and scale is None:
+        rounds = reading.round and source.kind != "labels"
+        if kind in (None, source.kind) and scale is None and not rounds:
             return source
-        again = from_array(source.array, name=source.name, kind=kind, prob_scale=scale, max_voxels=reading.max_voxels)
+        again = from_array(source.array, name=source.name, kind=kind, prob_scale=scale, **common)
         return replace(source, array=again.array, kind=again.kind, notes=(*source.notes, *again.notes))
     if isinstance(source, (str, os.PathLike)):
-        return read(
-            source, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels, sha256=sha256
-        )
-    return from_array(
-        source, name=side, kind=kind, prob_scale=scale, colors=reading.colors, max_voxels=reading.max_voxels
-    )
+        return read(source, kind=kind, prob_scale=scale, sha256=sha256, **common)
+    return from_array(source, name=side, kind=kind, prob_scale=scale, **common)
 
 
 def _stem(name: str) -> str:

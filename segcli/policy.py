@@ -152,7 +152,12 @@ def empty_rule(empty: str | None, convention: Convention | None) -> str:
 
 
 def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:
-    """Return a measure over all classes with its status, and the reason where it has no value."""
+    """Return a measure over all classes with its status, and the reason where it has no value.
+
+    `classes` of `None` are labels that overlap: a voxel has no one class.
+    """
+    if classes is None:
+        return None, "undefined", "overlap"
     if bound.measure.reads == "class-probabilities" and classes.soft is None:
         return None, "undefined", "hard_mask"
     value = bound(classes)

@@ -75,6 +75,8 @@ class Scored:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
     entropy_map: Any = field(default=None, repr=False, compare=False)
+    #: Where the voxels of the grid lie, (4, 4) in mm; `None` where gt does not say.
+    affine: Any = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         labels = ", ".join(label.name for label in self.labels[:MOST_SHOWN])

@@ -78,7 +78,7 @@ def score_loaded(
             values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
-    if any(bound.measure.parts for bound in wide):
+    if any(bound.measure.parts for bound in wide) and not case.overlapping:
         parts[ALL] = case.classes.sums.as_parts()
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
@@ -101,6 +101,7 @@ def score_loaded(
         remarks=[] if convention is None else convention.remarks(case.shape),
         parts=parts,
         entropy_map=doubt,
+        affine=loaded.grid.affine,
     )
 
 
@@ -148,10 +149,11 @@ def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
 def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
     """Return the values of measures over all classes at once."""
     found = []
-    soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
+    losses = any(b.measure.kind == "loss" for b in wide) and not loaded.case.overlapping
+    soft = loaded.classes() if losses else None
     for bound in wide:
         kind = bound.measure.kind
-        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes)
+        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.exclusive)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found
@@ -160,8 +162,8 @@ def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
 def _tables(loaded: Loaded, pairs: Sequence[Pair], tables: Sequence[BoundMeasure]) -> list[TableValue]:
     found = []
     for bound in tables:
-        evidence = [(ALL, loaded.case.classes)] if bound.over_classes else [(p.label.name, p) for p in pairs]
-        for name, given in evidence:
+        evidence = [(ALL, loaded.case.exclusive)] if bound.over_classes else [(p.label.name, p) for p in pairs]
+        for name, given in ((name, given) for name, given in evidence if given is not None):
             if bound.measure.reads == "probability" and given.soft is None:
                 continue
             rows = bound(given)
@@ -244,10 +246,10 @@ def score(
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
     and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
     predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
-    `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`,
-    `channel_axis`, `normalize`, `stack`, `squeeze`, `colors`, `on_geometry`, `max_voxels`, `soft_gt`. Returns a
-    `Scored` case, a list of them with `stack=True`. Raises `InputError` for what cannot be read or compared,
-    `UsageError` for what cannot be asked.
+    `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `round`,
+    `channel_axis`, `channels`, `normalize`, `axes`, `stack`, `stack_axis`, `squeeze`, `colors`, `on_geometry`,
+    `max_voxels`, `soft_gt`. Returns a `Scored` case, a list of them with `stack` or `stack_axis`. Raises
+    `InputError` for what cannot be read or compared, `UsageError` for what cannot be asked.
     """
     how = reading_of(**reading)
     rules = conventional(convention, metrics, losses, surface)

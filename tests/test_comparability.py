@@ -66,6 +66,8 @@ def plain(**spec: Any) -> Run:
         ("geometry", "reorient", "ignore", ("reorient", "ignore")),
         ("soft_gt", False, True, ("false", "true")),
         ("stack", False, True, ("false", "true")),
+        ("stack_axis", 0, -1, ("0", "-1")),
+        ("stack_axis", None, 2, ("unset", "2")),
         ("background", True, False, ("true", "false")),
         ("average", "macro", "micro", ("macro", "micro")),
         ("batch_dice", False, True, ("false", "true")),

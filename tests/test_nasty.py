@@ -13,6 +13,9 @@ from conftest import SHARED, needs_shared
 NASTY = SHARED / "nasty"
 CASES = json.loads((NASTY / "index.json").read_text())["cases"] if (NASTY / "index.json").exists() else []
 
+NASTY2 = SHARED / "nasty2"
+ODD = json.loads((NASTY2 / "index.json").read_text())["cases"] if (NASTY2 / "index.json").exists() else []
+
 #: What an option makes of a case that needs one (rule "option"), with the Dice it then has.
 OPTIONS = {
     "logits.npy": (["--from-logits"], 0.751916),
@@ -65,6 +68,32 @@ def test_a_hostile_file_behaves_as_its_rule_says(case: dict[str, object]) -> Non
             assert "warning: " in done.stderr
             strict = call("score", NASTY / str(case["pred"]), NASTY / str(case["gt"]), "--strict")
             assert strict.returncode == 3
+
+
+@needs_shared("nasty2", "index.json")
+@pytest.mark.parametrize("case", ODD, ids=lambda c: f"{c['pred']}-{c['gt']}")
+def test_an_odd_file_behaves_as_its_rule_says(case: dict[str, object]) -> None:
+    """As above for headers, channels and archives that contradict themselves: nothing is guessed in silence."""
+    expect = set(str(case["expect"]).split("-or-"))
+    files = [NASTY2 / str(case[side]) for side in ("pred", "gt")]
+    options = ["-m", "dice,hd95", "-f", "json", *case.get("args", [])]
+    done = call("score", *files, *options, "--no-progress")
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.returncode == 3
+        assert "error" in expect, done.stderr
+        assert done.stdout == ""
+        lines = done.stderr.splitlines()
+        assert [sum(line.startswith(word) for line in lines) for word in ("error: ", "hint: ")] == [1, 1]
+        return
+    assert expect & {"ok", "warn"}, f"scored, though the rule is {case['expect']}"
+    values = json.loads(done.stdout, parse_constant=pytest.fail)["cases"][0]["values"]
+    for measure in ("dice", "hd95"):
+        if case.get(measure) is not None:  # of one label
+            found = [v["value"] for v in values if v["measure"].split(":")[0] == measure]
+            assert pytest.approx(case[measure], abs=1e-6) in found
+    if "ok" not in expect:
+        assert "warning: " in done.stderr
 
 
 @needs_shared("nasty", "index.json")

@@ -211,6 +211,10 @@ def test_no_forms(tmp_path):
     assert mask.spacing is None
     assert "--spacing" in texts(mask)
     pixdim[2] = np.nan
+    mask = read(put(tmp_path / "a.nii", nifti_bytes(labels(), pixdim=pixdim, **plain)))
+    assert mask.spacing is None
+    assert "pixdim holds NaN" in texts(mask)
+    pixdim[2] = np.inf
     assert refusal(put(tmp_path / "a.nii", nifti_bytes(labels(), pixdim=pixdim, **plain))).code == "read.affine"
 
 

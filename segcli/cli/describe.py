@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segcli.masks.mask import Mask
 
 
-@opt.reads_masks("kind", "from_logits", "prob_scale", "colors", "max_voxels", "threshold")
+@opt.reads_masks("kind", "from_logits", "prob_scale", "round", "colors", "max_voxels", "threshold")
 def describe(
     ctx: typer.Context,
     files: Annotated[

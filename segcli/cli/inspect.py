@@ -58,7 +58,7 @@ def inspect(
     with session.working("inspecting"):
         found = take_apart(pred, gt, loss, by=by, background=background, average=average, strict=strict, **reading)
         session.say(found.loaded.notes)
-        spacing, affine = found.loaded.case.spacing, found.loaded.gt.affine
+        spacing, affine = found.loaded.case.spacing, found.loaded.grid.affine
         if map_ is not None:
             write_map(map_, found.map, spacing, affine)
         if gradient is not None:

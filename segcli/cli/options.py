@@ -167,6 +167,14 @@ READING: list[tuple[str, Any, Any]] = [
         None,
     ),
     (
+        "round",
+        Annotated[
+            bool,
+            _masks("--round", help="Round label maps off by resampling noise (at most 0.25) to whole numbers."),
+        ],
+        False,
+    ),
+    (
         "channel_axis",
         Annotated[
             int | None,
@@ -176,8 +184,39 @@ READING: list[tuple[str, Any, Any]] = [
         ],
         None,
     ),
+    (
+        "channels",
+        Annotated[
+            str | None,
+            _masks(
+                metavar="NAME,NAME,...",
+                help="What each channel holds, labels that overlap (WT,TC,ET): each is cut by itself.",
+            ),
+        ],
+        None,
+    ),
     ("normalize", Annotated[bool, _masks("--normalize", help="Divide channels by their sum.")], False),
+    (
+        "axes",
+        Annotated[
+            str | None,
+            _masks(
+                metavar="zyx|czyx|...",
+                help="Order in which an array file (NPY, NPZ) stores its axes, c the channels, against a NIfTI or "
+                "an image.",
+            ),
+        ],
+        None,
+    ),
     ("stack", Annotated[bool, _masks("--stack", help="The first axis holds cases.")], False),
+    (
+        "stack_axis",
+        Annotated[
+            str | None,
+            _masks(metavar="N|first|last", help="This axis holds cases (time in a 4-D NIfTI: last); implies --stack."),
+        ],
+        None,
+    ),
     ("squeeze", Annotated[bool, _masks("--squeeze", help="Drop axes of length 1.")], False),
     (
         "colors",

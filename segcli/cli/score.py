@@ -98,7 +98,7 @@ def score(
         if entropy_map is not None:
             from segcli.masks.writing import write_map
 
-            write_map(entropy_map, cases[0].entropy_map, cases[0].spacing, cases[0].gt.affine)
+            write_map(entropy_map, cases[0].entropy_map, cases[0].spacing, cases[0].affine)
     session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
     measures = [*chosen, *chosen_losses]
 

@@ -138,7 +138,9 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
 
     nothing = replace(gt, array=np.zeros(gt.shape, dtype=np.uint8), name="", sha256="", kind="labels", notes=())
     records = []
-    for loaded in load(nothing, gt, plan.reading):
+    # An empty mask has the axes of the ground truth, whatever those of the predictions are.
+    reading = replace(plan.reading, channel_axis=None, channels=None, axes=None)
+    for loaded in load(nothing, gt, reading):
         record, usual = (_record(replace(plan, empty=empty), loaded) for empty in ("worst", plan.empty))
         for part, other in [(record, usual), *([(record["literal"], usual["literal"])] if "literal" in record else [])]:
             there = {name: c["tp"] + c["fn"] > 0 for name, c in part["counts"].items()}

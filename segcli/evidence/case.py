@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -62,7 +62,8 @@ class Case:
     """Two label maps on one grid, and the labels to score.
 
     `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
-    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all.
+    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Where labels of the prediction
+    overlap, `bits` has the bit of `pred` that says of a voxel that it is in a label.
     """
 
     _by_numpy: ClassVar[int] = 0
@@ -76,6 +77,7 @@ class Case:
         spacing: tuple[float, ...] | None = None,
         unit: Literal["mm", "voxel"] = "mm",
         valid: NDArray[np.bool_] | None = None,
+        bits: Mapping[Label, int] | None = None,
     ) -> None:
         self.shape = tuple(int(n) for n in gt.shape)
         self.labels = list(labels)
@@ -85,6 +87,7 @@ class Case:
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
         self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
+        self._maps["pred"].bits = bits
         wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
         if wide:
             for m in self._maps.values():
@@ -103,9 +106,18 @@ class Case:
 
     @cached_property
     def classes(self) -> Classes:
-        """Return the evidence of all classes at once: the background and the plain labels."""
+        """Return the evidence of all classes at once: the background and the plain labels.
+
+        Raises `InputError` where labels overlap.
+        """
         from segcli.evidence.classes import Classes
 
+        if self.overlapping:
+            raise InputError(
+                "measures of all classes at once need one label in each voxel; the channels of the prediction overlap.",
+                hint="leave out the measures whose row is `all`: segcli catalog lists them",
+                code="channels.overlap",
+            )
         plain = [x for x in self.labels if not x.is_region and x.values != BACKGROUND.values]
         named = next((x for x in self.labels if x.values == BACKGROUND.values), BACKGROUND)
         return Classes(self, [named, *plain])
@@ -123,11 +135,25 @@ class Case:
         """Return the evidence of `labels[index]`."""
         return Pair(self, index)
 
+    @property
+    def exclusive(self) -> Classes | None:
+        """Return `classes`; `None` where labels overlap."""
+        return None if self.overlapping else self.classes
+
+    @property
+    def overlapping(self) -> bool:
+        """Return whether a voxel of the prediction may be in several labels."""
+        return self._maps["pred"].bits is not None
+
     def label_values(self, side: Side) -> list[int]:
         """Return the values that occur among the voxels that count, in ascending order."""
         table = self._maps[side]
         counts = self._sizes[0 if side == "pred" else 1]
-        return sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
+        found = sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
+        if table.bits is None:
+            return found
+        there = [label.values or (1,) for label, bit in table.bits.items() if any(v & bit for v in found)]
+        return sorted({0, *(v for values in there for v in values)})
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ SMALL = 1 << 20
 class LabelMap:
     """One label map as codes of one or two bytes, in memory order, with the values they stand for.
 
-    Code `len(values)` marks an ignored voxel.
+    Code `len(values)` marks an ignored voxel. Where labels overlap each has a bit of the values, told by `bits`.
     """
+
+    bits: Mapping[Label, int] | None = None
 
     def __init__(self, array: NDArray[Any], valid: NDArray[np.bool_] | None, reverse: bool) -> None:
         array = array.T if reverse else array
@@ -45,6 +48,9 @@ class LabelMap:
         self.codes = np.ascontiguousarray(codes)
 
     def codes_of(self, label: Label) -> NDArray[np.intp]:
+        if self.bits is not None:
+            bit = self.bits.get(label, 0)
+            return np.flatnonzero(self.values & bit if bit else self.values == 0 if label.values == (0,) else [])
         if label.values is None:
             return np.flatnonzero(self.values != 0)
         wanted = np.array(sorted(set(label.values)), dtype=np.int64)

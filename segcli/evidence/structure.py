@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.errors import UsageError
+from segcli.errors import InputError, UsageError
 from segcli.evidence.objects import ObjectPairs, Objects
 from segcli.evidence.parts import Candidates
 
@@ -89,6 +89,12 @@ class Structure:
             codes, values = self._codes(side, self.grown(grown))
             numbers = np.full(len(values) + 1, -1, dtype=np.int32)
             rows = self.case.rows(side, self.label)
+            if instances == "values" and side == "pred" and self.case.overlapping:
+                raise InputError(
+                    "instances=values reads each value as an object; the channels of the prediction overlap.",
+                    hint="instances=components takes connected pieces",
+                    code="channels.overlap",
+                )
             if instances == "values":
                 rows = rows[np.isin(values[rows], self.case.label_values(side))]
             numbers[rows] = np.arange(len(rows)) if instances == "values" else 0

@@ -152,6 +152,12 @@ def _shape_hint(pred: Mask, gt: Mask) -> str:
     ours, theirs = _grid_shape(pred), _grid_shape(gt)
     if len(ours) == len(theirs) and reorient(pred, gt) is not None:
         return _REORIENT
+    if len(ours) != len(theirs) and 1 in (*ours, *theirs):
+        return "--squeeze drops axes of length 1"
+    from segcli.masks.axes import order_hint
+
+    if hint := order_hint(pred, gt, channels=pred.channels is not None):
+        return hint
     if len(ours) > 1 and ours == theirs[::-1]:
         return "the axes look reversed: SimpleITK arrays are z,y,x; save array.T"
     if len(ours) == len(theirs) and sorted(ours) == sorted(theirs):

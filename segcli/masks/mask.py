@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+#: The kind of note that says that a reader left out axes of length 1; `header["shape"]` has them.
+DROPPED = "geometry.dropped"
 MaskKind = Literal["labels", "probability", "logits"]
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from segcli.masks.arrays import smallest_integer
-from segcli.masks.geometry import is_sheared, offset, spacing_of
-from segcli.masks.mask import Note
+from segcli.masks.mask import DROPPED, Note
+from segcli.masks.nifti_grid import grid_of
 from segcli.masks.readers import partner, sniff, suffix_of
 from segcli.masks.source import (
     MOST_DEFLATE,
@@ -36,13 +36,11 @@ if TYPE_CHECKING:
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _OTHER_TYPES = {0: "of unknown type", 1: "single bits", 32: "complex numbers", 1792: "complex numbers",
                 2048: "complex numbers", 128: "RGB colours", 2304: "RGBA colours", 1536: "128-bit floats"}  # fmt: skip
-_UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 _ORDER: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _AGAIN = "write or download it again"
 _FARTHEST = 256 << 20
-#: qform and sform may differ by this part of a voxel: quaternions are stored in float32.
-_FORMS_AGREE = 1e-2
-_LARGEST = 1e12
+#: Labels are recognised behind a scaling with steps up to this.
+_COARSEST = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def look(source: Source) -> Decoded:
     """Return what the header declares, with an array that takes no memory."""
     header = _header(source)[0]
     fields = _fields(header)
-    spacing, affine = _grid(source.name, header, [], fields)
+    spacing, affine = grid_of(source.name, header, [], fields)
     array = np.broadcast_to(np.zeros((), header.dtype.newbyteorder("=")), _kept(header.shape))
     return Decoded(array, header.format, spacing, affine, [], fields)
 
@@ -219,15 +217,18 @@ def _read_voxels(source: Source, stream: Stream, header: Header, room: Room) -> 
         more = size_text(left) if left else "bytes that are not gzip"
         notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning"))
     fields = _fields(header)
+    off = None
     if scaled:
+        stored = array
         array = rescaled(name, array, header.slope, header.inter, notes)
+        off = label_offset(stored, header.slope, header.inter) if array.dtype.kind == "f" else None
         fields |= {"scl_slope": header.slope, "scl_inter": header.inter}
     if (kept := _kept(shape)) != shape:
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
-        notes.append(Note(text))
+        notes.append(Note(text, code=DROPPED))
         array = array.reshape(kept, order="F")
-    spacing, affine = _grid(name, header, notes, fields)
-    return Decoded(array, header.format, spacing, affine, notes, fields)
+    spacing, affine = grid_of(name, header, notes, fields)
+    return Decoded(array, header.format, spacing, affine, notes, fields, off=off)
 
 
 def _fields(header: Header) -> dict[str, object]:
@@ -273,55 +274,12 @@ def rescaled(name: str, array: NDArray[Any], slope: float, inter: float, notes: 
     return scaled
 
 
-def _grid(
-    name: str, header: Header, notes: list[Note], fields: dict[str, object]
-) -> tuple[tuple[float, ...] | None, NDArray[np.float64] | None]:
-    """Find spacing and affine: sform before qform before pixdim; the last tells lengths only."""
-    said = shown(name)
-    axes, factor = min(len(header.shape), 3), 1.0
-    if header.units in _UNITS:
-        unit, factor = _UNITS[header.units]
-        notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning"))
-        fields["units"] = unit
-    if header.format.startswith("Analyze"):
-        text = "Analyze 7.5 does not say which side is left; orientation is not checked"
-        notes.append(Note(f"{said}: {text}", "warning"))
-    chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
-    if chosen is None:
-        lengths = header.pixdim[1 : axes + 1]
-        if not all(abs(x) <= _LARGEST for x in lengths):
-            refuse(
-                name,
-                f"pixdim {lengths} holds NaN, infinity or a number above {_LARGEST:g}",
-                "correct the header",
-                "read.affine",
-            )
-        if 0.0 in lengths:
-            notes.append(Note(f"{said}: pixdim holds 0, so the spacing is unknown; give --spacing", "warning"))
-            return None, None
-        if min(lengths) < 0:
-            notes.append(Note(f"{said}: pixdim is negative; its absolute value is the spacing"))
-        if not header.format.startswith("Analyze"):
-            notes.append(Note(f"{said}: neither qform nor sform: spacing from pixdim, orientation unknown"))
-        return tuple(abs(x) * factor for x in lengths), None
-    affine = chosen.copy()
-    affine[:3] *= factor
-    if not (np.abs(affine) <= _LARGEST).all():
-        text = f"its {source} affine holds NaN, infinity or a number above {_LARGEST:g} mm"
-        refuse(name, text, "correct the header", "read.affine")
-    spacing = spacing_of(affine, axes)
-    with np.errstate(all="ignore"):
-        volume = np.linalg.matrix_rank(affine[:3, :axes] / np.asarray(spacing)) if min(spacing) > 0 else 0
-    if volume < axes or not all(math.isfinite(s) for s in spacing):
-        refuse(name, f"its {source} affine is singular: spacing {' x '.join(f'{s:g}' for s in spacing)} mm",
-               "correct the header", "read.affine")  # fmt: skip
-    if header.sform is not None and header.qform is not None:
-        other = header.qform.copy()
-        other[:3] *= factor
-        with np.errstate(all="ignore"):
-            apart = offset(other, affine, header.shape)
-        if not apart <= _FORMS_AGREE:  # also when it is NaN
-            notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning"))
-    if is_sheared(affine, axes):
-        notes.append(Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning"))
-    return spacing, affine
+def label_offset(stored: NDArray[Any], slope: float, inter: float) -> float | None:
+    """Return how far labels stored as scaled integers may be off: half a step, and float32's rounding of the scaling.
+
+    `None` for floats, and for steps so coarse that other values could hide behind a label.
+    """
+    if stored.dtype.kind not in "iu" or abs(slope) > _COARSEST:
+        return None
+    reach = abs(slope) * max(abs(int(stored.min())), abs(int(stored.max()))) + abs(inter)
+    return abs(slope) / 2 + 2 * float(np.finfo(np.float32).eps) * reach

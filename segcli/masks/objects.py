@@ -13,7 +13,7 @@ import numpy as np
 from segcli.masks import image as images
 from segcli.masks import nifti
 from segcli.masks.geometry import spacing_of
-from segcli.masks.mask import Note
+from segcli.masks.mask import DROPPED, Note
 from segcli.masks.source import Decoded, refuse, shape_text, shown
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ def _has(given: Any, *names: str) -> bool:
 def _of_nibabel(name: str, given: Any) -> Decoded:
     stored, notes = given.dataobj, list[Note]()
     fields: dict[str, object] = {"class": type(given).__name__}
+    off = None
     slope, inter = float(getattr(stored, "slope", 1.0)), float(getattr(stored, "inter", 0.0))
     if (slope, inter) != (1.0, 0.0) and hasattr(stored, "get_unscaled"):
-        array = nifti.rescaled(name, np.asarray(stored.get_unscaled()), slope, inter, notes)
+        raw = np.asarray(stored.get_unscaled())
+        array = nifti.rescaled(name, raw, slope, inter, notes)
+        off = nifti.label_offset(raw, slope, inter) if array.dtype.kind == "f" else None
         fields |= {"scl_slope": slope, "scl_inter": inter}
     else:
         array = np.asanyarray(stored)
@@ -66,7 +69,7 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
     if any(n == 1 for n in shape[3:]):
         kept = (*shape[:3], *(n for n in shape[3:] if n > 1))
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
-        notes.append(Note(text, code="axes.dropped"))
+        notes.append(Note(text, code=DROPPED))
         array = array.reshape(kept, order="A")
     units = getattr(given.header, "get_xyzt_units", lambda: ("mm", "sec"))()[0]
     factor = {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)
@@ -78,10 +81,10 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
     if given.affine is None:
         lengths = tuple(float(x) * factor for x in given.header.get_zooms()[:axes])
         known = len(lengths) == axes and all(0 < x < np.inf for x in lengths)
-        return Decoded(array, "nibabel image", lengths if known else None, None, notes, fields)
+        return Decoded(array, "nibabel image", lengths if known else None, None, notes, fields, off=off)
     affine = np.array(given.affine, np.float64)
     affine[:3] *= factor
-    return Decoded(array, "nibabel image", _edges(name, affine, axes), affine, notes, fields)
+    return Decoded(array, "nibabel image", _edges(name, affine, axes), affine, notes, fields, off=off)
 
 
 def _of_itk(name: str, given: Any) -> Decoded:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from segcli.errors import UsageError, keywords_checked
 from segcli.masks.mask import Mask, MaskKind, Note
@@ -68,13 +68,14 @@ def read(
     colors: str | None = None,
     max_voxels: int | None = None,
     sha256: bool = False,
+    rounded: bool = False,
 ) -> Mask:
     """Read one mask: NIfTI-1/2 (also pairs), Analyze 7.5, PNG, NPY or NPZ (`file.npz:key` picks an array).
 
-    `kind` says by hand what the numbers are, `prob_scale` divides a scaled probability map, `colors`
-    decodes an RGB image (`packed`, `voc` or a CSV file). Without `max_voxels` an array may take half
-    of the memory that is available (2**31 voxels where the system does not tell). The checksum is
-    that of the file as stored; of a `.hdr`/`.img` pair, of the header followed by the image.
+    `kind` says by hand what the numbers are, `prob_scale` divides a scaled probability map, `rounded` takes labels
+    that are a little off to whole numbers, `colors` decodes an RGB image (`packed`, `voc` or a CSV file). Without
+    `max_voxels` an array may take half of the memory that is available (2**31 voxels where the system does not tell).
+    The checksum is that of the file as stored; of a `.hdr`/`.img` pair, of the header followed by the image.
     Raises `InputError` for a file that cannot be used and `UsageError` for options that cannot be.
     """
     _check_options(kind, prob_scale, max_voxels)
@@ -85,13 +86,11 @@ def read(
         with Source(target, name, digest) as source:
             decoded = _decode(source, key, colors, Room(max_voxels))
             source.drain(trailing(decoded.array.nbytes))
-        return _mask(name, decoded, kind, prob_scale, digest.hexdigest() if digest else "")
+        return _mask(name, decoded, kind, prob_scale, digest.hexdigest() if digest else "", rounded)
     except MemoryError:
         refuse(name, "not enough memory to read it", "close other programs or use a machine with more", "read.size")
     except OSError as error:
-        refuse(
-            name, f"cannot be read: {error.strerror or error}", "check the name, the disk and the connection", "read.io"
-        )
+        refuse(name, f"cannot be read: {error.strerror or error}", "check the name, disk and connection", "read.io")
 
 
 def look(path: str | os.PathLike[str]) -> Mask:
@@ -127,6 +126,7 @@ def from_array(
     spacing: Sequence[float] | None = None,
     colors: str | None = None,
     max_voxels: int | None = None,
+    rounded: bool = False,
 ) -> Mask:
     """Take an array in memory (anything `numpy.asarray` understands) by the same rules as a file.
 
@@ -160,16 +160,17 @@ def from_array(
             raise UsageError(text, hint="give one for each axis, in array order", code="geometry.spacing")
     found = found or Decoded(plain, "array")
     found.spacing = found.spacing if sizes is None else sizes
-    return _mask(name, found, kind, prob_scale, "")
+    return _mask(name, found, kind, prob_scale, "", rounded)
 
 
-def _mask(name: str, decoded: Decoded, kind: MaskKind | None, prob_scale: float | None, digest: str) -> Mask:
+def _mask(
+    name: str, decoded: Decoded, kind: MaskKind | None, prob_scale: float | None, digest: str, rounded: bool
+) -> Mask:
     from segcli.masks import arrays
 
     decoded.header.setdefault("dtype", str(decoded.array.dtype))
-    array, found, said = arrays.meaning(
-        name, decoded.array, kind=kind, prob_scale=prob_scale, explicit=decoded.explicit
-    )
+    how: Any = {"kind": kind, "prob_scale": prob_scale, "rounded": rounded}
+    array, found, said = arrays.meaning(name, decoded.array, explicit=decoded.explicit, off=decoded.off, **how)
     notes = (*decoded.notes, *said)
     return Mask(
         name, array, found, decoded.format, decoded.spacing, decoded.affine, None, notes, digest, decoded.header
@@ -220,13 +221,13 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room | No
 
         decoded = image.look(source) if room is None else image.read(source, room, colors)
     elif found == "NPY":
-        from segcli.masks import arrays
+        from segcli.masks import numpy_files
 
-        decoded = arrays.read_npy(source, room)
+        decoded = numpy_files.read_npy(source, room)
     elif found == "ZIP":
-        from segcli.masks import arrays
+        from segcli.masks import numpy_files
 
-        decoded = arrays.read_npz(source, key, room)
+        decoded = numpy_files.read_npz(source, key, room)
     elif found:
         named = f"named {suffix}, but it " if suffix in SUFFIXES else ""
         hint = "convert it to NIfTI, PNG, NPY or NPZ"

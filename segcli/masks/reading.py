@@ -18,10 +18,15 @@ class Reading:
     kind: MaskKind | None = None
     threshold: float = 0.5
     prob_scale: float | None = None
+    round: bool = False
     channel_axis: int | None = None
+    #: What each channel holds, where they overlap: every one is cut by itself.
+    channels: tuple[Label, ...] | None = None
     normalize: bool = False
     stack: bool = False
+    stack_axis: int | None = None
     squeeze: bool = False
+    axes: str | None = None
     colors: str | None = None
     spacing: tuple[float, ...] | None = None
     on_geometry: Literal["error", "reorient", "ignore"] = "error"

@@ -41,6 +41,8 @@ class Decoded:
     header: dict[str, object] = field(default_factory=dict)
     #: The values are labels by construction (palette indices, `--colors`): 200 of them are no surprise.
     explicit: bool = False
+    #: How far scaled integers may be off whole numbers and be labels; `None` where nothing was scaled, or coarsely.
+    off: float | None = None
 
 
 def shown(name: str) -> str:

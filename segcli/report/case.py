@@ -23,6 +23,7 @@ WHY = {
     "no_surface": "no surface",
     "zero_denominator": "0/0",
     "hard_mask": "hard mask",
+    "overlap": "labels overlap",
     "no_ml": "no ml",
 }
 
@@ -129,7 +130,7 @@ def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMea
 
 def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: str, average: str) -> list[str]:
     """Return what definition the numbers follow and why some are undefined."""
-    notes = []
+    notes = list(dict.fromkeys(n.text for case in cases for n in case.notes if n.code == "threshold.cut"))
     surfaces = {str(b.params["surface"]) for b in measures if "surface" in b.params}
     notes += [f"surface={name} ({MEANING[name]})" for name in sorted(surfaces)]
     bands = [b.measure.name for b in measures if "width" in b.params and b.measure.family == "surface"]
@@ -193,6 +194,7 @@ BECAUSE = {
     "no_surface": "a mask has no surface of this kind inside the image",
     "zero_denominator": "0/0",
     "hard_mask": "the prediction is a hard mask, without probabilities",
+    "overlap": "the channels of the prediction overlap, so that a voxel has no one class",
     "no_ml": "millilitres need a 3-D image and the size of its voxels in mm (--spacing)",
 }
 #: The same for the row of all classes.
@@ -202,6 +204,7 @@ OF_ALL = {
     "both_empty": "both masks are nothing but background",
     "zero_denominator": "the formula has no value for these maps",
     "hard_mask": BECAUSE["hard_mask"],
+    "overlap": BECAUSE["overlap"],
 }
 
 

@@ -121,6 +121,8 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append("--batch-dice: losses are of all images of the stack, their sums taken together")
     surfaces = {part.partition("=")[2] for r in comparison.rows for part in r.measure.split(":") if "surface=" in part}
     notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
+    if len(losses) < len(comparison.rows):
+        notes += list(dict.fromkeys(n.text for n in comparison.notes if n.code == "threshold.cut"))
     return notes + _cautions(comparison)
 
 

@@ -108,6 +108,7 @@ def footnotes(found: Sequence[Conventions]) -> list[str]:
         notes += [f"segcli: surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
         notes.append("differs: the difference as a share of the larger number; in brackets the value after that step")
         notes.append(f"computed by segcli, not by the tools: {', '.join(versions)}")
+        notes += dict.fromkeys(n.text for case in found for n in case.notes if n.code == "threshold.cut")
         notes += dict.fromkeys(f"{r.tool} {r.call}: {r.note}" for r in metrics if r.note)
     for how, words in CHECKED.items():
         names = dict.fromkeys(r.tool for r in metrics if r.checked == how)

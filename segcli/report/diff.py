@@ -26,7 +26,7 @@ TOO_FEW = 6
 
 WHY = {
     "both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0",
-    "no_surface": "no surface", "hard_mask": "hard mask", "no_ml": "no ml",
+    "no_surface": "no surface", "hard_mask": "hard mask", "overlap": "labels overlap", "no_ml": "no ml",
     "other_labels": "other labels have a value", "": "no value",
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 What a number means is compared: the tool's convention, the parameters, the labels and what they stand for, what is
 left out, what empty masks and missing predictions count. How a file was read (its kind, scale, channels, colours,
-axes of length 1) is not: two models may write different files of the same masks.
+order and axes of length 1) is not: two models may write different files of the same masks.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ _DEFAULTS: dict[str, object] = {
     "geometry": "error",
     "soft_gt": False,
     "stack": False,
+    "stack_axis": None,
     "background": True,
     "average": "macro",
     "batch_dice": False,
@@ -89,6 +90,7 @@ _DEFAULTS: dict[str, object] = {
 _SAME = {
     "geometry": {"error": "by header", "reorient": "by header"},
     "missing": {"fail": "left out", "skip": "left out"},
+    "stack_axis": {"None": "first", "0": "first", "-1": "last"},
 }
 #: What must be so for an option to have a part in the numbers of both runs.
 _WHERE: dict[str, Callable[[Source, Source], bool]] = {
