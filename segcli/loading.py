@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -13,6 +13,7 @@ from segcli.errors import InputError, UsageError
 from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
+from segcli.masks.void import IgnoreLike, holds, ignored_of, members, unmarked
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 def reading_of(
     *,
     labels: LabelsLike = None,
+    ignore_label: IgnoreLike = None,
+    ignore_in: Literal["gt", "either"] = "gt",
     spacing: float | Sequence[float] | None = None,
     from_logits: bool = False,
     kind: MaskKind | None = None,
@@ -35,13 +38,17 @@ def reading_of(
             raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
         kind = "logits"
     named = parse_labels(labels)
-    if named is not None and named.ignore is not None and options.get("ignore_label") is None:
-        options["ignore_label"] = named.ignore
+    ignore = ignored_of(ignore_label if ignore_label is not None or named is None else named.ignore, ignore_in)
     geometry = options.get("on_geometry", "error")
     if geometry not in ("error", "reorient", "ignore"):
         raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
     reading = Reading(
-        labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
+        labels=None if named is None else named.labels,
+        ignore=ignore,
+        ignore_in=ignore_in,
+        kind=kind,
+        spacing=_spacing_numbers(spacing),
+        **options,
     )
     if not 0 <= reading.threshold < 1:
         raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
@@ -91,6 +98,10 @@ class Loaded:
     case: Case
     binary: bool
     notes: list[Note]
+    #: The region of interest, where there is one.
+    roi: Mask | None = None
+    #: The pair as the file has it, where void in a prediction of one label was made the wrong class.
+    written: Loaded | None = None
 
     @property
     def labels(self) -> list[Label]:
@@ -101,27 +112,35 @@ class Loaded:
         """Return the labels that losses average over, whatever rows were asked for.
 
         The channels of the prediction, the background among them; of a hard multi-label map the values
-        that occur. A binary pair or a single probability map has one.
+        that occur. A binary pair or a single probability map has one. None is of a value that marks void.
         """
+        void = self.grid.void
+        return [x for x in self.every_class if x.values is None or not all(holds(void, v) for v in x.values)]
+
+    @property
+    def every_class(self) -> list[Label]:
+        """Return the channels, also those of values that mark void: a voxel's probability is divided among all."""
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        if not holds(self.grid.void, 0):
+            occurring.add(0)
         named = {x.values: x for x in reversed(self.labels) if x.values is not None and not x.is_region}
         taken = {x.name for x in self.labels}
         named.setdefault((0,), Label("0", (0,)) if BACKGROUND.name in taken else BACKGROUND)
-        return [named.get((v,)) or Label(str(v), (v,)) for v in sorted({0, *occurring})]
+        return [named.get((v,)) or Label(str(v), (v,)) for v in sorted(occurring)]
 
     def predicted(self, label: Label) -> Any:
         """Return where the hard prediction has `label`, as a boolean grid."""
         one_map = self.grid.prob is not None and self.grid.channels == 0
-        return self.grid.pred != 0 if one_map else _member(self.grid.pred, label)
+        return self.grid.pred != 0 if one_map else self._member("pred", label)
 
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
         from segcli.evidence.soft import SoftPair
 
         grid = self.grid
-        y: Any = _member(grid.gt, label)
+        y: Any = self._member("gt", label)
         if grid.soft_gt is not None:
             y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
         z = None
@@ -137,22 +156,22 @@ class Loaded:
         """Return the probabilities of all classes at once against the ground truth.
 
         The classes are the channels, or `labels`; a binary pair or a single map has two, the background and
-        the rest.
+        the rest. A channel of a value that marks void is a class that the ground truth never has.
         """
         import numpy as np
 
         from segcli.evidence.classes import SoftClasses
 
-        grid, labels = self.grid, self.channels if labels is None else list(labels)
+        grid, labels = self.grid, self.every_class if labels is None else list(labels)
         if len(labels) == 1:
             labels = [BACKGROUND, *labels]
             one = self.soft(labels[1])
             p, y = one.grid(one.p, 0.0), one.grid(one.y, 0.0)
-            probabilities, truth = np.stack([1 - p, p]), np.stack([1 - y, y])
+            probabilities, truth = np.stack([self.background(p), p]), np.stack([1 - y, y])
             z = None if one.z is None else np.stack([np.zeros(grid.gt.shape), one.grid(one.z)])
         else:
             probabilities = np.stack([self._probability(label) for label in labels])
-            truth = np.stack([_member(grid.gt, label) for label in labels])
+            truth = np.stack([self._member("gt", label) for label in labels])
             z = grid.logits if len(labels) == grid.channels else None
         return SoftClasses(
             probabilities,
@@ -164,6 +183,14 @@ class Loaded:
             hard=grid.prob is None,
             threshold=grid.threshold,
         )
+
+    def background(self, p: Any) -> Any:
+        """Return the probability of the background of a binary pair on the grid, given that of the rest.
+
+        Where a hard prediction is no label neither has any.
+        """
+        grid = self.grid
+        return self._member("pred", BACKGROUND) if grid.void and grid.prob is None else 1 - p
 
     def entropy(self) -> Any:
         """Return how open the class of each voxel is, in bits on the grid of the ground truth; 0 in ignored voxels.
@@ -199,11 +226,15 @@ class Loaded:
 
         grid = self.grid
         if grid.prob is None:
-            return _member(grid.pred, label)
+            return self._member("pred", label)
         if label.values is None:
             return 1 - grid.prob[0]
         parts = [grid.prob[v] for v in label.values if 0 <= v < grid.channels]
         return parts[0] if len(parts) == 1 else np.zeros(grid.gt.shape) + sum(parts)
+
+    def _member(self, side: Literal["pred", "gt"], label: Label) -> Any:
+        """Return where a label map has a label, as a boolean grid."""
+        return members(self.grid.pred if side == "pred" else self.grid.gt, label, self.grid.void)
 
 
 @dataclass(frozen=True)
@@ -228,14 +259,23 @@ class Batch(Loaded):
                 for image in images
             ]
             valid = np.concatenate(whole)
-        case = Case(joined[0], joined[1], first.labels, spacing=first.grid.spacing, unit=first.case.unit, valid=valid)
+        how: dict[str, Any] = {"spacing": first.grid.spacing, "unit": first.case.unit, "void": first.grid.void}
+        case = Case(joined[0], joined[1], first.labels, valid=valid, **how)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
-        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
+        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], first.roi, images=tuple(images))
 
     @property
     def channels(self) -> list[Label]:
         """Return the labels that losses average over: those of any image."""
-        found = {label.values: label for image in self.images for label in image.channels}
+        return self._of_images([image.channels for image in self.images])
+
+    @property
+    def every_class(self) -> list[Label]:
+        return self._of_images([image.every_class for image in self.images])
+
+    @staticmethod
+    def _of_images(labels: Iterable[Sequence[Label]]) -> list[Label]:
+        found = {label.values: label for own in labels for label in own}
         return sorted(found.values(), key=lambda label: label.values or (1,))
 
     def soft(self, label: Label) -> SoftPair:
@@ -248,15 +288,7 @@ class Batch(Loaded):
         """Return the voxels of all images, all classes at once."""
         from segcli.evidence.pooled import PooledClasses
 
-        return PooledClasses([image.classes(labels or self.channels) for image in self.images])
-
-
-def _member(array: Any, label: Label) -> Any:
-    import numpy as np
-
-    if label.values is None:
-        return array != 0
-    return array == label.values[0] if len(label.values) == 1 else np.isin(array, label.values)
+        return PooledClasses([image.classes(labels or self.every_class) for image in self.images])
 
 
 def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:
@@ -268,8 +300,9 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
 
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
-    grids = match(pred_mask, gt_mask, reading)
-    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for g in grids]
+    roi = None if reading.roi is None else read_side(reading.roi, "roi", reading, sha256=sha256)
+    grids = match(pred_mask, gt_mask, reading, roi)
+    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, void=g.void) for g in grids]
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
     values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
@@ -278,7 +311,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         *values,
         channels=grids[0].channels,
         one_channel=one_channel,
-        ignored=reading.ignore_label,
+        ignored=reading.ignore,
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
         raise InputError(
@@ -292,6 +325,8 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         cases = [
             Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
         ]
+    largest = int(np.iinfo(gt_mask.array.dtype).max) if gt_mask.array.dtype.kind in "iu" else 1
+    labels.notes.extend(unmarked(values[1], largest, reading.labels))
     base = _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
@@ -300,20 +335,39 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         if strict:
             _refuse_warnings(notes)
         title = base if len(grids) == 1 else f"{base}[{index}]"
-        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes)
+        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes, roi)
         if grid.prob is not None:
             case.probabilities = one
-        found.append(one)
+        found.append(_decided(one))
     return found
 
 
-def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha256: bool = False) -> Mask:
-    """Read the prediction or the ground truth: a path, an array or a `Mask` as it is."""
+def _decided(one: Loaded) -> Loaded:
+    """Return a pair of one label with what `decided` makes of void in its prediction."""
+    from segcli.evidence.case import Case
+    from segcli.masks.void import decided
+
+    grid, case = one.grid, one.case
+    if len(one.labels) != 1 or not grid.void or grid.prob is not None:
+        return one
+    pred, count = decided(grid.pred, grid.gt, grid.valid, one.labels[0], grid.void)
+    if pred is grid.pred:
+        return one
+    twin = Case(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
+    text = f"{count} of them lie outside {one.labels[0].name}: with one label they are false alarms"
+    notes = [*one.notes, Note(text, code="void.charged")] if count else one.notes
+    return replace(one, grid=replace(grid, pred=pred), case=twin, notes=notes, written=one)
+
+
+def read_side(source: Any, side: Literal["pred", "gt", "roi"], reading: Reading, *, sha256: bool = False) -> Mask:
+    """Read the prediction, the ground truth or the region of interest: a path, an array or a `Mask` as it is."""
     from segcli.masks.readers import from_array, read
 
     kind: MaskKind | None = reading.kind
     scale = reading.prob_scale
-    if side == "gt":
+    if side == "roi":
+        kind, scale = None, None
+    elif side == "gt":
         # What `--kind` and `--prob-scale` say is about the prediction; a soft gt is read as it lies.
         kind, scale = ("labels" if kind == "labels" else None), None
     elif scale is not None:

@@ -24,6 +24,7 @@ from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.evidence.pair import Pair
 from segcli.masks.labels import BACKGROUND, Label
+from segcli.masks.void import Ranges
 from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Case:
     """Two label maps on one grid, and the labels to score.
 
     `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
-    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all.
+    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Values of `void` are no labels:
+    a voxel that is predicted so is of no class, the background neither.
     """
 
     _by_numpy: ClassVar[int] = 0
@@ -76,6 +78,7 @@ class Case:
         spacing: tuple[float, ...] | None = None,
         unit: Literal["mm", "voxel"] = "mm",
         valid: NDArray[np.bool_] | None = None,
+        void: Ranges = (),
     ) -> None:
         self.shape = tuple(int(n) for n in gt.shape)
         self.labels = list(labels)
@@ -84,7 +87,8 @@ class Case:
         self.valid = valid
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
-        self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
+        self.void = void
+        self._maps = {side: LabelMap(m, valid, self.reverse, void) for side, m in (("pred", pred), ("gt", gt))}
         wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
         if wide:
             for m in self._maps.values():
@@ -124,10 +128,14 @@ class Case:
         return Pair(self, index)
 
     def label_values(self, side: Side) -> list[int]:
-        """Return the values that occur among the voxels that count, in ascending order."""
+        """Return the values that occur among the voxels that count, in ascending order; of `void` none."""
         table = self._maps[side]
-        counts = self._sizes[0 if side == "pred" else 1]
+        counts = self._sizes[0 if side == "pred" else 1] * table.is_label
         return sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
+
+    def is_label(self, side: Side) -> NDArray[np.bool_]:
+        """Return which codes of `side` can be of a label, the background included."""
+        return self._maps[side].is_label
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""

@@ -17,6 +17,7 @@ from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
 from segcli.masks.mask import Mask, Note
 from segcli.masks.reading import Reading
+from segcli.masks.void import Ranges, counted, marked, remarks, spec_of_void, void_channels
 
 #: How far the channels of one voxel may be from summing to 1 before `--normalize` is asked for.
 SUM_TOLERANCE = 1e-3
@@ -27,7 +28,8 @@ class Grid:
     """A pair on one grid: label maps, probabilities where there are some, and what is to be said.
 
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
-    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known.
+    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known. Values of `void` are
+    no labels: in `gt` they do not count, in `pred` they are wrong.
     """
 
     pred: NDArray[Any]
@@ -35,24 +37,38 @@ class Grid:
     spacing: tuple[float, ...]
     unit: Literal["mm", "voxel"]
     valid: NDArray[np.bool_] | None
+    void: Ranges = ()
     prob: NDArray[Any] | None = None
     logits: NDArray[Any] | None = None
     soft_gt: NDArray[Any] | None = None
     channels: int = 0
     threshold: float = 0.5
     notes: tuple[Note, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def counted(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return a label map of the grid with 0 where voxels do not count or hold no label."""
+        if self.valid is None and not self.void:
+            return labels
+        nothing = marked(labels, self.void)
+        return np.where(nothing if self.valid is None else nothing | ~self.valid, 0, labels)
 
 
-def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
+def match(pred: Mask, gt: Mask, reading: Reading, roi: Mask | None = None) -> list[Grid]:
     """Return the pair on one grid; with `stack` one for each index of the first axis.
+
+    `roi` is not 0 in the voxels that count, on the grid of the ground truth.
 
     Raises `InputError` where shapes, geometry or kinds do not fit, with both values.
     """
     notes: list[Note] = [*(_named(n, pred) for n in pred.notes), *(_named(n, gt) for n in gt.notes)]
     if reading.squeeze:
         pred, gt = _squeeze(pred), _squeeze(gt)
+    if roi is not None:
+        notes += [_named(n, roi) for n in roi.notes]
+        roi = _region(roi, gt, reading)
     if not reading.stack:
-        return [_match(pred, gt, reading, notes)]
+        return [_match(pred, gt, reading, notes, roi)]
     if min(pred.array.ndim, gt.array.ndim) < 3 or len(pred.array) != len(gt.array):
         raise InputError(
             f"--stack: {pred.name} is {_x(pred.shape)} and {gt.name} is {_x(gt.shape)}; "
@@ -60,12 +76,18 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
             code="geometry.stack",
         )
     return [
-        _match(_image_of(pred, i), _image_of(gt, i), _per_image(reading, pred), notes if i == 0 else [])
+        _match(
+            _image_of(pred, i),
+            _image_of(gt, i),
+            _per_image(reading, pred),
+            notes if i == 0 else [],
+            None if roi is None else _image_of(roi, i),
+        )
         for i in range(len(gt.array))
     ]
 
 
-def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
+def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note], roi: Mask | None = None) -> Grid:
     pred, gt = _at_least_2d(pred), _at_least_2d(gt)
     if gt.array.ndim > 3:
         raise InputError(
@@ -76,6 +98,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         )
     pred = _with_channels(pred, gt, reading, notes)
     pred = _on_grid(pred, gt, reading, notes)
+    inside = None if roi is None else _on_grid(_at_least_2d(roi), gt, reading, notes, "the ROI").array != 0
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
         axis = gt.shape.index(1)
@@ -92,19 +115,26 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         notes.append(Note("--threshold is not used: of several channels the largest decides"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = _prediction(pred, reading, notes)
-    valid = _valid(hard if prob is None else None, gt_labels, reading, notes)
+    # The one map of a foreground and a soft ground truth hold no values that could mark void.
+    one_map = prob is not None and pred.channels is None
+    literal = None if soft_gt is not None else gt_labels
+    channels = 0 if pred.channels is None else pred.shape[0]
+    valid = counted(literal, hard if prob is None else None, inside, reading, notes)
+    notes += void_channels(channels, reading.ignore)
     return Grid(
         pred=hard,
         gt=gt_labels,
         spacing=spacing,
         unit=unit,
         valid=valid,
+        void=() if one_map or soft_gt is not None else reading.ignore,
         prob=prob,
         logits=logits,
         soft_gt=soft_gt,
-        channels=0 if pred.channels is None else pred.shape[0],
+        channels=channels,
         threshold=reading.threshold,
         notes=tuple(notes),
+        remarks=tuple(remarks(spec_of_void(reading))),
     )
 
 
@@ -191,8 +221,8 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
     return replace(pred, array=moved, channels=0)
 
 
-def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
-    """Return the prediction on the ground truth's grid, or refuse."""
+def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note], what: str = "the prediction") -> Mask:
+    """Return the prediction (or `what` is held against it) on the ground truth's grid, or refuse."""
     differences = geometry.compare(pred, gt)
     if not differences:
         return pred
@@ -205,10 +235,10 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
             return turned
         raise InputError(
             f"{pred.name} vs {gt.name}: not the same grid in another orientation: {text}.",
-            hint="segcli never resamples: resample the prediction onto the ground truth first",
+            hint=f"segcli never resamples: resample {what} onto the ground truth first",
             code=first.code,
         )
-    fits = pred.array.shape[-gt.array.ndim :] == gt.array.shape
+    fits = pred.shape[0 if pred.channels is None else 1 :] == gt.shape
     if reading.on_geometry == "ignore" and fits:
         notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning"))
         return replace(pred, spacing=gt.spacing, affine=gt.affine)
@@ -216,7 +246,7 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     ignore = "; --on-geometry ignore compares voxel by voxel" if fits else ""
     raise InputError(
         f"{pred.name} vs {gt.name}: {text}.",
-        hint="; ".join(hints) or "resample the prediction onto the ground truth" + ignore,
+        hint="; ".join(hints) or f"resample {what} onto the ground truth{ignore}",
         code=first.code,
     )
 
@@ -243,6 +273,26 @@ def _spacing(
     if gt.spacing is None:
         notes.append(Note(f"{gt.name} has no spacing; that of {pred.name} is used"))
     return own, "mm"
+
+
+def _region(roi: Mask, gt: Mask, reading: Reading) -> Mask:
+    """Return a region of interest under the name that messages give it; refuse what is no label map."""
+    roi = replace(roi, name=roi.name if roi.format == "array" else f"ROI {roi.name}")
+    if reading.squeeze:
+        roi = _squeeze(roi)
+    if roi.kind != "labels":
+        raise InputError(
+            f"{roi.name}: a region of interest holds labels or booleans; this one holds {roi.kind} values.",
+            hint="threshold it first: what is not 0 is inside",
+            code="roi.kind",
+        )
+    if reading.stack and (roi.array.ndim < 3 or len(roi.array) != len(gt.array)):
+        raise InputError(
+            f"--stack: {roi.name} is {_x(roi.shape)} and {gt.name} is {_x(gt.shape)}; "
+            "a region of interest has as many images along the first axis.",
+            code="geometry.stack",
+        )
+    return roi
 
 
 # --- voxels -------------------------------------------------------------------------------------
@@ -313,24 +363,6 @@ def _prediction(
             )
         )
     return hard, prob, None
-
-
-def _valid(
-    hard: NDArray[Any] | None, gt: NDArray[Any], reading: Reading, notes: list[Note]
-) -> NDArray[np.bool_] | None:
-    if reading.ignore_label is None:
-        return None
-    ignored = gt == reading.ignore_label
-    if hard is not None:
-        ignored = ignored | (hard == reading.ignore_label)
-    count = int(np.count_nonzero(ignored))
-    if count == 0:
-        notes.append(Note(f"--ignore-label {reading.ignore_label} occurs in neither file"))
-        return None
-    if count == ignored.size:
-        raise InputError("every voxel is ignored; nothing is left to score.", code="labels.ignored")
-    notes.append(Note(f"{count} of {ignored.size} voxels ignored (label {reading.ignore_label})"))
-    return np.asarray(~ignored)
 
 
 def sigmoid(z: NDArray[Any]) -> NDArray[np.float64]:

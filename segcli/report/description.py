@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from segcli.masks.mask import Mask
+from segcli.masks.void import unmarked
 from segcli.report.table import Table, grouped, shape_text, share, significant
 
 
@@ -40,6 +41,10 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
                 "volume": None if volume is None else float(n) * volume,
             }
             for v, n in zip(values, counts, strict=True)
+        ]
+        largest = int(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else 1
+        found["notes"] += [
+            {"level": n.level, "text": n.text} for n in unmarked([int(v) for v in values], largest, where="")
         ]
     else:
         found["range"] = [float(array.min()), float(array.max())]
