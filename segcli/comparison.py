@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from segcli.attribution import Norms, Shares, Tally, tallies
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
 from segcli.errors import UsageError, keywords_checked
-from segcli.loading import Batch, Loaded, load, reading_keywords, reading_of
+from segcli.loading import Batch, Loaded, load
+from segcli.masks.asked import reading_keywords, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
 from segcli.policy import check_policy, classes_value, metric_value

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from segcli.averaging import ALL
 from segcli.errors import UsageError
 from segcli.grids import on_grid
-from segcli.loading import Loaded, load, reading_of
+from segcli.loading import Loaded, load
+from segcli.masks.asked import reading_of
 from segcli.masks.mask import Note
 from segcli.measure import FORMULA, BoundMeasure, plain
 from segcli.notation import bind, parse
-from segcli.policy import classes_value, metric_value, why_empty
+from segcli.policy import check_ignored, classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
 from segcli.tools import WORDS, Entry, Tool, check_convention, default_of, failing, tools
 
@@ -133,11 +134,15 @@ def same(a: float | None, b: float | None) -> bool:
 
 
 class Views:
-    """One label of a case on the grids that tools put it on."""
+    """One label of a case on the grids that tools put it on.
 
-    def __init__(self, case: Case, index: int) -> None:
+    `own` is the case of segcli's own number, where that is another one: void in a prediction of one label.
+    """
+
+    def __init__(self, case: Case, index: int, own: Case | None = None) -> None:
         self.case = case
         self.index = index
+        self._own = case if own is None else own
         self._pairs: dict[str, Pair] = {}
 
     def pair(self, grid: str) -> Pair:
@@ -157,11 +162,15 @@ class Views:
         """Return whether a measure needs one label in each voxel, and the labels overlap."""
         return self.case.overlapping and (bound.over_classes or bound.params.get("instances") == "values")
 
+    def own(self, bound: BoundMeasure) -> float | None:
+        """Return segcli's own number."""
+        return self.value(bound) if self._own is self.case else Views(self._own, self.index).value(bound)
+
     @cached_property
     def only_in_pred(self) -> bool:
         """Return whether a class, the background too, is in the prediction only."""
-        confusion = self.case.classes.confusion
-        return bool(((confusion.sum(axis=1) == 0) & (confusion.sum(axis=0) > 0)).any())
+        sums = self.case.classes.sums
+        return any(n and not sums.gt[name] for name, n in sums.pred.items())
 
     @property
     def why(self) -> str:
@@ -213,7 +222,7 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
 
     One parameter after the other is taken over from the tool; one that changes nothing for this pair is not a cause.
     """
-    own = views.value(reference)
+    own = views.own(reference)
     if views.why and entry.rule(views.why) != FORMULA and not bound.over_classes:
         if same(found.value, own) and not found.words:
             return ()
@@ -224,7 +233,7 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
         return (found.words,)  # the version stands beside the tool
     if same(found.value, own):
         return ()
-    steps = []
+    steps = [("void in the prediction is a miss, no false alarm", views.value(reference))]
     for step, grid, times, words in _steps(entry, bound, reference):
         now = views.value(step, grid)
         steps.append((words, None if now is None else now * times))
@@ -296,6 +305,7 @@ def conventions(
     from segcli.library_losses import loss_rows
 
     how = reading_of(**reading)
+    check_ignored(convention or "another tool", how)
     asked, chosen = quantities(metrics, surface=surface, convention=convention), parse("loss", losses or ())
     if not (asked or chosen):
         hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
@@ -336,8 +346,8 @@ def quantities(
 
 def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None = None) -> list[Row]:
     """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes."""
-    case, rows = loaded.case, []
-    every = [Views(case, i) for i in range(len(case.labels))]
+    case, rows = (loaded.written or loaded).case, []
+    every = [Views(case, i, loaded.case) for i in range(len(case.labels))]
     for tool in tools().values():
         for entry in tool.metrics:
             if entry.quantity != reference.measure.name or convention not in (None, tool.name):
@@ -357,7 +367,7 @@ def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure,
     found = printed(entry, bound, views)
     because = causes(entry, bound, reference, views, found)
     unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
-    own = views.value(reference)
+    own = views.own(reference)
     return Row(
         "metric", reference.name, label, tool.title, tool.version, tool.checked, entry.call, bound.name, found,
         reference.name, own, unit, because, entry.note, entry.variant,

@@ -17,7 +17,8 @@ from segcli.averaging import ALL, check_average, weights
 from segcli.disagreement import Disagreement, disagreement
 from segcli.divisions import WAYS, divide
 from segcli.errors import UsageError, keywords_checked
-from segcli.loading import Loaded, load, reading_keywords, reading_of
+from segcli.loading import Loaded, load
+from segcli.masks.asked import reading_keywords, reading_of
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 

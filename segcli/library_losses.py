@@ -99,7 +99,7 @@ class Scene:
 
         (one,) = self.channels
         grid = self.loaded.grid
-        rest = [1 - one.grid(part, 0.0) for part in (one.p, one.y)]
+        rest = [self.loaded.background(one.grid(one.p, 0.0)), 1 - one.grid(one.y, 0.0)]
         return [SoftPair(*rest, spacing=grid.spacing, valid=grid.valid, hard=one.hard, threshold=grid.threshold), one]
 
     def printed(self, one: Implementation, bound: BoundMeasure | None) -> Printed:

@@ -2,106 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segcli.errors import InputError, SegcliError, UsageError
-from segcli.masks.asked import axes_letters, check_rounding, named_channels, stack_axis_number
+from segcli.errors import InputError, SegcliError
 from segcli.masks.colours import colours
-from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
+from segcli.masks.labels import BACKGROUND, Label, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
+from segcli.masks.void import holds, members, unmarked
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case
     from segcli.evidence.classes import SoftClasses
     from segcli.evidence.soft import SoftPair
     from segcli.masks.matching import Grid
-
-
-def reading_of(
-    *,
-    labels: LabelsLike = None,
-    spacing: float | Sequence[float] | None = None,
-    from_logits: bool = False,
-    kind: MaskKind | None = None,
-    stack_axis: int | str | None = None,
-    axes: str | None = None,
-    channels: LabelsLike = None,
-    **options: Any,
-) -> Reading:
-    """Return the checked `Reading` of a set of keyword options."""
-    if stack_axis is not None:
-        stack_axis = options["stack_axis"] = stack_axis_number(stack_axis)
-        options["stack"] = True
-    if axes is not None:
-        options["axes"] = axes_letters(axes, options.get("channel_axis"))
-    if from_logits:
-        if kind not in (None, "logits"):
-            raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
-        kind = "logits"
-    named = parse_labels(labels)
-    if named is not None and named.ignore is not None and options.get("ignore_label") is None:
-        options["ignore_label"] = named.ignore
-    geometry = options.get("on_geometry", "error")
-    if geometry not in ("error", "reorient", "ignore"):
-        raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
-    rows = None if named is None else named.labels
-    if channels is not None:
-        rows, options["channels"] = named_channels(channels, rows, normalize=bool(options.get("normalize")))
-    reading = Reading(labels=rows, kind=kind, spacing=_spacing_numbers(spacing), **options)
-    reading = Reading(
-        labels=None if named is None else named.labels, kind=kind, spacing=_spacing_numbers(spacing), **options
-    )
-    if reading.colors is not None:
-        colours(reading.colors)  # a mistake in the table is told before any image is opened
-    if not 0 <= reading.threshold < 1:
-        raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
-    if reading.prob_scale is not None:
-        if not 0 < reading.prob_scale < float("inf"):
-            raise UsageError(f"--prob-scale {reading.prob_scale:g} must be above 0.", code="prob-scale")
-        if kind not in (None, "probability"):
-            raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
-    check_rounding(reading)
-    return reading
-
-
-def reading_keywords() -> list[str]:
-    """Return the keywords of `reading_of`: what the library's functions take beside their own."""
-    own = [name for name in inspect.signature(reading_of).parameters if name != "options"]
-    return [*own, *(f.name for f in fields(Reading) if f.name not in own)]
-
-
-#: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.
-SMALLEST_SPACING, LARGEST_SPACING = 1e-9, 1e9
-
-
-def _spacing_numbers(spacing: Any) -> tuple[float, ...] | None:
-    if spacing is None:
-        return None
-    parts = spacing.split(",") if isinstance(spacing, str) else [spacing] if isinstance(spacing, Real) else spacing
-    try:
-        numbers = tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"--spacing {spacing} is not a list of numbers.", hint=_SPACING_HINT, code="geometry.spacing"
-        ) from None
-    if not numbers or not all(SMALLEST_SPACING <= s <= LARGEST_SPACING for s in numbers):
-        raise UsageError(
-            f"--spacing {','.join(f'{s:g}' for s in numbers)}: every number must be above 0, "
-            f"from {SMALLEST_SPACING:g} to {LARGEST_SPACING:g}.",
-            hint=_SPACING_HINT,
-            code="geometry.spacing",
-        )
-    return numbers
-
-
-_SPACING_HINT = "mm per voxel in array axis order, for example --spacing 0.8,0.8,2"
 
 
 @dataclass(frozen=True)
@@ -115,6 +33,10 @@ class Loaded:
     case: Case
     binary: bool
     notes: list[Note]
+    #: The region of interest, where there is one.
+    roi: Mask | None = None
+    #: The pair as the file has it, where void in a prediction of one label was made the wrong class.
+    written: Loaded | None = None
 
     @property
     def labels(self) -> list[Label]:
@@ -125,31 +47,39 @@ class Loaded:
         """Return the labels that losses average over, whatever rows were asked for.
 
         The channels of the prediction, the background among them; of a hard multi-label map the values
-        that occur. A binary pair or a single probability map has one.
+        that occur. A binary pair or a single probability map has one. None is of a value that marks void.
         """
         if self.grid.regions:
             return list(self.grid.regions)
+        void = self.grid.void
+        return [x for x in self.every_class if x.values is None or not all(holds(void, v) for v in x.values)]
+
+    @property
+    def every_class(self) -> list[Label]:
+        """Return the channels, also those of values that mark void: a voxel's probability is divided among all."""
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        if not holds(self.grid.void, 0):
+            occurring.add(0)
         named = {x.values: x for x in reversed(self.labels) if x.values is not None and not x.is_region}
         taken = {x.name for x in self.labels}
         named.setdefault((0,), Label("0", (0,)) if BACKGROUND.name in taken else BACKGROUND)
-        return [named.get((v,)) or Label(str(v), (v,)) for v in sorted({0, *occurring})]
+        return [named.get((v,)) or Label(str(v), (v,)) for v in sorted(occurring)]
 
     def predicted(self, label: Label) -> Any:
         """Return where the hard prediction has `label`, as a boolean grid."""
         if self.grid.bits is not None:
             return self.grid.pred & self.grid.bits[label] != 0
         one_map = self.grid.prob is not None and self.grid.channels == 0
-        return self.grid.pred != 0 if one_map else _member(self.grid.pred, label)
+        return self.grid.pred != 0 if one_map else self._member("pred", label)
 
     def soft(self, label: Label) -> SoftPair:
         """Return the probabilities of `label` (0 and 1 for a hard mask) against its ground truth."""
         from segcli.evidence.soft import SoftPair
 
         grid = self.grid
-        y: Any = _member(grid.gt, label)
+        y: Any = self._member("gt", label)
         if grid.soft_gt is not None:
             y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
         z = None
@@ -167,23 +97,24 @@ class Loaded:
         """Return the probabilities of all classes at once against the ground truth.
 
         The classes are the channels, or `labels`; a binary pair or a single map has two, the background and
-        the rest. Raises `InputError` for channels that overlap.
+        the rest. A channel of a value that marks void is a class that the ground truth never has. Raises
+        `InputError` for channels that overlap.
         """
         import numpy as np
 
         from segcli.evidence.classes import SoftClasses
 
         self._refuse_overlap("losses over all classes need one label in each voxel")
-        grid, labels = self.grid, self.channels if labels is None else list(labels)
+        grid, labels = self.grid, self.every_class if labels is None else list(labels)
         if len(labels) == 1:
             labels = [BACKGROUND, *labels]
             one = self.soft(labels[1])
             p, y = one.grid(one.p, 0.0), one.grid(one.y, 0.0)
-            probabilities, truth = np.stack([1 - p, p]), np.stack([1 - y, y])
+            probabilities, truth = np.stack([self.background(p), p]), np.stack([1 - y, y])
             z = None if one.z is None else np.stack([np.zeros(grid.gt.shape), one.grid(one.z)])
         else:
             probabilities = np.stack([self._probability(label) for label in labels])
-            truth = np.stack([_member(grid.gt, label) for label in labels])
+            truth = np.stack([self._member("gt", label) for label in labels])
             z = grid.logits if len(labels) == grid.channels else None
         return SoftClasses(
             probabilities,
@@ -195,6 +126,14 @@ class Loaded:
             hard=grid.prob is None,
             threshold=grid.threshold,
         )
+
+    def background(self, p: Any) -> Any:
+        """Return the probability of the background of a binary pair on the grid, given that of the rest.
+
+        Where a hard prediction is no label neither has any.
+        """
+        grid = self.grid
+        return self._member("pred", BACKGROUND) if grid.void and grid.prob is None else 1 - p
 
     def entropy(self) -> Any:
         """Return how open the class of each voxel is, in bits on the grid of the ground truth; 0 in ignored voxels.
@@ -247,6 +186,10 @@ class Loaded:
         parts = [grid.prob[v] for v in label.values if 0 <= v < grid.channels]
         return parts[0] if len(parts) == 1 else np.zeros(grid.gt.shape) + sum(parts)
 
+    def _member(self, side: Literal["pred", "gt"], label: Label) -> Any:
+        """Return where a label map has a label, as a boolean grid."""
+        return members(self.grid.pred if side == "pred" else self.grid.gt, label, self.grid.void)
+
 
 @dataclass(frozen=True)
 class Batch(Loaded):
@@ -270,15 +213,23 @@ class Batch(Loaded):
                 for image in images
             ]
             valid = np.concatenate(whole)
-        how: Any = {"spacing": first.grid.spacing, "unit": first.case.unit, "valid": valid, "bits": first.grid.bits}
-        case = Case(joined[0], joined[1], first.labels, **how)
+        how: dict[str, Any] = {"spacing": first.grid.spacing, "unit": first.case.unit, "void": first.grid.void}
+        case = Case(joined[0], joined[1], first.labels, valid=valid, bits=first.grid.bits, **how)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
-        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
+        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], first.roi, images=tuple(images))
 
     @property
     def channels(self) -> list[Label]:
         """Return the labels that losses average over: those of any image."""
-        found = {label.values: label for image in self.images for label in image.channels}
+        return self._of_images([image.channels for image in self.images])
+
+    @property
+    def every_class(self) -> list[Label]:
+        return self._of_images([image.every_class for image in self.images])
+
+    @staticmethod
+    def _of_images(labels: Iterable[Sequence[Label]]) -> list[Label]:
+        found = {label.values: label for own in labels for label in own}
         return sorted(found.values(), key=lambda label: label.values or (1,))
 
     def soft(self, label: Label) -> SoftPair:
@@ -291,15 +242,7 @@ class Batch(Loaded):
         """Return the voxels of all images, all classes at once."""
         from segcli.evidence.pooled import PooledClasses
 
-        return PooledClasses([image.classes(labels or self.channels) for image in self.images])
-
-
-def _member(array: Any, label: Label) -> Any:
-    import numpy as np
-
-    if label.values is None:
-        return array != 0
-    return array == label.values[0] if len(label.values) == 1 else np.isin(array, label.values)
+        return PooledClasses([image.classes(labels or self.every_class) for image in self.images])
 
 
 def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:
@@ -312,8 +255,11 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     _check_headers(pred, gt, reading)
     pred_mask = read_side(pred, "pred", reading, sha256=sha256)
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
-    grids = match(pred_mask, gt_mask, reading)
-    cases = [Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, bits=g.bits) for g in grids]
+    roi = None if reading.roi is None else read_side(reading.roi, "roi", reading, sha256=sha256)
+    grids = match(pred_mask, gt_mask, reading, roi)
+    cases = [
+        Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, bits=g.bits, void=g.void) for g in grids
+    ]
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
     values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
@@ -322,7 +268,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         *values,
         channels=grids[0].channels,
         one_channel=one_channel,
-        ignored=reading.ignore_label,
+        ignored=reading.ignore,
         names=_names(reading),
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
@@ -337,6 +283,8 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         cases = [
             Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
         ]
+    largest = int(np.iinfo(gt_mask.array.dtype).max) if gt_mask.array.dtype.kind in "iu" else 1
+    labels.notes.extend(unmarked(values[1], largest, reading.labels))
     base = _stem(pred_mask.name if isinstance(pred, (str, os.PathLike, Mask)) else gt_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
@@ -345,10 +293,10 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         if strict:
             _refuse_warnings(notes)
         title = base if len(grids) == 1 else f"{base}[{index}]"
-        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes)
+        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes, roi)
         if grid.prob is not None:
             case.probabilities = one
-        found.append(one)
+        found.append(_decided(one))
     return found
 
 
@@ -372,8 +320,25 @@ def _names(reading: Reading) -> Mapping[int, str]:
     return {} if table is None else table.names
 
 
-def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha256: bool = False) -> Mask:
-    """Read the prediction or the ground truth: a path, an array or a `Mask` as it is."""
+def _decided(one: Loaded) -> Loaded:
+    """Return a pair of one label with what `decided` makes of void in its prediction."""
+    from segcli.evidence.case import Case
+    from segcli.masks.void import decided
+
+    grid, case = one.grid, one.case
+    if len(one.labels) != 1 or not grid.void or grid.prob is not None:
+        return one
+    pred, count = decided(grid.pred, grid.gt, grid.valid, one.labels[0], grid.void)
+    if pred is grid.pred:
+        return one
+    twin = Case(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
+    text = f"{count} of them lie outside {one.labels[0].name}: with one label they are false alarms"
+    notes = [*one.notes, Note(text, code="void.charged")] if count else one.notes
+    return replace(one, grid=replace(grid, pred=pred), case=twin, notes=notes, written=one)
+
+
+def read_side(source: Any, side: Literal["pred", "gt", "roi"], reading: Reading, *, sha256: bool = False) -> Mask:
+    """Read the prediction, the ground truth or the region of interest: a path, an array or a `Mask` as it is."""
     from segcli.masks.readers import from_array, read
 
     kind: MaskKind | None = reading.kind
@@ -381,7 +346,9 @@ def read_side(source: Any, side: Literal["pred", "gt"], reading: Reading, *, sha
     common: dict[str, Any] = {
         "max_voxels": reading.max_voxels, "rounded": reading.round, "colors": reading.colors,
     }  # fmt: skip
-    if side == "gt":
+    if side == "roi":
+        kind, scale = None, None
+    elif side == "gt":
         # What `--kind` and `--prob-scale` say is about the prediction; a soft gt is read as it lies.
         kind, scale = ("labels" if kind == "labels" else None), None
     elif scale is not None:

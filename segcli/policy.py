@@ -14,6 +14,7 @@ from segcli.tools import Convention, convention_of
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
+    from segcli.masks.reading import Reading
 
 Status = Literal["ok", "undefined", "policy"]
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
@@ -142,6 +143,16 @@ def conventional(
 ) -> Convention | None:
     """Return what a convention makes of these lists; `None` without one."""
     return None if convention is None else convention_of(convention, metrics, losses, surface=surface)
+
+
+def check_ignored(convention: str | None, reading: Reading) -> None:
+    """Raise `UsageError` where a tool's numbers are asked for of voxels that no tool leaves out."""
+    if convention is not None and reading.ignore_in == "either":
+        raise UsageError(
+            f"--ignore-in either: {convention} does not look into the prediction for what to leave out.",
+            hint="--ignore-in gt",
+            code="labels.ignore",
+        )
 
 
 def empty_rule(empty: str | None, convention: Convention | None) -> str:

@@ -69,8 +69,10 @@ class Scored:
     means: list[Mean]
     notes: list[Note] = field(default_factory=list)
     tables: list[TableValue] = field(default_factory=list)
-    #: What a convention has to say of the measures.
+    #: What options and a convention have to say of the voxels and the measures.
     remarks: list[str] = field(default_factory=list)
+    #: The region of interest, where there is one.
+    roi: Mask | None = None
     #: What the objects of a label add to a pooled value, by question.
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.

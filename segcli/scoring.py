@@ -18,11 +18,12 @@ from segcli.averaging import (
 )
 from segcli.errors import UsageError, keywords_checked
 from segcli.grids import on_grid
-from segcli.loading import Batch, Loaded, load, reading_keywords, reading_of
+from segcli.loading import Batch, Loaded, load
+from segcli.masks.asked import reading_keywords, reading_of
 from segcli.masks.labels import Label
 from segcli.measure import BoundMeasure, Kind
 from segcli.notation import parse
-from segcli.policy import classes_value, conventional, empty_rule, metric_value, parts_of
+from segcli.policy import check_ignored, classes_value, conventional, empty_rule, metric_value, parts_of
 from segcli.scored import Scored, TableValue, Value
 from segcli.tools import Convention
 
@@ -56,6 +57,8 @@ def score_loaded(
     entropy_map: bool = False,
 ) -> Scored:
     """Return every measure of every label of a loaded pair."""
+    if convention is not None and loaded.written is not None:
+        loaded = loaded.written
     doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
     apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
@@ -98,7 +101,8 @@ def score_loaded(
         means=means,
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
-        remarks=[] if convention is None else convention.remarks(case.shape),
+        remarks=[*loaded.grid.remarks, *([] if convention is None else convention.remarks(case.shape))],
+        roi=loaded.roi,
         parts=parts,
         entropy_map=doubt,
         affine=loaded.grid.affine,
@@ -246,7 +250,9 @@ def score(
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
     and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
     predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
-    `spacing` (mm, array axis order), `ignore_label`, `kind`, `from_logits`, `threshold`, `prob_scale`, `round`,
+    `spacing` (mm, array axis order), `ignore_label` (values of the ground truth that mark void: an integer, several,
+    a `range` or a text such as `"3,250..255"`), `ignore_in` ("gt" or "either"), `roi` (a path or an array on the grid
+    of the ground truth, not 0 in the voxels that count), `kind`, `from_logits`, `threshold`, `prob_scale`, `round`,
     `channel_axis`, `channels`, `normalize`, `axes`, `stack`, `stack_axis`, `squeeze`, `colors`, `on_geometry`,
     `max_voxels`, `soft_gt`. Returns a `Scored` case, a list of them with `stack` or `stack_axis`. Raises
     `InputError` for what cannot be read or compared, `UsageError` for what cannot be asked.
@@ -292,6 +298,7 @@ def score_cases(
     With `batch_dice` losses are of the whole stack: they stand in one more case, the last.
     """
     check_batch(batch_dice, how)
+    check_ignored(None if convention is None else convention.tool, how)
     found = load(pred, gt, how, sha256=sha256, strict=strict)
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {

@@ -917,7 +917,7 @@ def test_losses_with_a_convention() -> None:
 
 def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: Any) -> dict[str, Any]:
     """Return a run file of several pairs, as plain data."""
-    from segcli.loading import reading_of
+    from segcli.masks.asked import reading_of
     from segcli.runs.document import document
     from segcli.scoring import measures_of
 

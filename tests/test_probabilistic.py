@@ -372,7 +372,8 @@ def test_threshold_is_printed() -> None:
 def test_real_maps(pred: str, gt: str) -> None:
     """On real maps ranking and scores are scikit-learn's."""
     tool = pytest.importorskip("sklearn.metrics")
-    from segcli.loading import load, reading_of
+    from segcli.loading import load
+    from segcli.masks.asked import reading_of
 
     files = [SHARED / "data" / name for name in (pred, gt)]
     (loaded,) = load(*files, reading_of())

@@ -25,7 +25,8 @@ from segcli.evidence.parts import NoGridError
 from segcli.evidence.pooled import PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.evidence.stretch import Stretch
-from segcli.loading import load, reading_of
+from segcli.loading import load
+from segcli.masks.asked import reading_of
 from segcli.measure import BoundMeasure
 from segcli.notation import parse
 

@@ -23,11 +23,14 @@ from segcli.writing import write_whole
 if TYPE_CHECKING:
     from segcli.cohort.collecting import Collected
     from segcli.cohort.pairing import Pairing
+    from segcli.masks.mask import Note
 
 #: Options that say something of a merge, and of a list of pairs; any other would be ignored.
 OF_MERGE = {"folders", "merge", "worst", "ci", "seed", "group_by", "cell", "form", "output"}
 NOT_OF_SHARD = {"worst", "ci", "seed", "group_by", "cell", "form"}
 NOT_OF_MANIFEST = {"match", "glob"}
+#: As many files as a note names.
+MOST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Asked:
     form: str
     outputs: list[Path]
     plan: dict[str, Any]
+    roi: Path | None = None
 
     @property
     def run_file(self) -> Path | None:
@@ -111,11 +115,24 @@ def _refuse(option: str, used: bool, beside: frozenset[str], hint: str) -> None:
         raise UsageError(f"{option} leaves nothing for {name} to do.", hint=hint, code="evaluate.beside")
 
 
+def regions_said(pairing: Pairing) -> list[Note]:
+    """Return what is to be said of regions of interest that belong to no case."""
+    from segcli.masks.mask import Note
+
+    names = [str(path) for path in pairing.unused]
+    if not names:
+        return []
+    listed = ", ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
+    what = "region of interest belongs" if len(names) == 1 else "regions of interest belong"
+    return [Note(f"{len(names)} {what} to no case: {listed}", code="roi.unused")]
+
+
 def _pairing(asked: Asked) -> Pairing:
     from segcli.cohort.evaluate import check_group, pairing_of
 
-    found = pairing_of(asked.paths, asked.manifest, asked.match, asked.glob)
+    found = pairing_of(asked.paths, asked.manifest, asked.match, asked.glob, asked.roi)
     check_group(asked.group_by, found.columns)
+    asked.session.say(regions_said(found))
     return found
 
 

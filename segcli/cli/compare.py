@@ -59,7 +59,7 @@ def compare(
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
-    check_outputs(outputs, [*(files or []), reading["labels"], reading["colors"]])
+    check_outputs(outputs, [*(files or []), *opt.files_of(reading)])
     # A typo is told before anything is read.
     measures_of("loss", losses), measures_of("metric", metrics), measures_of("metric", rank_by)
     for text in sweeps or []:

@@ -48,7 +48,7 @@ def conventions(
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
-    check_outputs(outputs, [pred, gt, str(run or ""), reading["labels"], reading["colors"]])
+    check_outputs(outputs, [pred, gt, str(run or ""), *opt.files_of(reading)])
     if (run is None) == (not gt):
         raise UsageError("name a prediction and a ground truth, or --empty RUN.json.", code="conventions.files")
 

@@ -31,12 +31,12 @@ def describe(
     A file that cannot be used is described as far as it can be read, with what is wrong; the exit code is then 3.
     """
     from segcli import loading
-    from segcli.masks import geometry
+    from segcli.masks import asked, geometry
     from segcli.report import description as report
     from segcli.runs.document import to_json
 
     session: Session = ctx.obj
-    how = loading.reading_of(**reading)
+    how = asked.reading_of(**reading)
     found: list[dict[str, Any]] = []
     first: Mask | None = None
     for path in files:

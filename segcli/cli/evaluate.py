@@ -21,7 +21,9 @@ def evaluate(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="CSV with case,pred,gt; more columns are groups.", rich_help_panel=COHORT),
+        typer.Option(
+            metavar="FILE", help="CSV with case,pred,gt,[roi]; more columns are groups.", rich_help_panel=COHORT
+        ),
     ] = None,
     match: Annotated[
         str, typer.Option(metavar="HOW", help="stem, relpath, bids or regex:PATTERN.", rich_help_panel=COHORT)
@@ -91,7 +93,7 @@ def evaluate(
         session=ctx.obj, given=frozenset(given), paths=folders or [], manifest=manifest, match=match, glob=glob,
         dry_run=dry_run, missing=missing, worst=worst, ci=ci, seed=seed, group_by=group_by, jobs=jobs, engine=engine,
         scheduler=scheduler, resume=resume, retry_errors=retry_errors, shard=shard, merge=merge, cell=cell, form=form,
-        outputs=output or [],
+        outputs=output or [], roi=reading.pop("roi"),
         plan={
             "metrics": metrics, "losses": losses, "surface": surface, "convention": convention,
             "empty": empty, "background": background, "average": average, "strict": strict, **reading,

@@ -52,7 +52,7 @@ def inspect(
     outputs = [path for path in (map_, gradient, png) if path is not None]
     for option, path in (("--map", map_), ("--gradient", gradient), ("--png", png)):
         if path is not None:
-            check_map_path(path, option, [pred, gt])
+            check_map_path(path, option, [pred, gt, *opt.files_of(reading)])
     if png is not None and png.suffix.lower() != ".png":
         raise UsageError(f"--png {png}: a picture has the suffix .png.", code="output.suffix")
     with session.working("inspecting"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -145,7 +145,26 @@ READING: list[tuple[str, Any, Any]] = [
     ),
     (
         "ignore_label",
-        Annotated[int | None, _masks(metavar="N", help="Leave out voxels with this value in either file.")],
+        Annotated[
+            str | None,
+            _masks(metavar="LIST", help="Leave out voxels with these values in the gt: 255, or 255,3, or 250..255."),
+        ],
+        None,
+    ),
+    (
+        "ignore_in",
+        Annotated[
+            Literal["gt", "either"],
+            _masks(help="Where such a value is void: in the gt, or in either file (a prediction then gains by it)."),
+        ],
+        "gt",
+    ),
+    (
+        "roi",
+        Annotated[
+            Path | None,
+            _masks(metavar="FILE|DIR", help="Only voxels that are not 0 in this mask count; of evaluate a folder."),
+        ],
         None,
     ),
     (
@@ -252,6 +271,11 @@ READING: list[tuple[str, Any, Any]] = [
         None,
     ),
 ]
+
+
+def files_of(reading: Mapping[str, Any]) -> list[str | None]:
+    """Return the files that options of `READING` may name: none of them is an output."""
+    return [None if reading[name] is None else str(reading[name]) for name in ("labels", "colors", "roi")]
 
 
 def reads_masks(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -60,12 +60,12 @@ def score(
     """
     from segcli import policy, scoring
     from segcli.gate.limits import judge, parse_limits
-    from segcli.loading import reading_of
+    from segcli.masks.asked import reading_of
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
     outputs = output or []
-    check_outputs(outputs, [pred, gt, reading["labels"], reading["colors"]])
+    check_outputs(outputs, [pred, gt, *opt.files_of(reading)])
     asked = f"{metrics},objects" if per_component else metrics
     rules = policy.conventional(convention, asked, losses, surface)
     rule = policy.empty_rule(empty, rules)
@@ -79,7 +79,7 @@ def score(
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
     how = reading_of(**reading)
-    check_entropy_map(entropy_map, [pred, gt], how)
+    check_entropy_map(entropy_map, [pred, gt, *opt.files_of(reading)], how)
     made: dict[str, Any] = {"empty": rule, "background": background, "average": average, "batch_dice": batch_dice}
     with session.working("scoring"):
         cases = scoring.score_cases(
@@ -127,7 +127,7 @@ def score(
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE
 
 
-def check_entropy_map(path: Path | None, inputs: list[str], how: Reading) -> None:
+def check_entropy_map(path: Path | None, inputs: list[str | None], how: Reading) -> None:
     """Raise `UsageError` before anything is read where the map could not be written."""
     from segcli.masks.writing import WHOLE, check_map_path
 

@@ -30,7 +30,11 @@ def assemble(
     and the ground truths have several labels: whose the map is nobody says.
     """
     ordered: list[Record] = sorted(records, key=lambda r: str(r["case"]))
-    errors = [{"case": r["case"], **r["error"], "pred": r["pred"], "gt": r["gt"]} for r in ordered if "error" in r]
+    errors = [
+        {"case": r["case"], **r["error"], **{s: r[s] for s in ("pred", "gt", "roi") if s in r}}
+        for r in ordered
+        if "error" in r
+    ]
     scored = [r for r in ordered if "error" not in r]
     if spec["labels"] is None and not _binary(scored):
         _refuse_one_map(scored)

@@ -73,15 +73,15 @@ def collect(
     that have not changed, `retry_errors` scores again what failed. `progress` is called with the number of
     cases that are done and of all.
     """
-    spec = cohort_spec(plan, missing)
+    spec = cohort_spec(plan, missing, roi=pairing.has_regions)
     index, of = shard
     pairs = pairing.pairs[index - 1 :: of]
     lacking = pairing.missing[index - 1 :: of]
-    tasks = [Task(p.case, str(p.pred), str(p.gt)) for p in pairs]
+    tasks = [Task(p.case, str(p.pred), str(p.gt), _text(p.roi)) for p in pairs]
     groups = {p.case: dict(p.group) for p in pairs}
     if missing == "worst":
         empty = [m for m in lacking if m.side == "pred" and m.path is not None]
-        tasks += [Task(m.case, "", str(m.path)) for m in empty]
+        tasks += [Task(m.case, "", str(m.path), _text(m.roi)) for m in empty]
         groups |= {m.case: dict(m.group) for m in empty}
     if journal is None:
         return Collected(spec, _all(engine.run(plan, tasks), len(tasks), 0, progress), lacking, groups)
@@ -103,6 +103,10 @@ def collect(
             progress(reused, len(tasks))
         records += _all(_noted(engine.run(plan, todo), kept), len(tasks), reused, progress)
     return Collected(spec, records, lacking, groups, reused)
+
+
+def _text(path: Path | None) -> str:
+    return "" if path is None else str(path)
 
 
 def _fingerprint(plan: Plan, spec: Mapping[str, Any]) -> str:
@@ -127,8 +131,11 @@ def _all(results: Results, of: int, before: int, progress: Progress | None) -> l
     return found
 
 
-def cohort_spec(plan: Plan, missing: MissingPolicy) -> dict[str, Any]:
-    """Return every option that can change a number of the cohort, with a hash over them."""
+def cohort_spec(plan: Plan, missing: MissingPolicy, *, roi: bool = False) -> dict[str, Any]:
+    """Return every option that can change a number of the cohort, with a hash over them.
+
+    `roi` says that cases have regions of interest.
+    """
     metrics, losses = plan.measures()
     return spec_of(
         [*metrics, *losses],
@@ -139,6 +146,7 @@ def cohort_spec(plan: Plan, missing: MissingPolicy) -> dict[str, Any]:
         batch_dice=False,
         missing=missing,
         convention=plan.convention,
+        roi=roi,
     )
 
 
@@ -186,8 +194,9 @@ def _document(
 
 def move_files(record: Record, move: Callable[[str], str]) -> None:
     """Give the files of a record the paths that `move` makes of theirs."""
-    for side in ("pred", "gt"):
-        record[side]["path"] = move(record[side]["path"])
+    for side in ("pred", "gt", "roi"):
+        if side in record:
+            record[side]["path"] = move(record[side]["path"])
 
 
 def relative_to(folder: Path) -> Callable[[str], str]:

@@ -106,7 +106,7 @@ def _run(distributed: Any, client: Any, plan: Plan, tasks: Sequence[Task]) -> It
 
 def _absolute(task: Task) -> Task:
     """Return a task that a worker in any folder understands."""
-    return replace(task, pred=os.path.abspath(task.pred) if task.pred else "", gt=os.path.abspath(task.gt))  # noqa: PTH100 (links stay as given)
+    return replace(task, **{side: os.path.abspath(path) for side, path in task.files.items() if path})  # noqa: PTH100 (links stay as given)
 
 
 def _records(distributed: Any, future: Any, task: Task) -> list[Record]:
@@ -123,4 +123,4 @@ def _records(distributed: Any, future: Any, task: Task) -> list[Record]:
 
 
 def _files(record: Record, task: Task) -> Record:
-    return {side: {**record[side], "path": getattr(task, side)} for side in ("pred", "gt")}
+    return {side: {**record[side], "path": path} for side, path in task.files.items()}

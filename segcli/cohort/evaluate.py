@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError, keywords_checked
-from segcli.loading import reading_keywords
+from segcli.masks.asked import reading_keywords
 from segcli.writing import write_whole
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate(
     background: bool = True,
     average: str = "macro",
     group_by: str | None = None,
+    roi: Source | None = None,
     ci: float = 0.95,
     seed: int = 0,
     output: Source | None = None,
@@ -53,7 +54,8 @@ def evaluate(
     """Score a folder of predictions against a folder of ground truths and return the run.
 
     `pred` and `gt` are folders whose files are paired by `match` (`stem`, `relpath`, `bids`,
-    `regex:PATTERN`), or `manifest` is a CSV with the columns case, pred, gt and any group columns. The
+    `regex:PATTERN`), or `manifest` is a CSV with the columns case, pred, gt, perhaps roi, and any group columns.
+    `roi` is a folder of regions of interest, paired in the same way: only voxels count that are not 0 there. The
     result is the document that `segcli evaluate -o RUN.json` writes (`segcli schema run`): plain dicts with
     `cases` (values of each label: lengths in mm where the file has a spacing, else in voxels, ratios as
     fractions, `None` where undefined), `missing`, `errors` and `summary` (mean over cases with its
@@ -93,7 +95,7 @@ def evaluate(
         strict=strict,
         **reading,
     )
-    pairing = pairing_of([Path(p) for p in (pred, gt) if p is not None], manifest, match, glob)
+    pairing = pairing_of([Path(p) for p in (pred, gt) if p is not None], manifest, match, glob, roi)
     check_group(group_by, pairing.columns)
     journal = None if target is None else journal_path(target)
     collected = collect(
@@ -129,8 +131,8 @@ def plan_of(
     """Return what is computed of every case; every option is checked here, before a file is read."""
     from segcli.averaging import check_average
     from segcli.cohort.work import Plan
-    from segcli.loading import reading_of
-    from segcli.policy import conventional, empty_rule
+    from segcli.masks.asked import reading_of
+    from segcli.policy import check_ignored, conventional, empty_rule
     from segcli.scoring import measures_of
 
     rules = conventional(convention, metrics, losses, surface)
@@ -140,10 +142,12 @@ def plan_of(
         chosen, chosen_losses = rules.metrics, rules.losses
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
+    how = reading_of(**reading)
+    check_ignored(convention, how)
     return Plan(
         tuple(b.id for b in chosen) if rules is None else _texts(metrics),
         tuple(b.id for b in chosen_losses) if rules is None else _texts(losses),
-        reading_of(**reading),
+        how,
         empty=empty_rule(empty, rules),
         convention=convention,
         background=background,
@@ -156,10 +160,18 @@ def _texts(asked: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(asked.split(",") if isinstance(asked, str) else asked or ())
 
 
-def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "stem", glob: str = "**/*") -> Pairing:
-    """Return the pairs of two folders, or of a manifest."""
+def pairing_of(
+    folders: Sequence[Path],
+    manifest: Source | None,
+    match: str = "stem",
+    glob: str = "**/*",
+    roi: Source | None = None,
+) -> Pairing:
+    """Return the pairs of two folders (and one of regions of interest), or of a manifest."""
     if manifest is not None and folders:
         raise UsageError("--manifest names the pairs: no folders beside it.", code="evaluate.paths")
+    if manifest is not None and roi is not None:
+        raise UsageError("--manifest names the regions of interest: its column roi, no --roi.", code="evaluate.roi")
     if manifest is None and len(folders) != 2:
         raise UsageError(
             f"two folders are wanted, {len(folders)} given.",
@@ -170,7 +182,7 @@ def pairing_of(folders: Sequence[Path], manifest: Source | None, match: str = "s
 
     if manifest is not None:
         return read_manifest(Path(manifest))
-    return pair_folders(folders[0], folders[1], match, glob)
+    return pair_folders(folders[0], folders[1], match, glob, None if roi is None else Path(roi))
 
 
 def check_group(column: str | None, columns: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def journal_path(run: Path) -> Path:
 class Journal:
     """The journal at `path` of a run whose plan has the hash `plan`; use it in a `with`.
 
-    `done` holds, for each case of an earlier journal, its records and the state of its two files then.
+    `done` holds, for each case of an earlier journal, its records and the state of its files then.
     """
 
     def __init__(self, path: Path, plan: str, *, resume: bool = False) -> None:
@@ -66,9 +66,14 @@ class Journal:
 
         What the files are now is kept: should one change while it is read, its line will not fit it later.
         """
-        now = {side: _state(path) for side, path in _files(task)}
+        now = {side: _state(path) for side, path in task.files.items()}
         entry = self.done.get(task.case)
-        if entry is None or any(not _unchanged(entry["files"][side], now[side]) for side in now):
+        # A region of interest that is new, or gone, is a change too.
+        if (
+            entry is None
+            or entry["files"].keys() != now.keys()
+            or any(not _unchanged(entry["files"][side], now[side]) for side in now)
+        ):
             self._states[task.case] = now
             return None
         records: list[Record] = entry["records"]
@@ -76,7 +81,7 @@ class Journal:
 
     def add(self, task: Task, records: Sequence[Record]) -> None:
         """Write down what a case gave."""
-        files = self._states.pop(task.case, None) or {side: _state(path) for side, path in _files(task)}
+        files = self._states.pop(task.case, None) or {side: _state(path) for side, path in task.files.items()}
         hashes = next(({s: r[s]["sha256"] for s in files} for r in records if "error" not in r), {})
         for side, digest in hashes.items():
             files[side]["sha256"] = digest
@@ -159,10 +164,9 @@ def _is_entry(entry: Mapping[str, Any]) -> bool:
     files, records = entry.get("files"), entry.get("records")
     if not (isinstance(entry.get("case"), str) and isinstance(files, dict) and isinstance(records, list) and records):
         return False
-    states = [files.get(side) for side in ("pred", "gt")]
+    states = [files.get("pred"), files.get("gt"), *files.values()]
     return all(isinstance(s, dict) and {"path", "size", "mtime"} <= s.keys() for s in states) and all(
-        isinstance(r, dict) and {"case", "of", "pred", "gt"} <= r.keys() and ("values" in r or "error" in r)
-        for r in records
+        isinstance(r, dict) and {"case", "of", *files} <= r.keys() and ("values" in r or "error" in r) for r in records
     )
 
 
@@ -196,13 +200,9 @@ def _version() -> str:
 # --- files that change ----------------------------------------------------------------------------
 
 
-def _files(task: Task) -> list[tuple[str, str]]:
-    return [("pred", task.pred), ("gt", task.gt)]
-
-
 def _at(record: Record, task: Task) -> Record:
     """Return a record with the paths that the files have now."""
-    for side, path in _files(task):
+    for side, path in task.files.items():
         record[side]["path"] = path
     return record
 

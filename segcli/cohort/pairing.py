@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,12 +31,16 @@ MOST_COUNTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two files of one case, and the group columns that a manifest or a pattern gives it."""
+    """The two files of one case, and the group columns that a manifest or a pattern gives it.
+
+    `roi` is its region of interest, `None` for the whole image; a file that is not there makes the case fail.
+    """
 
     case: str
     pred: Path
     gt: Path
     group: Mapping[str, str] = field(default_factory=dict)
+    roi: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,25 @@ class Missing:
     side: Side
     path: Path | None
     group: Mapping[str, str] = field(default_factory=dict)
+    roi: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """All pairs, sorted by case, and what has no partner."""
+    """All pairs, sorted by case, what has no partner, and the regions of interest of no case."""
 
     pairs: list[Pair]
     missing: list[Missing]
+    unused: list[Path] = field(default_factory=list)
+
+    @property
+    def has_regions(self) -> bool:
+        return any(p.roi is not None for p in self.pairs) or any(m.roi is not None for m in self.missing)
+
+    @property
+    def lacks_regions(self) -> list[Pair]:
+        """Return the pairs whose region of interest is not there."""
+        return [pair for pair in self.pairs if pair.roi is not None and not is_there(pair.roi)]
 
     @property
     def columns(self) -> list[str]:
@@ -63,33 +78,26 @@ class Pairing:
         return list(dict.fromkeys(key for group in groups for key in group))
 
 
-def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*") -> Pairing:
+def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*", roi: Path | None = None) -> Pairing:
     """Return the pairs of two folders, searched through all their subfolders.
 
     `match` says what the two files of a case have in common: the file's name without its ending (`stem`),
     its path within the folder (`relpath`), its BIDS entities (`bids`) or what a regular expression finds in
     that path (`regex:PATTERN`: the group `case`, else the first group; other named groups become columns).
+    Regions of interest in a folder `roi` belong to cases by the same; the case of one that is not there gets a path
+    that does not exist.
     Raises `InputError` where two files of a folder are the same case, or nothing matches.
     """
     key_of = _key(match)
     sides: dict[Side, list[Path]] = {}
     given: list[tuple[Side, Path]] = [("pred", pred), ("gt", gt)]
     for side, folder in given:
-        if not folder.is_dir():
-            what = "is a file" if folder.exists() else "does not exist"
-            raise InputError(
-                f"{folder}: {what}; evaluate takes two folders.",
-                hint="segcli score compares two files; --manifest FILE.csv names pairs",
-                code="pairing.folder",
-            )
-        sides[side] = _files(folder, pattern)
-        if not sides[side]:
-            raise InputError(
-                f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}"
-                f"{_unread(folder, pattern)}.",
-                hint=f"known endings: {' '.join(SUFFIXES)}",
-                code="pairing.empty",
-            )
+        sides[side] = _masks(
+            folder,
+            pattern,
+            "evaluate takes two folders",
+            "segcli score compares two files; --manifest FILE.csv names pairs",
+        )
     found = {side: _keyed(sides[side], folder, key_of, match) for side, folder in given}
     pairs = [
         Pair(case, path, found["gt"][case][0], _joined(found["gt"][case][1], group))
@@ -105,7 +113,47 @@ def pair_folders(pred: Path, gt: Path, match: str = "stem", pattern: str = "**/*
         )
     missing = [Missing(c, "gt", p, group) for c, (p, group) in found["pred"].items() if c not in found["gt"]]
     missing += [Missing(c, "pred", p, group) for c, (p, group) in found["gt"].items() if c not in found["pred"]]
-    return Pairing(sorted(pairs, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
+    paired = Pairing(sorted(pairs, key=lambda p: p.case), sorted(missing, key=lambda m: (m.case, m.side)))
+    return paired if roi is None else _with_regions(paired, roi, pattern, match)
+
+
+def _masks(folder: Path, pattern: str, takes: str, hint: str) -> list[Path]:
+    """Return the masks of a folder; raise where it is none, or holds none."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder}: {what}; {takes}.", hint=hint, code="pairing.folder")
+    found = _files(folder, pattern)
+    if not found:
+        raise InputError(
+            f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}"
+            f"{_unread(folder, pattern)}.",
+            hint=f"known endings: {' '.join(SUFFIXES)}",
+            code="pairing.empty",
+        )
+    return found
+
+
+def _with_regions(pairing: Pairing, folder: Path, pattern: str, match: str) -> Pairing:
+    """Return the pairs with their regions of interest out of a folder."""
+    hint = "a manifest's column roi names single files, and leaves it empty for the whole image"
+    found = _keyed(_masks(folder, pattern, "--roi of evaluate is a folder", hint), folder, _key(match), match)
+    cases = {pair.case for pair in pairing.pairs} | {m.case for m in pairing.missing}
+    if not cases & found.keys():
+        raise InputError(
+            f"no region of interest belongs to a case by --match {match}: "
+            f"{_some(found)} against {_some(sorted(cases))}.",
+            hint=hint,
+            code="pairing.roi",
+        )
+
+    def region(case: str) -> Path:
+        return found[case][0] if case in found else folder / case
+
+    return Pairing(
+        [replace(pair, roi=region(pair.case)) for pair in pairing.pairs],
+        [replace(m, roi=region(m.case)) for m in pairing.missing],
+        sorted(path for case, (path, _) in found.items() if case not in cases),
+    )
 
 
 def _joined(of_gt: Mapping[str, str], of_pred: Mapping[str, str]) -> dict[str, str]:
@@ -246,10 +294,11 @@ def _others(sides: Mapping[Side, Sequence[Path]], folders: Mapping[Side, Path], 
 
 
 def read_manifest(path: Path) -> Pairing:
-    """Return the pairs of a CSV (or TSV) with the columns case, pred and gt; all others are group columns.
+    """Return the pairs of a CSV (or TSV) with the columns case, pred, gt and perhaps roi; all others are groups.
 
     A CSV may have semicolons for commas. Paths are relative to the manifest's folder. An empty `pred` or
-    `gt`, or one that does not exist, is missing. Raises `InputError` for a manifest that cannot be used.
+    `gt`, or one that does not exist, is missing; an empty `roi` is the whole image. Raises `InputError` for a
+    manifest that cannot be used.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -279,7 +328,7 @@ def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
         what = f"column {lacking[0]} is missing" if lacking else "a column is there twice"
         raise InputError(
             f"{path}: {what}; found: {', '.join(header) or 'nothing'}.",
-            hint="a manifest has the columns case,pred,gt; any others become groups",
+            hint="a manifest has the columns case,pred,gt and perhaps roi; any others become groups",
             code="manifest.columns",
         )
     rows.fieldnames = header
@@ -298,13 +347,14 @@ def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
         if not case or case in pairs:
             what = "has no case" if not case else f"names case {case} a second time"
             raise InputError(f"{line} {what}.", hint="one line for each case", code="manifest.case")
-        group = {key: value for key, value in cells.items() if key not in ("case", "pred", "gt", "")}
+        group = {key: value for key, value in cells.items() if key not in ("case", "pred", "gt", "roi", "")}
         pred, gt = (_existing(path.parent, cells[side]) for side in ("pred", "gt"))
-        pairs[case] = None if pred is None or gt is None else Pair(case, pred, gt, group)
+        roi = path.parent / cells["roi"] if cells.get("roi") else None
+        pairs[case] = None if pred is None or gt is None else Pair(case, pred, gt, group, roi)
         if pred is None:
-            missing.append(Missing(case, "pred", gt, group))
+            missing.append(Missing(case, "pred", gt, group, roi))
         if gt is None:
-            missing.append(Missing(case, "gt", pred, group))
+            missing.append(Missing(case, "gt", pred, group, roi))
     found = [pair for pair in pairs.values() if pair is not None]
     if not found:
         raise InputError(
@@ -315,4 +365,9 @@ def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
 
 def _existing(folder: Path, name: str) -> Path | None:
     path = folder / name
-    return path if name and all(part.is_file() for part in files_of(str(path))) else None
+    return path if name and is_there(path) else None
+
+
+def is_there(path: Path) -> bool:
+    """Return whether all files of a mask exist."""
+    return all(part.is_file() for part in files_of(str(path)))

@@ -144,6 +144,7 @@ def _is_shard(found: dict[str, Any], where: str) -> bool:
             check_case(record, where)
             told = [record["status"]]
         told += [record["case"], record["of"], *(record[side]["path"] for side in SIDES)]
+        told += [record["roi"]["path"]] if "roi" in record else []
         if not all(isinstance(word, str) for word in told):
             return False
     for gap in found["missing"]:

@@ -26,7 +26,9 @@ def pooled_tables(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     names |= dict.fromkeys([*(label for label in labels if label in there), *sorted(there - labels.keys())])
     if not own or len(names) > MOST:
         return []
-    found = {gt: dict.fromkeys(names, 0) for gt in names}
+    # A column without a row is what predictions hold that is no label.
+    rows = {name for table in own for name, *_ in table["rows"]}
+    found = {gt: dict.fromkeys(names, 0) for gt in names if gt in rows}
     for table in own:
         for gt, *counts in table["rows"]:
             for pred, count in zip(table["columns"][1:], counts, strict=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import ALL
-from segcli.errors import SegcliError
+from segcli.cohort.pairing import is_there
+from segcli.errors import InputError, SegcliError
 from segcli.evidence.parts import CLASSES
 from segcli.masks.labels import Label
 from segcli.masks.reading import Reading
@@ -69,11 +71,20 @@ def _measures(metrics: tuple[str, ...], losses: tuple[str, ...]) -> tuple[list[B
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The two files of one case; an empty `pred` is a prediction that is not there: nothing is predicted."""
+    """The files of one case; an empty `pred` is a prediction that is not there: nothing is predicted.
+
+    An empty `roi` is the whole image.
+    """
 
     case: str
     pred: str
     gt: str
+    roi: str = ""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the files by what they are: `pred`, `gt`, and `roi` where there is one."""
+        return {"pred": self.pred, "gt": self.gt} | ({"roi": self.roi} if self.roi else {})
 
 
 def score_task(plan: Plan, task: Task) -> list[Record]:
@@ -99,15 +110,15 @@ def score_task(plan: Plan, task: Task) -> list[Record]:
 
 def error_record(task: Task, code: str, message: str, hint: str = "") -> Record:
     """Return the record of a case that failed."""
-    files = {side: {"path": getattr(task, side)} for side in ("pred", "gt")}
+    files = {side: {"path": path} for side, path in task.files.items()}
     error = {"code": code, "message": _sided(task, message)} | ({"hint": _sided(task, hint)} if hint else {})
     return {"case": task.case, "of": task.case, **files, "error": error}
 
 
 def _sided(task: Task, text: str) -> str:
     """Return a message in which a file of the case is `pred` or `gt`: its path depends on who asked from where."""
-    names = sorted([(task.pred, "pred"), (task.gt, "gt")], key=lambda pair: -len(pair[0]))
-    for path, side in names:
+    names = [(path, side) for side, path in task.files.items()] + ([(f"ROI {task.roi}", "roi")] if task.roi else [])
+    for path, side in sorted(names, key=lambda pair: -len(pair[0])):
         text = text.replace(path, side) if path else text
     return " ".join(text.split())
 
@@ -115,6 +126,10 @@ def _sided(task: Task, text: str) -> str:
 def _score(plan: Plan, task: Task) -> list[Record]:
     from segcli.loading import load, read_side
 
+    if task.roi:
+        if not is_there(Path(task.roi)):
+            raise InputError("it has no region of interest: that file does not exist.", code="roi.missing")
+        plan = replace(plan, reading=replace(plan.reading, roi=task.roi))
     if task.pred:
         found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict)
         records = [_record(plan, loaded) for loaded in found]
@@ -140,7 +155,7 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
     records = []
     # An empty mask has the axes of the ground truth, whatever those of the predictions are.
     reading = replace(plan.reading, channel_axis=None, channels=None, axes=None)
-    for loaded in load(nothing, gt, reading):
+    for loaded in load(nothing, gt, reading, sha256=True):
         record, usual = (_record(replace(plan, empty=empty), loaded) for empty in ("worst", plan.empty))
         for part, other in [(record, usual), *([(record["literal"], usual["literal"])] if "literal" in record else [])]:
             there = {name: c["tp"] + c["fn"] > 0 for name, c in part["counts"].items()}
@@ -167,10 +182,11 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     unused = Label("", (max([*values, loaded.grid.channels], default=0) + 1,))
     # A value as a label of its own: the same numbers under its name, but for what sees the background.
     wide = any(b.over_classes for b in plan.measures()[0])
-    if loaded.binary and (len(values) > 1 or plan.losses or wide or record["tables"]):
+    written = loaded.written or loaded  # among several labels void is a false alarm of none
+    if loaded.binary and (len(values) > 1 or plan.losses or wide or record["tables"] or written is not loaded):
         labels = [Label(str(v), (v,)) for v in values] or [unused]
-        record["literal"] = _without(unused, _scored_record(plan, _relabelled(loaded, labels)))
-    beside = _relabelled(loaded, [unused])
+        record["literal"] = _without(unused, _scored_record(plan, _relabelled(written, labels)))
+    beside = _relabelled(written, [unused])
     record["absent"] = {
         "counts": beside.case.counts(0)._asdict(),
         "values": [value_record(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
@@ -200,7 +216,7 @@ def _without(unused: Label, record: Record) -> Record:
 
 def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
     """Return a loaded pair with other labels."""
-    twin = replace(loaded, case=loaded.case.with_labels(labels), binary=False)
+    twin = replace(loaded, written=None, case=loaded.case.with_labels(labels), binary=False)
     if loaded.grid.prob is not None:
         twin.case.probabilities = twin
     return twin

@@ -24,6 +24,7 @@ from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.evidence.pair import Pair
 from segcli.masks.labels import BACKGROUND, Label
+from segcli.masks.void import Ranges
 from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class Case:
     """Two label maps on one grid, and the labels to score.
 
     `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
-    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Where labels of the prediction
-    overlap, `bits` has the bit of `pred` that says of a voxel that it is in a label.
+    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Values of `void` are no labels:
+    a voxel that is predicted so is of no class, the background neither. Where labels of the prediction overlap,
+    `bits` has the bit of `pred` that says of a voxel that it is in a label.
     """
 
     _by_numpy: ClassVar[int] = 0
@@ -78,6 +80,7 @@ class Case:
         unit: Literal["mm", "voxel"] = "mm",
         valid: NDArray[np.bool_] | None = None,
         bits: Mapping[Label, int] | None = None,
+        void: Ranges = (),
     ) -> None:
         self.shape = tuple(int(n) for n in gt.shape)
         self.labels = list(labels)
@@ -86,7 +89,11 @@ class Case:
         self.valid = valid
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
-        self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
+        self.void = void
+        self._maps = {
+            "pred": LabelMap(pred, valid, self.reverse, () if bits else void),
+            "gt": LabelMap(gt, valid, self.reverse, void),
+        }
         self._maps["pred"].bits = bits
         wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
         if wide:
@@ -146,14 +153,18 @@ class Case:
         return self._maps["pred"].bits is not None
 
     def label_values(self, side: Side) -> list[int]:
-        """Return the values that occur among the voxels that count, in ascending order."""
+        """Return the values that occur among the voxels that count, in ascending order; of `void` none."""
         table = self._maps[side]
-        counts = self._sizes[0 if side == "pred" else 1]
+        counts = self._sizes[0 if side == "pred" else 1] * table.is_label
         found = sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
         if table.bits is None:
             return found
         there = [label.values or (1,) for label, bit in table.bits.items() if any(v & bit for v in found)]
         return sorted({0, *(v for values in there for v in values)})
+
+    def is_label(self, side: Side) -> NDArray[np.bool_]:
+        """Return which codes of `side` can be of a label, the background included."""
+        return self._maps[side].is_label
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""

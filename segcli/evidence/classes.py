@@ -267,7 +267,7 @@ class Classes:
     """The confusion of all classes of a case: what metrics over all classes read.
 
     The classes are the background and the plain labels of the case, each of one value or several;
-    whatever else occurs counts as background.
+    whatever else occurs counts as background, but for a prediction that is no label: it is of no class.
     """
 
     def __init__(self, case: Case, labels: Sequence[Label]) -> None:
@@ -286,31 +286,40 @@ class Classes:
         return tuple(label.name for label in self.labels)
 
     @cached_property
-    def confusion(self) -> NDArray[np.int64]:
-        """Return how many voxels are of class i in the ground truth (rows) and of j in the prediction (C, C)."""
+    def _table(self) -> NDArray[np.int64]:
+        """Return the confusion (C, C + 1), its last column the voxels whose prediction is no label."""
         matrix = self.case.matrix
         class_of = []
-        for side, size in (("pred", matrix.shape[0]), ("gt", matrix.shape[1])):
-            numbers = np.zeros(size, dtype=np.intp)
+        for side in _SIDES:
+            numbers = np.where(self.case.is_label(side), 0, len(self.labels))
             for number, label in enumerate(self.labels[1:], start=1):
-                numbers[self.case.rows("pred" if side == "pred" else "gt", label)] = number
+                numbers[self.case.rows(side, label)] = number
             class_of.append(numbers)
-        found = np.zeros((len(self.labels),) * 2, dtype=np.int64)
+        found = np.zeros((len(self.labels) + 1,) * 2, dtype=np.int64)
         rows, columns = np.nonzero(matrix)
         np.add.at(found, (class_of[1][columns], class_of[0][rows]), matrix[rows, columns])
-        return found
+        return found[:-1]
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Return how many voxels are of class i in the ground truth (rows) and of j in the prediction (C, C)."""
+        return self._table[:, :-1]
+
+    @property
+    def unlabelled(self) -> NDArray[np.int64]:
+        """Return how many voxels of each class in the ground truth are predicted as no label (C,)."""
+        return self._table[:, -1]
 
     @cached_property
     def sums(self) -> ClassSums:
         """Return the voxels of each class in both maps, in the prediction and in the ground truth."""
-        confusion = self.confusion
-        columns = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+        columns = self.confusion.diagonal(), self.confusion.sum(axis=0), self._table.sum(axis=1)
         return ClassSums(*(dict(zip(self.names, column.tolist(), strict=True)) for column in columns))
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """Return which classes occur in either map (C,)."""
-        return np.asarray((self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0)
+        return np.asarray((self.confusion.sum(axis=0) + self._table.sum(axis=1)) > 0)
 
     @cached_property
     def joint(self) -> Joint:

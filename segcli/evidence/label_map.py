@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from segcli.errors import InputError
 from segcli.masks.labels import Label
+from segcli.masks.void import Ranges, marked
 
 #: Voxels of a small map.
 SMALL = 1 << 20
@@ -18,12 +20,14 @@ SMALL = 1 << 20
 class LabelMap:
     """One label map as codes of one or two bytes, in memory order, with the values they stand for.
 
-    Code `len(values)` marks an ignored voxel. Where labels overlap each has a bit of the values, told by `bits`.
+    Code `len(values)` marks an ignored voxel. The values of `void` are of no label. Where labels overlap each has a bit
+    of the values, told by `bits`.
     """
 
     bits: Mapping[Label, int] | None = None
 
-    def __init__(self, array: NDArray[Any], valid: NDArray[np.bool_] | None, reverse: bool) -> None:
+    def __init__(self, array: NDArray[Any], valid: NDArray[np.bool_] | None, reverse: bool, void: Ranges = ()) -> None:
+        self._void = void
         array = array.T if reverse else array
         valid = None if valid is None else (valid.T if reverse else valid)
         if array.dtype == np.bool_:
@@ -47,16 +51,21 @@ class LabelMap:
             np.copyto(codes, len(self.values), where=~valid)
         self.codes = np.ascontiguousarray(codes)
 
+    @cached_property
+    def is_label(self) -> NDArray[np.bool_]:
+        """Return which values can be of a label, the background included (codes,)."""
+        return ~marked(self.values, self._void)
+
     def codes_of(self, label: Label) -> NDArray[np.intp]:
         if self.bits is not None:
             bit = self.bits.get(label, 0)
             return np.flatnonzero(self.values & bit if bit else self.values == 0 if label.values == (0,) else [])
         if label.values is None:
-            return np.flatnonzero(self.values != 0)
+            return np.flatnonzero((self.values != 0) & self.is_label)
         wanted = np.array(sorted(set(label.values)), dtype=np.int64)
         at = np.searchsorted(self.values, wanted)
         at[at == len(self.values)] = 0
-        return np.asarray(at[self.values[at] == wanted])
+        return np.asarray(at[(self.values[at] == wanted) & self.is_label[at]])
 
 
 def matrix_by_numpy(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) -> NDArray[np.int64]:

@@ -1,12 +1,19 @@
-"""What options of axes, channels and rounding may say. Needs no NumPy: a wrong one is told before anything is read."""
+"""What a caller may say of the voxels of a pair. Needs no NumPy: a wrong option is told before anything is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from numbers import Real
+from typing import Any, Literal
 
 from segcli.errors import UsageError
+from segcli.masks.colours import colours
 from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels
+from segcli.masks.mask import MaskKind
 from segcli.masks.reading import Reading
+from segcli.masks.void import IgnoreLike, ignored_of
 
 
 def stack_axis_number(given: object) -> int:
@@ -127,3 +134,88 @@ def _label(name: str, values: object) -> Label:
 
 
 _CHANNELS = "for example --labels WT=1+2+4,TC=1+4,ET=4 --channels WT,TC,ET: names in the order of the channels"
+
+
+def reading_of(
+    *,
+    labels: LabelsLike = None,
+    ignore_label: IgnoreLike = None,
+    ignore_in: Literal["gt", "either"] = "gt",
+    spacing: float | Sequence[float] | None = None,
+    from_logits: bool = False,
+    kind: MaskKind | None = None,
+    stack_axis: int | str | None = None,
+    axes: str | None = None,
+    channels: LabelsLike = None,
+    **options: Any,
+) -> Reading:
+    """Return the checked `Reading` of a set of keyword options."""
+    if stack_axis is not None:
+        stack_axis = options["stack_axis"] = stack_axis_number(stack_axis)
+        options["stack"] = True
+    if axes is not None:
+        options["axes"] = axes_letters(axes, options.get("channel_axis"))
+    if from_logits:
+        if kind not in (None, "logits"):
+            raise UsageError(f"--from-logits and --kind {kind} contradict each other.", code="kind.twice")
+        kind = "logits"
+    named = parse_labels(labels)
+    ignore = ignored_of(ignore_label if ignore_label is not None or named is None else named.ignore, ignore_in)
+    geometry = options.get("on_geometry", "error")
+    if geometry not in ("error", "reorient", "ignore"):
+        raise UsageError(f"--on-geometry {geometry} is not error, reorient or ignore.", code="geometry.option")
+    rows = None if named is None else named.labels
+    if channels is not None:
+        rows, options["channels"] = named_channels(channels, rows, normalize=bool(options.get("normalize")))
+    reading = Reading(
+        labels=rows,
+        ignore=ignore,
+        ignore_in=ignore_in,
+        kind=kind,
+        spacing=_spacing_numbers(spacing),
+        **options,
+    )
+    if reading.colors is not None:
+        colours(reading.colors)  # a mistake in the table is told before any image is opened
+    if not 0 <= reading.threshold < 1:
+        raise UsageError(f"--threshold {reading.threshold:g} is not in [0, 1).", code="threshold")
+    if reading.prob_scale is not None:
+        if not 0 < reading.prob_scale < float("inf"):
+            raise UsageError(f"--prob-scale {reading.prob_scale:g} must be above 0.", code="prob-scale")
+        if kind not in (None, "probability"):
+            raise UsageError(f"--prob-scale and --kind {kind} contradict each other.", code="kind.twice")
+    check_rounding(reading)
+    return reading
+
+
+def reading_keywords() -> list[str]:
+    """Return the keywords of `reading_of`: what the library's functions take beside their own."""
+    own = [name for name in inspect.signature(reading_of).parameters if name != "options"]
+    return [*own, *(f.name for f in fields(Reading) if f.name not in own)]
+
+
+#: Voxel sizes beyond these, in mm, are a mistake of units; far beyond them squares overflow.
+SMALLEST_SPACING, LARGEST_SPACING = 1e-9, 1e9
+
+
+def _spacing_numbers(spacing: Any) -> tuple[float, ...] | None:
+    if spacing is None:
+        return None
+    parts = spacing.split(",") if isinstance(spacing, str) else [spacing] if isinstance(spacing, Real) else spacing
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"--spacing {spacing} is not a list of numbers.", hint=_SPACING_HINT, code="geometry.spacing"
+        ) from None
+    if not numbers or not all(SMALLEST_SPACING <= s <= LARGEST_SPACING for s in numbers):
+        raise UsageError(
+            f"--spacing {','.join(f'{s:g}' for s in numbers)}: every number must be above 0, "
+            f"from {SMALLEST_SPACING:g} to {LARGEST_SPACING:g}.",
+            hint=_SPACING_HINT,
+            code="geometry.spacing",
+        )
+    return numbers
+
+
+_SPACING_HINT = "mm per voxel in array axis order, for example --spacing 0.8,0.8,2"

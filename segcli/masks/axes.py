@@ -101,6 +101,33 @@ def with_dropped(mask: Mask) -> Mask:
     return replace(mask, array=mask.array.reshape(shape, order="F"), notes=notes)
 
 
+def regions_of(roi: Mask, count: int, reading: Reading) -> list[Side]:
+    """Return a region of interest for each image, under the name that messages give it.
+
+    Raises `InputError` for what is no label map, and for a stack of another number of images.
+    """
+    roi = replace(roi, name=roi.name if roi.format == "array" else f"ROI {roi.name}")
+    if reading.stack_axis is not None:
+        roi = with_dropped(roi)
+    if roi.kind != "labels":
+        raise InputError(
+            f"{roi.name}: a region of interest holds labels or booleans; this one holds {roi.kind} values.",
+            hint="threshold it first: what is not 0 is inside",
+            code="roi.kind",
+        )
+    side = Side.of(roi)
+    if not reading.stack:
+        return [side]
+    axis = reading.stack_axis or 0
+    if roi.array.ndim < 3 or not -1 <= axis < roi.array.ndim or roi.shape[axis] != count:
+        raise InputError(
+            f"--stack: {roi.name} is {shape_text(roi.shape)}, and there are {count} images; "
+            "a region of interest has as many along the same axis.",
+            code="geometry.stack",
+        )
+    return [_image(side, axis, i) for i in range(count)]
+
+
 def stack_hint(mask: Mask) -> str:
     """Return the option that makes cases of an axis too many: time or echo is the last of a NIfTI."""
     if mask.array.ndim > 3:
@@ -181,6 +208,14 @@ def in_order(pred: Side, gt: Side, reading: Reading, notes: list[Note]) -> tuple
     for side, array, is_pred in ((pred, arrays[0], True), (gt, arrays[1], False)):
         found.append(_ordered(side, reading, other, with_channels=is_pred) if array else side)
     return found[0], found[1]
+
+
+def in_order_of_others(side: Side, others: Sequence[Side], reading: Reading) -> Side:
+    """Return an array's side with its axes along those of the first of the others whose order is known."""
+    if reading.axes is None or order_of(side.mask):
+        return side
+    other = next((order_of(s.mask) for s in others if order_of(s.mask)), "")
+    return _ordered(side, reading, other, with_channels=False)
 
 
 def _ordered(side: Side, reading: Reading, other: str, *, with_channels: bool) -> Side:

@@ -18,6 +18,7 @@ from typing import Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.mask import Note
+from segcli.masks.void import Ranges, holds, looks_void, shown
 
 LabelsLike = str | Path | Mapping[str, object] | Sequence[object] | None
 
@@ -42,10 +43,10 @@ RESERVED = ("mean", "mean without background", "all")
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """The labels that a caller names, and the value that the label file says does not count."""
+    """The labels that a caller names, and the values that the label file says do not count."""
 
     labels: tuple[Label, ...]
-    ignore: int | None = None
+    ignore: tuple[int, ...] | None = None
 
 
 def parse_labels(given: LabelsLike) -> LabelSet | None:
@@ -125,7 +126,7 @@ def _label(name: str, values: object) -> Label:
     return Label(name, values_once, is_region=len(values_once) > 1)
 
 
-def _from_file(path: Path) -> tuple[list[Label], int | None]:
+def _from_file(path: Path) -> tuple[list[Label], tuple[int, ...] | None]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as problem:
@@ -144,7 +145,7 @@ def _from_file(path: Path) -> tuple[list[Label], int | None]:
         ) from None
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
         raise InputError(f"{path}: not a label file: {problem}.", hint=_FILES, code="labels.file") from None
-    ignore = next((x.values[0] for x in labels if x.name == "ignore" and x.values), None)
+    ignore = next((x.values for x in labels if x.name == "ignore" and x.values), None)
     # In these files 0 is the background by definition; a table may give it a class.
     free = reader in (_toml, _csv)
     labels = [x for x in labels if x.name != "ignore" and not (x.values == (0,) and not free)]
@@ -225,15 +226,15 @@ def resolve(
     *,
     channels: int = 0,
     one_channel: bool = False,
-    ignored: int | None = None,
+    ignored: Ranges = (),
     names: Mapping[int, str] = MappingProxyType({}),
 ) -> Found:
     """Return the labels of a pair from the values that occur in each map.
 
     `channels` is the number of channels of the prediction, `one_channel` says that it is a single
-    probability map, `ignored` is the value that marks ignored voxels, `names` are those that a table of colours
-    gives to values; 0 is a class of its own where it has a name that is not the background's. Raises `InputError`
-    for negative values that nobody named and for a single probability map against several labels.
+    probability map, `ignored` are the values that mark void, `names` are those that a table of colours gives to
+    values; 0 is a class of its own where it has a name that is not the background's. Raises `InputError` for negative
+    values that nobody named and for a single probability map against several labels.
     """
     in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
     _refuse_negative(asked, in_pred, in_gt)
@@ -241,7 +242,9 @@ def resolve(
         what = f"labels {_some(in_gt)}" if asked is None else f"--labels names {len(asked)}"
         raise InputError(
             f"the prediction is one probability map, the ground truth has several labels ({what}).",
-            hint="--labels fg=any scores everything that is not 0; or give one channel per label",
+            hint=f"--ignore-label {void} if {void} marks void"
+            if asked is None and (void := looks_void(in_gt)) is not None
+            else "--labels fg=any scores everything that is not 0; or give one channel per label",
             code="kind.mixed",
         )
     if one_channel and asked is not None and 0 in (asked[0].values or ()):
@@ -256,15 +259,13 @@ def resolve(
     named = bool(names) and bool({*in_pred, *in_gt, *zero})
     if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2 and not named:
         return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
-    values = sorted({*in_pred, *in_gt, *range(1, channels), *zero})
+    values = sorted({*in_pred, *in_gt, *(c for c in range(1, channels) if not holds(ignored, c)), *zero})
     notes = []
     only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
     if only_gt:
         notes.append(Note(f"{_plural(only_gt)} only in the ground truth"))
     if only_pred:
         notes.append(Note(f"{_plural(only_pred)} only in the prediction"))
-    if 255 in {*only_gt, *only_pred} and len(values) > 1:
-        notes.append(Note("255 often marks voxels that do not count: --ignore-label 255 leaves them out"))
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
         notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
@@ -283,13 +284,28 @@ def _refuse_negative(asked: Sequence[Label] | None, pred: Sequence[int], gt: Seq
         if negative:
             raise InputError(
                 f"{side} has the negative label {negative[0]}.",
-                hint=f"--ignore-label {negative[0]} leaves those voxels out; --labels x={negative[0]} scores them",
+                hint=_of_negative(negative, in_gt=values is gt),
                 code="labels.negative",
             )
 
 
+#: Marks of void are small numbers, and few; CT numbers and logits in whole numbers are neither.
+_FEW, _SMALL = 3, 128
+
+
+def _of_negative(negative: Sequence[int], *, in_gt: bool) -> str:
+    """Return the next step for negative labels: those of a prediction are never left out."""
+    value = negative[0]
+    if len(negative) > _FEW or value < -_SMALL:
+        what = "intensities, such as CT numbers" if in_gt else "logits (--from-logits) or CT numbers"
+        return f"no label map? values down to {value} look like {what}"
+    if in_gt:
+        return f"--ignore-label {value} leaves those voxels out; --labels x={value} scores them"
+    return f"--labels x={value} scores it; what does not count is for the ground truth (--ignore-label) or --roi to say"
+
+
 def _absent(
-    asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool, ignored: int | None
+    asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool, ignored: Ranges
 ) -> list[Note]:
     notes = []
     for label in asked:
@@ -298,8 +314,9 @@ def _absent(
         in_gt = bool(gt) if wanted is None else bool({*gt} & {*wanted})
         if wanted is not None and 0 in wanted:
             continue
-        if not in_pred and not in_gt and wanted == (ignored,):
-            notes.append(Note(f"label {label.name} is the one that --ignore-label {ignored} leaves out", "warning"))
+        if not in_pred and not in_gt and wanted is not None and all(holds(ignored, v) for v in wanted):
+            text = f"label {label.name} is the one that --ignore-label {shown(ignored)} leaves out"
+            notes.append(Note(text, "warning", "labels.ignored"))
         elif not in_pred and not in_gt:
             have = f"; the files hold {_some(sorted({*pred, *gt}))}" if pred or gt else ""
             notes.append(Note(f"label {label.name} is in neither file{have}", "warning"))

@@ -15,11 +15,21 @@ from numpy.typing import NDArray
 from segcli.errors import InputError, UsageError
 from segcli.masks import geometry
 from segcli.masks.arrays import FARTHEST, farthest
-from segcli.masks.axes import Side, images, in_order, squeezed, stack_hint, with_dropped
+from segcli.masks.axes import (
+    Side,
+    images,
+    in_order,
+    in_order_of_others,
+    regions_of,
+    squeezed,
+    stack_hint,
+    with_dropped,
+)
 from segcli.masks.channels import cut_notes, read_prediction, with_channels
 from segcli.masks.labels import Label
 from segcli.masks.mask import Mask, Note
 from segcli.masks.reading import Reading
+from segcli.masks.void import Ranges, counted, marked, remarks, spec_of_void, void_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,8 @@ class Grid:
 
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
     channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known. Of channels that
-    overlap, `regions` are their labels, and bit c of a voxel of `pred` says that it is in `regions[c]`.
+    overlap, `regions` are their labels, and bit c of a voxel of `pred` says that it is in `regions[c]`. Values of
+    `void` are no labels: in `gt` they do not count, in `pred` they are wrong.
     """
 
     pred: NDArray[Any]
@@ -36,6 +47,7 @@ class Grid:
     spacing: tuple[float, ...]
     unit: Literal["mm", "voxel"]
     valid: NDArray[np.bool_] | None
+    void: Ranges = ()
     prob: NDArray[Any] | None = None
     logits: NDArray[Any] | None = None
     soft_gt: NDArray[Any] | None = None
@@ -45,6 +57,14 @@ class Grid:
     #: Where the voxels of the ground truth lie, as the grid has its axes.
     affine: NDArray[np.float64] | None = None
     notes: tuple[Note, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def counted(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return a label map of the grid with 0 where voxels do not count or hold no label."""
+        if self.valid is None and not self.void:
+            return labels
+        nothing = marked(labels, self.void)
+        return np.where(nothing if self.valid is None else nothing | ~self.valid, 0, labels)
 
     @property
     def bits(self) -> dict[Label, int] | None:
@@ -52,8 +72,10 @@ class Grid:
         return {label: 1 << c for c, label in enumerate(self.regions)} or None
 
 
-def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
+def match(pred: Mask, gt: Mask, reading: Reading, roi: Mask | None = None) -> list[Grid]:
     """Return the pair on one grid; with `stack` one for each index of the axis of the images.
+
+    `roi` is not 0 in the voxels that count, on the grid of the ground truth.
 
     Raises `InputError` where shapes, geometry or kinds do not fit, with both values.
     """
@@ -62,7 +84,12 @@ def match(pred: Mask, gt: Mask, reading: Reading) -> list[Grid]:
     notes: list[Note] = [*(_named(n, pred) for n in pred.notes), *(_named(n, gt) for n in gt.notes)]
     sides = Side.of(pred), Side.of(gt)
     pairs = images(*sides, reading, notes) if reading.stack else [sides]
-    grids = [_match(*pair, reading, notes if i == 0 else []) for i, pair in enumerate(pairs)]
+    regions = [None] * len(pairs) if roi is None else regions_of(roi, len(pairs), reading)
+    notes += [] if roi is None else [_named(n, roi) for n in roi.notes]
+    grids = [
+        _match(*pair, reading, notes if i == 0 else [], inside)
+        for i, (pair, inside) in enumerate(zip(pairs, regions, strict=True))
+    ]
     first = grids[0]
     if first.prob is not None and (first.regions or not first.channels):
         said = cut_notes(pred, [grid.pred for grid in grids], first.regions, reading)
@@ -94,8 +121,13 @@ def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]
     return _on_grid(pred, gt, reading, notes), gt
 
 
-def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> Grid:
+def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], region: Side | None) -> Grid:
     pred, gt = _aligned(pred_side, gt_side, reading, notes)
+    inside = None
+    if region is not None:
+        region = in_order_of_others(region, (gt_side, pred_side), reading)
+        region = squeezed(region) if reading.squeeze else region
+        inside = _on_grid(region.mask, gt, reading, notes, "the ROI").array != 0
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
         axis = gt.shape.index(1)
@@ -112,21 +144,30 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) 
         notes.append(Note("--threshold is not used: of several channels the largest decides"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = read_prediction(pred, reading, notes)
-    valid = _valid(hard if prob is None and not reading.channels else None, gt_labels, reading, notes)
+    # The one map of a foreground and a soft ground truth hold no values that could mark void, nor do channels that
+    # overlap.
+    one_map = prob is not None and pred.channels is None
+    literal = None if soft_gt is not None else gt_labels
+    channels = 0 if pred.channels is None else pred.shape[0]
+    valid = counted(literal, hard if prob is None and not reading.channels else None, inside, reading, notes)
+    if not reading.channels:
+        notes += void_channels(channels, reading.ignore)
     return Grid(
         pred=hard,
         gt=gt_labels,
         spacing=spacing,
         unit=unit,
         valid=valid,
+        void=() if one_map or soft_gt is not None else reading.ignore,
         prob=prob,
         logits=logits,
         soft_gt=soft_gt,
-        channels=0 if pred.channels is None else pred.shape[0],
+        channels=channels,
         regions=reading.channels or (),
         threshold=reading.threshold,
         affine=gt.affine,
         notes=tuple(notes),
+        remarks=tuple(remarks(spec_of_void(reading))),
     )
 
 
@@ -146,8 +187,8 @@ def _x(shape: tuple[int, ...]) -> str:
 # --- axes ---------------------------------------------------------------------------------------
 
 
-def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
-    """Return the prediction on the ground truth's grid, or refuse."""
+def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note], what: str = "the prediction") -> Mask:
+    """Return the prediction (or `what` is held against it) on the ground truth's grid, or refuse."""
     differences = geometry.compare(pred, gt)
     if not differences:
         return pred
@@ -160,10 +201,10 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
             return turned
         raise InputError(
             f"{pred.name} vs {gt.name}: not the same grid in another orientation: {text}.",
-            hint="segcli never resamples: resample the prediction onto the ground truth first",
+            hint=f"segcli never resamples: resample {what} onto the ground truth first",
             code=first.code,
         )
-    fits = pred.array.shape[-gt.array.ndim :] == gt.array.shape
+    fits = pred.shape[0 if pred.channels is None else 1 :] == gt.shape
     if reading.on_geometry == "ignore" and fits:
         notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning"))
         return replace(pred, spacing=gt.spacing, affine=gt.affine)
@@ -171,7 +212,7 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
     ignore = "; --on-geometry ignore compares voxel by voxel" if fits else ""
     raise InputError(
         f"{pred.name} vs {gt.name}: {text}.",
-        hint="; ".join(hints) or "resample the prediction onto the ground truth" + ignore,
+        hint="; ".join(hints) or f"resample {what} onto the ground truth{ignore}",
         code=first.code,
     )
 
@@ -216,21 +257,3 @@ def _ground_truth(gt: Mask, reading: Reading) -> tuple[NDArray[Any], NDArray[Any
         "--soft-gt",
         code="kind.gt",
     )
-
-
-def _valid(
-    hard: NDArray[Any] | None, gt: NDArray[Any], reading: Reading, notes: list[Note]
-) -> NDArray[np.bool_] | None:
-    if reading.ignore_label is None:
-        return None
-    ignored = gt == reading.ignore_label
-    if hard is not None:
-        ignored = ignored | (hard == reading.ignore_label)
-    count = int(np.count_nonzero(ignored))
-    if count == 0:
-        notes.append(Note(f"--ignore-label {reading.ignore_label} occurs in neither file"))
-        return None
-    if count == ignored.size:
-        raise InputError("every voxel is ignored; nothing is left to score.", code="labels.ignored")
-    notes.append(Note(f"{count} of {ignored.size} voxels ignored (label {reading.ignore_label})"))
-    return np.asarray(~ignored)

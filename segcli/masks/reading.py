@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from segcli.masks.labels import Label
 from segcli.masks.mask import MaskKind
+from segcli.masks.void import Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,12 @@ class Reading:
     """Every option that decides what the voxels of a pair mean (cli.md, "What a file is")."""
 
     labels: tuple[Label, ...] | None = None
-    ignore_label: int | None = None
+    #: Values of the ground truth that mark void.
+    ignore: Ranges = ()
+    #: Where they do: in the ground truth, or in either file.
+    ignore_in: Literal["gt", "either"] = "gt"
+    #: A mask of the voxels that count: a path, an array or a `Mask`.
+    roi: Any = field(default=None, compare=False, repr=False)
     kind: MaskKind | None = None
     threshold: float = 0.5
     prob_scale: float | None = None

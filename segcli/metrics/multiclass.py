@@ -10,6 +10,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segcli.errors import UsageError
+from segcli.masks.void import shown
 from segcli.measure import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
@@ -205,8 +206,9 @@ def multiclass_kappa(classes: Classes) -> float | None:
 def _beyond_chance(classes: Classes) -> tuple[int, int, tuple[int, int]]:
     """Return sum p g, N sum n_cc, and N^2 less the squares of each map's sizes: integers of any length."""
     own, pred, gt = ([*column.values()] for column in classes.sums)
-    total = sum(pred)
-    chance = sum(p * g for p, g in zip(pred, gt, strict=True))
+    total = sum(gt)
+    pred.append(total - sum(pred))  # predicted as no label: a class that the ground truth has not
+    chance = sum(p * g for p, g in zip(pred, gt, strict=False))
     spread = total**2 - sum(p * p for p in pred), total**2 - sum(g * g for g in gt)
     return chance, total * sum(own), spread
 
@@ -221,7 +223,8 @@ def _beyond_chance(classes: Classes) -> tuple[int, int, tuple[int, int]]:
 def confusion(classes: Classes) -> Rows:
     """Voxels by their class in the ground truth (rows) and in the prediction (columns).
 
-    Along a row: where the voxels of a class went. Down a column: what a predicted class is made of.
+    Along a row: where the voxels of a class went. Down a column: what a predicted class is made of. A column in
+    brackets is of values that mark void: the prediction has no label there, the ground truth has one.
     """
     names = classes.names
     if len(names) > MOST_CLASSES:
@@ -231,4 +234,7 @@ def confusion(classes: Classes) -> Rows:
             code="labels.many",
         )
     rows = [(name, *row) for name, row in zip(names, classes.confusion.tolist(), strict=True)]
-    return Rows((r"gt \ pred", *names), list(rows))
+    if not classes.unlabelled.any():
+        return Rows((r"gt \ pred", *names), list(rows))
+    rows = [(*row, n) for row, n in zip(rows, classes.unlabelled.tolist(), strict=True)]
+    return Rows((r"gt \ pred", *names, f"({shown(classes.case.void)})"), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from segcli.masks.void import ignored_in
 from segcli.runs.bibliography import Work, bibtex, entry, escape_bibtex
 from segcli.runs.cite import BCA, Citation, Cited
 from segcli.surfaces import BY_AREA, MEANING
@@ -82,7 +83,11 @@ def _conditions(citation: Citation) -> list[str]:
     if citation.labels:
         found.append("Labels: " + ", ".join(f"{name}={_values(v)}" for name, v in citation.labels.items()) + ".")
     if spec.get("ignore") is not None:
-        found.append(f"Voxels with the value {spec['ignore']} in either file were ignored.")
+        files = "in either file" if ignored_in(spec) == "either" else "in the ground truth"
+        several = "one of the values" if isinstance(spec["ignore"], str) else "the value"
+        found.append(f"Voxels with {several} {spec['ignore']} {files} were ignored.")
+    if spec.get("roi"):
+        found.append("Only voxels inside regions of interest were counted.")
     if spec.get("threshold") is not None:
         found.append(f"Probabilities, where given, are foreground above {spec['threshold']:g}.")
     empty = spec.get("empty", "undefined")
@@ -159,6 +164,8 @@ def citation_document(citation: Citation) -> dict[str, Any]:
         "empty": citation.spec.get("empty"),
         "threshold": citation.spec.get("threshold"),
         "ignore": citation.spec.get("ignore"),
+        "ignore_in": ignored_in(citation.spec),
+        "roi": bool(citation.spec.get("roi")),
         "spacings": [list(s) for s in citation.spacings],
         "units": list(citation.units),
         "intervals": None

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
@@ -115,6 +116,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
     if "table.confusion" in run["spec"]["measures"] and not run.get("tables"):
         notes.append("confusion: too many classes for one matrix over all cases; each case has its own (JSON)")
+    notes += remarks(run["spec"])
     notes += _undefined(run) + _pooled(run) + worst_cases(run, worst)
     missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
     parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]

@@ -10,6 +10,7 @@ from typing import Any
 from segcli.errors import InputError
 from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
+from segcli.masks.void import unmarked
 from segcli.report.table import Table, grouped, shape_text, share, significant
 
 #: As many values as a description of a file that cannot be used names.
@@ -47,6 +48,10 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
                 "volume": None if volume is None else float(n) * volume,
             }
             for v, n in zip(values, counts, strict=True)
+        ]
+        largest = int(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else 1
+        found["notes"] += [
+            {"level": n.level, "text": n.text} for n in unmarked([int(v) for v in values], largest, where="")
         ]
     else:
         found["range"] = [float(array.min()), float(array.max())]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, number
@@ -186,6 +187,7 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
     if fewer:
         caption.append("In parentheses: the number of values, where some are undefined and left out.")
     caption += [f"Empty masks: {escape_latex(run['spec'].get('empty', 'undefined'))}."]
+    caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run["spec"])]
     caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
     return table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")

@@ -9,26 +9,45 @@ from typing import TYPE_CHECKING, Any
 from segcli.report.table import Table, escape_markdown, flat
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segcli.cohort.pairing import Missing, Pairing
 
 
 def pairing_table(pairing: Pairing) -> Table:
     columns = pairing.columns
-    table = Table(["case", "pred", "gt", *columns], left=frozenset(range(3 + len(columns))))
+    files = _files(pairing)
+    table = Table(["case", *files, *columns], left=frozenset(range(1 + len(files) + len(columns))))
     for pair in pairing.pairs:
-        table.rows.append([pair.case, str(pair.pred), str(pair.gt), *(pair.group.get(c, "") for c in columns)])
+        paths = [_text(getattr(pair, file)) for file in files]
+        table.rows.append([pair.case, *paths, *(pair.group.get(c, "") for c in columns)])
     return table
+
+
+def _files(pairing: Pairing) -> list[str]:
+    """Return the columns that name files: regions of interest only where there are some."""
+    return ["pred", "gt", *(["roi"] if pairing.has_regions else [])]
+
+
+def _text(path: Path | None) -> str:
+    return "" if path is None else str(path)
 
 
 def _partnerless(pairing: Pairing) -> list[str]:
     """Return a line for each file without a partner, and how many of each there are."""
     lines = [_lacks(m) for m in pairing.missing]
+    regions = pairing.lacks_regions
+    lines += [f"{pair.case}: no region of interest: {pair.roi} does not exist" for pair in regions]
     counts = {side: sum(m.side == side for m in pairing.missing) for side in ("pred", "gt")}
     said = [f"{_several(len(pairing.pairs), 'pair')}"]
     if counts["pred"]:
         said.append(f"{_several(counts['pred'], 'missing prediction')}")
     if counts["gt"]:
         said.append(f"{_several(counts['gt'], 'prediction')} without ground truth")
+    if regions:
+        said.append(f"{_several(len(regions), 'pair')} without the region of interest")
+    if pairing.unused:
+        said.append(f"{_several(len(pairing.unused), 'region')} of interest of no case")
     return [*lines, ", ".join(said)]
 
 
@@ -53,16 +72,17 @@ def pairing_markdown(pairing: Pairing) -> str:
 def pairing_csv(pairing: Pairing) -> str:
     """Return a manifest; a file that is not there is an empty cell."""
     columns = pairing.columns
-    rows = [(p.case, str(p.pred), str(p.gt), p.group) for p in pairing.pairs]
+    regions = pairing.has_regions
+    rows = [(p.case, str(p.pred), str(p.gt), _text(p.roi), p.group) for p in pairing.pairs]
     for m in pairing.missing:
-        there = "" if m.path is None else str(m.path)
-        rows.append((m.case, *(("", there) if m.side == "pred" else (there, "")), m.group))
+        there = _text(m.path)
+        rows.append((m.case, *(("", there) if m.side == "pred" else (there, "")), _text(m.roi), m.group))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", "pred", "gt", *columns])
+    writer.writerow(["case", *_files(pairing), *columns])
     writer.writerows(
-        [case, pred, gt, *(group.get(c, "") for c in columns)]
-        for case, pred, gt, group in sorted(rows, key=lambda r: r[:3])
+        [case, pred, gt, *([roi] if regions else []), *(group.get(c, "") for c in columns)]
+        for case, pred, gt, roi, group in sorted(rows, key=lambda r: r[:3])
     )
     return stream.getvalue()
 
@@ -72,10 +92,12 @@ def pairing_record(pairing: Pairing) -> dict[str, Any]:
         "schema": "segcli.pairs/1",
         "pairs": [
             {"case": p.case, "pred": p.pred.as_posix(), "gt": p.gt.as_posix(), "group": dict(p.group)}
+            | ({} if p.roi is None else {"roi": p.roi.as_posix()})
             for p in pairing.pairs
         ],
         "missing": [
             {"case": m.case, "side": m.side, "path": "" if m.path is None else m.path.as_posix()}
             for m in pairing.missing
         ],
+        **({"unused": [path.as_posix() for path in pairing.unused]} if pairing.unused else {}),
     }

@@ -30,7 +30,7 @@ def draw(inspection: Inspection) -> NDArray[np.uint8]:
     """Return the picture as an (H, W, 3) array."""
     grid = inspection.loaded.grid
     axis, index = worst_slice(inspection)
-    predicted, truth = grid.pred, grid.gt
+    predicted, truth = grid.counted(grid.pred), grid.counted(grid.gt)
     values = inspection.excess_map
     spacing = grid.spacing
     if index is not None:

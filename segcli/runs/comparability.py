@@ -73,6 +73,8 @@ class Source:
 _DEFAULTS: dict[str, object] = {
     "convention": None,
     "ignore": None,
+    "ignore_in": "either",
+    "roi": False,
     "empty": "undefined",
     "threshold": 0.5,
     "spacing": None,
@@ -95,6 +97,7 @@ _SAME = {
 #: What must be so for an option to have a part in the numbers of both runs.
 _WHERE: dict[str, Callable[[Source, Source], bool]] = {
     "background": lambda a, b: a.has_losses and b.has_losses,
+    "ignore_in": lambda a, b: None not in (a.option("ignore"), b.option("ignore")),
     "missing": lambda a, b: a.lacks_predictions or b.lacks_predictions,
 }
 
@@ -140,7 +143,7 @@ def _labels(first: Source, other: Source) -> tuple[Record, Record]:
 
 
 def _check_grids(sources: Sequence[Source]) -> None:
-    """Raise where a case of two runs has another spacing or unit in each."""
+    """Raise where a case of two runs has another spacing, unit or region of interest in each."""
     seen: dict[str, tuple[Source, Record]] = {}
     for other in sources:
         for name, twin in other.cases.items():
@@ -149,11 +152,22 @@ def _check_grids(sources: Sequence[Source]) -> None:
                 continue
             if case.get("unit", twin.get("unit")) != twin.get("unit", case.get("unit")):
                 _refuse([(f"{name}: unit", case.get("unit"), twin.get("unit"))], first, other)
+            if _region(case) != _region(twin):
+                _refuse([(f"{name}: roi", _region(case), _region(twin))], first, other)
             mine, its = case.get("spacing"), twin.get("spacing")
             if mine is None or its is None or mine == its:
                 continue
             if len(mine) != len(its) or any(abs(a - b) > SAME_SPACING * a for a, b in zip(mine, its, strict=True)):
                 _refuse([(f"{name}: spacing", mine, its)], first, other)
+
+
+def _region(case: Record) -> str:
+    """Return what tells the region of interest of a case from another one."""
+    roi = case.get("roi")
+    if roi is None:
+        return "the whole image"
+    digest = roi.get("sha256")
+    return f"a file with the SHA-256 {digest[:12]}" if isinstance(digest, str) else "a file"
 
 
 def check_parameters(sources: Sequence[Source], measures: Sequence[Sequence[str]]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import Mean
+from segcli.masks.void import spec_of_void
 from segcli.measure import BoundMeasure
 from segcli.scored import Scored, Value
 
@@ -69,12 +70,13 @@ def spec_of(
     batch_dice: bool,
     convention: str | None = None,
     missing: str = "fail",
+    roi: bool = False,
 ) -> dict[str, Any]:
-    """Return every option that can change a number, with a hash over them."""
+    """Return every option that can change a number, with a hash over them; `roi`: cases have regions of interest."""
     spec: dict[str, Any] = {
         "measures": [b.id for b in measures],
         "labels": None if reading.labels is None else {x.name: x.spec() for x in reading.labels},
-        "ignore": reading.ignore_label,
+        **spec_of_void(reading, roi=roi),
         "empty": empty,
         "threshold": reading.threshold,
         "geometry": reading.on_geometry,
@@ -122,6 +124,8 @@ def case_record(case: Scored) -> dict[str, Any]:
             for t in case.tables
         ],
     }
+    if case.roi is not None:
+        record["roi"] = file_record(case.roi)
     return record | ({"parts": case.parts} if case.parts else {})
 
 

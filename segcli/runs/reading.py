@@ -195,7 +195,7 @@ def check_case(case: dict[str, Any], where: str) -> None:
 
 
 def _check_grid(case: Mapping[str, Any], where: str, own: str) -> None:
-    for key in ("pred", "gt"):
+    for key in ("pred", "gt", "roi"):
         if key in case:
             _need(case, {key: dict}, where, own)
     if "unit" in case:
