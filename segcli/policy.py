@@ -47,6 +47,10 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     why = why_empty(counts.pred, counts.gt)
     given = own_rule(bound, why) if why else FORMULA
     value = bound(pair) if given == FORMULA else given
+    own = None if policy in POLICIES else tool_given(bound, policy, pair)
+    if own is not None and own != value:
+        number = None if isinstance(own, str) else float(own)
+        return number, ("undefined" if number is None else "policy"), why or "zero_denominator"
     if why:
         replaced = replacement(bound, policy, why, value, pair.case.diagonal)
         if replaced is not value and replaced != value:
@@ -97,6 +101,16 @@ def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
     """Return what a tool gives for an empty mask; `formula` where it has no such metric."""
     entry = tools.tools()[policy].entry(bound)
     return FORMULA if entry is None else entry.rule(why)
+
+
+def tool_given(bound: BoundMeasure, policy: str, pair: Pair) -> float | str | None:
+    """Return what a tool gives for these masks whatever its rule for empty ones says; `None` where it follows that.
+
+    What it does with an image of this form at all is no value of a mask: remarks say it.
+    """
+    entry = tools.tools()[policy].entry(bound)
+    found = None if entry is None or not entry.gives else entry.given(pair.case.shape, pair.counts)
+    return None if found is None or tools.holds(found[0], pair.case.shape) else found[1]
 
 
 def tool_undefined(bound: BoundMeasure, policy: str) -> float | None:

@@ -17,7 +17,7 @@ from segcli.averaging import (
     weights,
 )
 from segcli.errors import UsageError
-from segcli.grids import on_grid
+from segcli.grids import on_grid, unit_on
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import Label
 from segcli.measure import BoundMeasure, Kind
@@ -58,7 +58,7 @@ def score_loaded(
     """Return every measure of every label of a loaded pair."""
     doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
-    apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
+    apart = {} if convention is None else {n: e.grid for n, e in convention.entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
     wide = [b for b in [*metrics, *losses] if b.over_classes and b.measure.kind != "table"]
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
@@ -67,14 +67,14 @@ def score_loaded(
     by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
-    named = [
-        (bound, bound.name, unit_of(bound, "voxel" if bound.name in apart else case.unit, len(case.shape)))
-        for bound in metrics
-    ]
-    on_voxels = on_grid(case, "voxel") if apart else case
+    units = {b.name: unit_of(b, unit_on(case, apart.get(b.name, "file")), len(case.shape)) for b in metrics}
+    elsewhere = {grid: on_grid(case, grid) for grid in apart.values()}
     for pair in pairs:
-        for bound, name, unit in named:
-            value, status, why = metric_value(bound, on_voxels.pair(pair.index) if name in apart else pair, empty)
+        for bound in metrics:
+            name, grid = bound.name, apart.get(bound.name, "file")
+            seen = elsewhere[grid].pair(pair.index) if grid in elsewhere else pair
+            value, status, why = metric_value(bound, seen, empty)
+            unit = units[name]
             values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
         values += by_label[pair.label.name]
     parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
@@ -98,10 +98,22 @@ def score_loaded(
         means=means,
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
-        remarks=[] if convention is None else convention.remarks(case.shape),
+        remarks=[] if convention is None else [*convention.remarks(case.shape), *_read_by_itk(case, convention)],
         parts=parts,
         entropy_map=doubt,
     )
+
+
+def _read_by_itk(case: Case, convention: Convention) -> list[str]:
+    """Return with which voxel size a tool measures that reads files with ITK, where that is not the case's."""
+    read = case.itk_spacing
+    calls = [e.call for e in convention.entries.values() if e.grid in ("header", "slab")]
+    if read is None or not calls:
+        return []
+    if isinstance(read, str):
+        return [f"{convention.title} itself: {', '.join(calls)} {read}"]
+    size = "x".join(f"{length:.6g}" for length in read)
+    return [f"{convention.title} reads the voxel size {size} mm from pixdim, not the sform: {', '.join(calls)}"]
 
 
 def values_of(

@@ -411,6 +411,9 @@ LIVE: dict[tuple[str, str], Callable[..., float]] = {
     ("torchmetrics", "dice_score(include_background=False)"): torchmetrics_tool("dice_score", include_background=False),
     ("torchmetrics", "dice_score(average='micro')"): torchmetrics_tool("dice_score", average="micro"),
     ("torchmetrics", "mean_iou(include_background=False)"): torchmetrics_tool("mean_iou", include_background=False),
+    ("torchmetrics", "mean_iou(per_class=True)"): torchmetrics_tool(
+        "mean_iou", include_background=False, per_class=True
+    ),
     ("torchmetrics", "mean_iou"): torchmetrics_tool("mean_iou"),
     ("torchmetrics", "hausdorff_distance"): torchmetrics_tool("hausdorff_distance"),
     ("torchmetrics", "generalized_dice_score"): torchmetrics_tool("generalized_dice_score"),
@@ -632,7 +635,8 @@ def test_only_what_has_an_effect_is_a_cause() -> None:
     assert medpy.because[-1].startswith("percentile of both directions together")
     inside = rows_of(BOX[1:7, 2:8], np.roll(BOX, 1, 0)[1:7, 2:8], (1.0, 1.0), "hd")
     assert not any("edge" in cause for cause in row_of(inside, "mikan", "hd").because)
-    at_edge = rows_of(BOX[2:, 3:], np.pad(BOX, 1)[2:8, 2:7], (1.0, 1.0), "assd")
+    pred, gt = (np.stack([m] * 5) for m in (BOX[2:, 3:], np.pad(BOX, 1)[2:8, 2:7]))
+    at_edge = rows_of(pred, gt, (1.0, 1.0, 1.0), "assd")
     assert row_of(at_edge, "mikan", "assd").because[-1] == "the image edge not counted"
 
 
@@ -653,7 +657,7 @@ def test_reversed_spacing_is_named() -> None:
     gt[4, 2], pred[4, 4] = 1, 1
     rows = rows_of(pred, gt, (5.0, 1.0), "hd")
     assert row_of(rows, "panoptica", "hd").printed.value == 2.0
-    wrong = row_of(rows, "panoptica", "hd", variant=True)
+    (wrong,) = (r for r in rows if r.call == "HD, file paths")
     assert wrong.printed.value == 10.0
     assert wrong.because == ("the spacing in reverse axis order",)
     assert not [r for r in rows_of(pred, gt, (1.0, 1.0), "hd") if "file paths" in r.call]
@@ -676,8 +680,9 @@ def test_defects_are_words() -> None:
     full = BOX * 0 + 1
     rows = rows_of(full, np.pad(np.ones((8, 6), np.uint8), ((0, 0), (0, 2))), (1.0, 1.0), "hd")
     row = row_of(rows, "seg-metrics", "hd")
-    assert row.printed.value is None
-    assert "1.8e19" in row.printed.words
+    assert row.printed.value == 2.0**64 - 2.0**40  # the square root of the largest float, run
+    assert row.because == ("a mask is full: 1.84467e+19 by its rule, here 2",)
+    assert row_of(rows, "mikan", "hd").printed.words == "raises an error"  # of any plane
     wide = rows_of(BOX[:, :7], BOX[:, :7], (1.0, 1.0), "hd")
     assert "not square" in row_of(wide, "torchmetrics", "hd").printed.words
     assert row_of(rows_of(BOX, BOX, (1.0, 1.0), "hd"), "torchmetrics", "hd").printed == Printed(0.0)
@@ -948,7 +953,7 @@ def test_means_under_each_rule(base: str) -> None:
     assert found[hd95, "brats"].mean == pytest.approx(374 / 3)
     assert found[hd95, "medpy"].mean is None
     assert "raises" in found[hd95, "medpy"].words
-    assert (hd95, "distorch") not in found  # not checked
+    assert (found[hd95, "distorch"].mean, found[hd95, "distorch"].words) == (0, "prints nan 2x")
     assert (hd95, "nnunet") not in found  # has no such metric
 
 

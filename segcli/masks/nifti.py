@@ -339,12 +339,14 @@ def _grid(
         unit, factor = _UNITS[header.units]
         notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning"))
         fields["units"] = unit
+    lengths = header.pixdim[1 : axes + 1]
+    if all(map(math.isfinite, lengths)):
+        fields["pixdim"] = [length * factor for length in lengths]
     if header.format.startswith("Analyze"):
         text = "Analyze 7.5 does not say which side is left; orientation is not checked"
         notes.append(Note(f"{said}: {text}", "warning"))
     chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
     if chosen is None:
-        lengths = header.pixdim[1 : axes + 1]
         if not all(abs(x) <= _LARGEST for x in lengths):
             refuse(
                 name,
