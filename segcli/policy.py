@@ -128,6 +128,12 @@ def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:
     return tools.WORDS.get(rule, "") if isinstance(rule, str) else ""
 
 
+def is_mark(bound: BoundMeasure, value: float | None, status: str) -> bool:
+    """Return whether a tool's number is outside the range of the measure: the mark of no value, in no mean."""
+    low, high = bound.measure.range
+    return status == "policy" and value is not None and not low <= value <= high
+
+
 def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
     """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
 

@@ -22,7 +22,7 @@ from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import Label
 from segcli.measure import BoundMeasure, Kind
 from segcli.notation import parse
-from segcli.policy import classes_value, conventional, empty_rule, metric_value, parts_of
+from segcli.policy import classes_value, conventional, empty_rule, is_mark, metric_value, parts_of
 from segcli.scored import Scored, TableValue, Value
 from segcli.tools import Convention
 
@@ -185,14 +185,15 @@ def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMea
     """Return the mean of each metric over the plain labels of a case."""
     pairs = [case.pair(i) for i, label in enumerate(case.labels) if not label.is_region]
     weight = weights(average, [float(p.counts.gt) for p in pairs])
-    known = {(v.label, v.measure): v.value for v in values if v.kind == "metric"}
+    known = {(v.label, v.measure): v for v in values if v.kind == "metric"}
     means = []
     for bound in metrics:
         name, unit = bound.name, unit_of(bound, case.unit, len(case.shape))
         if average == "micro" and len(pairs) > 1:
             means.append(pooled_mean(bound, pooled_labels(pairs), len(pairs), unit=unit))
         else:
-            own = [known[p.label.name, name] for p in pairs]
+            found = [known[p.label.name, name] for p in pairs]
+            own = [None if is_mark(bound, v.value, v.status) else v.value for v in found]
             means.append(weighted_mean("metric", name, own, weight, unit=unit))
     return means
 

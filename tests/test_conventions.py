@@ -34,6 +34,7 @@ from segcli.masks.labels import Label
 from segcli.measure import measures
 from segcli.notation import bind
 from segcli.report.conventions import text
+from segcli.summary import Resampling, summaries
 from segcli.tools import Entry, convention_of
 
 Array = NDArray[Any]
@@ -887,6 +888,99 @@ def test_a_tools_number_where_the_formula_has_none() -> None:
     assert empty_means._own(bind("fpr"), run["cases"][0]["values"][0], run["cases"][0]["counts"]["fg"], "gt_empty") == (
         pytest.approx(BOX.mean())
     )
+
+
+def test_a_class_in_neither_map() -> None:
+    """The IoU per class of torchmetrics is -1 there, that of one class nan (run); a mark is no part of a mean."""
+    torch, tool = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.functional.segmentation")
+    pred, gt = np.array([[0, 1], [1, 1]]), np.array([[0, 1], [0, 1]])
+    given_as = [torch.from_numpy(a[None]) for a in (pred, gt)]
+    theirs = tool.mean_iou(*given_as, num_classes=3, include_background=False, per_class=True, input_format="index")
+    found = segcli.score(pred, gt, metrics="iou", labels="a=1,b=2", convention="torchmetrics")
+    assert [v.value for v in found.values] == pytest.approx(theirs[0].tolist()) == [2 / 3, -1]
+    assert [v.status for v in found.values] == ["ok", "policy"]
+    assert [(m.value, m.n, m.of) for m in found.means] == [(pytest.approx(2 / 3), 1, 2)]
+    rows = conventions.conventions(pred, gt, metrics="iou", labels="a=1,b=2", convention="torchmetrics").rows
+    assert {r.call: (r.printed.value, r.printed.words) for r in rows if r.label == "b"} == {
+        "mean_iou(per_class=True)": (-1.0, ""), "mean_iou(include_background=False)": (None, "prints nan"),
+    }  # fmt: skip
+    means = {m.policy: m for m in empty_means.empty_means(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou"))}
+    assert (means["torchmetrics"].mean, means["torchmetrics"].words) == (1.0, "prints -1 1x")
+    summed = summaries(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou", convention="torchmetrics")["cases"],
+                       Resampling())  # fmt: skip
+    assert (summed[0]["mean"], summed[0]["n"], summed[0]["undefined"]) == (1.0, 1, 1)
+
+
+def nifti(path: Path, mask: Array, sform: Array | None, qform: Array | None, pixdim: tuple[float, ...]) -> str:
+    """Write a mask whose header says three things about its voxels."""
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(mask, None)
+    image.header.set_sform(sform, 0 if sform is None else 1)
+    image.header.set_qform(qform, 0 if qform is None else 1)
+    image.to_filename(path)
+    raw = bytearray(path.read_bytes())
+    raw[80:92] = np.array(pixdim, "<f4").tobytes()
+    path.write_bytes(raw)
+    return str(path)
+
+
+SIZE = np.diag([1.0, 2.0, 3.0, 1.0])
+SHEAR = SIZE @ np.array([[1, 0.05, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+TURN = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]) @ SIZE
+#: sform, qform, pixdim -> the voxel size that SimpleITK reads.
+HEADERS = {
+    "all agree": (SIZE, SIZE, (1, 2, 3), None),
+    "sform alone": (SIZE, None, (2, 2, 2), (2, 2, 2)),
+    "sform turned": (TURN, None, (2, 2, 2), (2, 2, 2)),
+    "pixdim negative": (SIZE, None, (-2, 2, 2), (2, 2, 2)),
+    "pixdim zero": (SIZE, None, (0, 2, 3), None),
+    "both forms": (SIZE, np.diag([2.0, 2, 2, 1]), (2, 2, 2), (2, 2, 2)),
+    "qform alone": (None, SIZE, (1, 2, 3), None),
+    "neither": (None, None, (1, 2, 3), None),
+    "sheared": (SHEAR, None, (1, 2, 3), "raises"),
+    "sheared with a qform": (SHEAR, SIZE, (1, 2, 3), (1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SimpleITK measures with |pixdim| whatever the sform says, and reads no sheared sform; the claim is its number."""
+    itk = pytest.importorskip("SimpleITK")
+    *header, size = HEADERS[name]
+    pred, gt = np.zeros((6, 7, 8), np.uint8), np.zeros((6, 7, 8), np.uint8)
+    gt[1:3, 2:5, 2:5], pred[2:5, 2:6, 2:5] = 1, 1
+    files = [nifti(tmp_path / f"{side}.nii", m, *header) for side, m in (("pred", pred), ("gt", gt))]
+    rows = conventions.conventions(*files, metrics="hd,ahd_set", convention="simpleitk").rows
+    found = segcli.score(*files, metrics="hd,ahd_set", convention="simpleitk")
+    itk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        images = [itk.ReadImage(file) for file in files]
+    except RuntimeError:
+        assert size == "raises"
+        assert {r.printed.words for r in rows} == {"raises: ITK reads no sheared sform"}
+        assert "ITK reads no sheared sform" in found.remarks[-1]
+        return
+    distance = itk.HausdorffDistanceImageFilter()
+    distance.Execute(*images)
+    theirs = {"hd": distance.GetHausdorffDistance(), "ahd_set": distance.GetAverageHausdorffDistance()}
+    for row, value in zip(sorted(rows, key=lambda r: r.quantity != "hd:surface=surfel"), found.values, strict=True):
+        assert row.printed.value == value.value == pytest.approx(theirs[row.quantity.split(":")[0]], rel=1e-6)
+        moved = any("pixdim" in cause for cause in row.because)
+        assert not moved or size is not None
+    assert ("from pixdim" in found.remarks[-1]) == (size is not None)
+    # a voxel size that is given stands for that of the files
+    given_size = segcli.score(*files, metrics="hd", convention="simpleitk", spacing=(1, 2, 3))
+    same_size = segcli.score(pred, gt, metrics="hd:surface=set", spacing=(1, 2, 3))
+    assert given_size.values[0].value == same_size.values[0].value
+    assert command_line(["conventions", *files, "-m", "hd", "--convention", "simpleitk"]) == 0
+    assert size == (1, 2, 3) or ("pixdim" in capsys.readouterr().out) == (size is not None)
+
+
+def test_voxel_sizes_that_differ(tmp_path: Path) -> None:
+    """Two voxel sizes in pixdim: ITK does not compare such images."""
+    files = [nifti(tmp_path / f"{i}.nii", np.stack([BOX] * 3), SIZE, None, (s, 2, 2)) for i, s in enumerate((2, 3))]
+    (row,) = conventions.conventions(*files, metrics="hd", convention="simpleitk").rows
+    assert row.printed.words == "raises: the voxel sizes in pixdim differ"
 
 
 @pytest.mark.parametrize(
