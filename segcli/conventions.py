@@ -16,7 +16,7 @@ from segcli.measure import FORMULA, BoundMeasure, plain
 from segcli.notation import bind, parse
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
-from segcli.tools import WORDS, Entry, Tool, check_convention, default_of, holds, tools
+from segcli.tools import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, holds, tools
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case
@@ -76,17 +76,6 @@ GRID_WORDS = {
     "reversed": "the spacing in reverse axis order",
     "header": "the voxel size of pixdim, not of the sform",
     "slab": "a plane as a volume of one slice: both of its sides are surface",
-}
-#: What masks are like of which a tool gives a value by a rule of its own.
-CONDITION_WORDS = {
-    "2-D": "a plane",
-    "thin": "an axis of one or two voxels",
-    "all full or empty": "each mask is full or empty",
-    "full": "a mask is full",
-    "one full": "a mask is full",
-    "both full": "both masks are full",
-    "equal": "the masks are equal",
-    "no overlap": "the masks do not overlap",
 }
 TIMES_WORDS = {-1.0: "arguments exchanged: the sign turns"}
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from segcli import tools
 from segcli.errors import UsageError
 from segcli.measure import FORMULA, BoundMeasure, EmptyValue
-from segcli.tools import Convention, convention_of
+from segcli.tools import Convention, Entry, convention_of
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
 
 Status = Literal["ok", "undefined", "policy"]
+Found = tuple[float | None, Status, str]
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
@@ -47,10 +48,6 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     why = why_empty(counts.pred, counts.gt)
     given = own_rule(bound, why) if why else FORMULA
     value = bound(pair) if given == FORMULA else given
-    own = None if policy in POLICIES else tool_given(bound, policy, pair)
-    if own is not None and own != value:
-        number = None if isinstance(own, str) else float(own)
-        return number, ("undefined" if number is None else "policy"), why or "zero_denominator"
     if why:
         replaced = replacement(bound, policy, why, value, pair.case.diagonal)
         if replaced is not value and replaced != value:
@@ -103,14 +100,20 @@ def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
     return FORMULA if entry is None else entry.rule(why)
 
 
-def tool_given(bound: BoundMeasure, policy: str, pair: Pair) -> float | str | None:
-    """Return what a tool gives for these masks whatever its rule for empty ones says; `None` where it follows that.
+def as_given(entry: Entry, pair: Pair, found: Found) -> tuple[Found, str]:
+    """Return a value as a tool's own rule for such masks has it, and what that rule is in words; else as it was.
 
     What it does with an image of this form at all is no value of a mask: remarks say it.
     """
-    entry = tools.tools()[policy].entry(bound)
-    found = None if entry is None or not entry.gives else entry.given(pair.case.shape, pair.counts)
-    return None if found is None or tools.holds(found[0], pair.case.shape) else found[1]
+    rule = entry.given(pair.case.shape, pair.counts) if entry.gives else None
+    if rule is None or tools.holds(rule[0], pair.case.shape) or rule[1] == found[0]:
+        return found, ""
+    value, why = found[0], found[2] or "zero_denominator"
+    said = f"{tools.CONDITION_WORDS[rule[0]]}: "
+    if isinstance(rule[1], str):
+        return (None, "undefined", why), f"{said}{tools.WORDS[rule[1]]}"
+    ours = "undefined" if value is None else f"{value:.4g}"
+    return (float(rule[1]), "policy", why), f"{said}{rule[1]:.4g} by its rule, not {ours}"
 
 
 def tool_undefined(bound: BoundMeasure, policy: str) -> float | None:

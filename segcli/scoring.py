@@ -20,9 +20,10 @@ from segcli.errors import UsageError
 from segcli.grids import on_grid, unit_on
 from segcli.loading import Batch, Loaded, load, reading_of
 from segcli.masks.labels import Label
+from segcli.masks.mask import Note
 from segcli.measure import BoundMeasure, Kind
 from segcli.notation import parse
-from segcli.policy import classes_value, conventional, empty_rule, is_mark, metric_value, parts_of
+from segcli.policy import as_given, classes_value, conventional, empty_rule, is_mark, metric_value, parts_of
 from segcli.scored import Scored, TableValue, Value
 from segcli.tools import Convention
 
@@ -58,7 +59,9 @@ def score_loaded(
     """Return every measure of every label of a loaded pair."""
     doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
-    apart = {} if convention is None else {n: e.grid for n, e in convention.entries.items() if e.grid != "file"}
+    entries = {} if convention is None else convention.entries
+    notes = [*loaded.notes, *([] if convention is None else _read_by_itk(case, convention))]
+    apart = {n: e.grid for n, e in entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
     wide = [b for b in [*metrics, *losses] if b.over_classes and b.measure.kind != "table"]
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
@@ -73,9 +76,13 @@ def score_loaded(
         for bound in metrics:
             name, grid = bound.name, apart.get(bound.name, "file")
             seen = elsewhere[grid].pair(pair.index) if grid in elsewhere else pair
-            value, status, why = metric_value(bound, seen, empty)
-            unit = units[name]
-            values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
+            own = metric_value(bound, seen, empty)
+            if convention is not None and name in entries and empty == convention.tool:
+                own, said = as_given(entries[name], pair, own)
+                text = f"{convention.title} {entries[name].call} of {pair.label.name}: {said}"
+                notes += [Note(text, code="convention.rule")] if said else []
+            value, status, why = own
+            values.append(Value(pair.label.name, "metric", name, value, units[name], status, why))
         values += by_label[pair.label.name]
     parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
     if any(bound.measure.parts for bound in wide):
@@ -96,24 +103,23 @@ def score_loaded(
         counts={p.label.name: p.counts for p in pairs},
         values=values + _over_classes(loaded, wide),
         means=means,
-        notes=loaded.notes,
+        notes=notes,
         tables=_tables(loaded, pairs, tables),
-        remarks=[] if convention is None else [*convention.remarks(case.shape), *_read_by_itk(case, convention)],
+        remarks=[] if convention is None else convention.remarks(case.shape),
         parts=parts,
         entropy_map=doubt,
     )
 
 
-def _read_by_itk(case: Case, convention: Convention) -> list[str]:
+def _read_by_itk(case: Case, convention: Convention) -> list[Note]:
     """Return with which voxel size a tool measures that reads files with ITK, where that is not the case's."""
     read = case.itk_spacing
-    calls = [e.call for e in convention.entries.values() if e.grid in ("header", "slab")]
+    calls = ", ".join(e.call for e in convention.entries.values() if e.grid in ("header", "slab"))
     if read is None or not calls:
         return []
-    if isinstance(read, str):
-        return [f"{convention.title} itself: {', '.join(calls)} {read}"]
-    size = "x".join(f"{length:.6g}" for length in read)
-    return [f"{convention.title} reads the voxel size {size} mm from pixdim, not the sform: {', '.join(calls)}"]
+    size = read if isinstance(read, str) else "x".join(f"{length:.6g}" for length in read)
+    does = size if size is read else f"reads the voxel size {size} mm from pixdim, not the sform"
+    return [Note(f"{convention.title} {does}: {calls}", code="convention.voxel_size")]
 
 
 def values_of(

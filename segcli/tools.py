@@ -43,6 +43,17 @@ Condition = Literal[
     "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel",
     "thin", "full", "one full", "both full", "equal", "no overlap",
 ]  # fmt: skip
+#: What masks are like of which a tool gives a value by a rule of its own.
+CONDITION_WORDS = {
+    "2-D": "a plane",
+    "thin": "an axis of one or two voxels",
+    "all full or empty": "each mask is full or empty",
+    "full": "a mask is full",
+    "one full": "a mask is full",
+    "both full": "both masks are full",
+    "equal": "the masks are equal",
+    "no overlap": "the masks do not overlap",
+}
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}

@@ -958,7 +958,7 @@ def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pyt
     except RuntimeError:
         assert size == "raises"
         assert {r.printed.words for r in rows} == {"raises: ITK reads no sheared sform"}
-        assert "ITK reads no sheared sform" in found.remarks[-1]
+        assert "ITK reads no sheared sform" in found.notes[-1].text
         return
     distance = itk.HausdorffDistanceImageFilter()
     distance.Execute(*images)
@@ -967,13 +967,51 @@ def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pyt
         assert row.printed.value == value.value == pytest.approx(theirs[row.quantity.split(":")[0]], rel=1e-6)
         moved = any("pixdim" in cause for cause in row.because)
         assert not moved or size is not None
-    assert ("from pixdim" in found.remarks[-1]) == (size is not None)
+    assert [n.code for n in found.notes].count("convention.voxel_size") == (size is not None)
     # a voxel size that is given stands for that of the files
     given_size = segcli.score(*files, metrics="hd", convention="simpleitk", spacing=(1, 2, 3))
     same_size = segcli.score(pred, gt, metrics="hd:surface=set", spacing=(1, 2, 3))
     assert given_size.values[0].value == same_size.values[0].value
     assert command_line(["conventions", *files, "-m", "hd", "--convention", "simpleitk"]) == 0
     assert size == (1, 2, 3) or ("pixdim" in capsys.readouterr().out) == (size is not None)
+
+
+def test_rules_for_masks_that_are_not_empty() -> None:
+    """A score under a convention has the tool's own rule for full and equal masks, and a note says so (run)."""
+    full, part = np.ones((6, 8, 9), np.uint8), np.pad(np.ones((2, 4, 5), np.uint8), 2)
+    distorch = segcli.score(part, part, metrics="nsd:tol=1", convention="distorch", labels="fg=1")
+    assert (distorch.values[0].value, distorch.values[0].status) == (0.0, "policy")
+    assert [n.text for n in distorch.notes if n.code == "convention.rule"] == [
+        "DisTorch 80f190c normalized surface Dice of fg: the masks are equal: 0 by its rule, not 1"
+    ]
+    pymia = segcli.score(part, full, metrics="vi_label,ari_label", convention="pymia", labels="fg=1")
+    assert [(v.value, v.status) for v in pymia.values] == [(None, "undefined"), (0.0, "ok")]
+    assert pymia.notes[-1].text.endswith("VariationOfInformation of fg: a mask is full: prints -inf")
+    assert (
+        segcli.score(part, full, metrics="vi_label", empty="pymia", labels="fg=1").values[0].value > 0
+    )  # none is empty
+    plane = conventions.conventions(part[3], full[3], metrics="nsd:tol=1", convention="pymia", labels="fg=1").rows[0]
+    assert plane.because == ("a plane as a volume of one slice: both of its sides are surface",)
+    slab = segcli.score(part[3][None], full[3][None], metrics="nsd:tol=1:slack=0", labels="fg=1")
+    assert plane.printed.value == slab.values[0].value
+
+
+def test_what_the_evaluator_of_panoptica_prints() -> None:
+    """Global metrics take no spacing and half a voxel as tolerance; masks apart raise, or are infinitely far (run)."""
+    gt = np.zeros((9, 9), np.uint8)
+    gt[2:6, 2:6] = 1
+    rows = {r.call: r for r in rows_of(np.roll(gt, 1, 0), gt, (3.0, 2.0), "hd,nsd:tol=2,assd,iou")}
+    assert (rows["HD"].printed.value, rows["global_bin_hd"].printed.value) == (3.0, 1.0)
+    # of 12 border voxels each 6 lie on one of the other border
+    assert rows["global_bin_nsd"].printed.value == pytest.approx(6 / 12)
+    assert rows["global_bin_nsd"].measure == "nsd_mean:tol=0.5:surface=border:slack=0"
+    apart = {r.call: r.printed for r in rows_of(np.roll(gt, 4, 0) * (1 - gt), gt, (1.0, 1.0), "hd,assd,iou,rve")}
+    assert apart["global_bin_hd"].words == "raises an error"
+    assert apart["global_bin_assd"].words == "prints inf"
+    assert apart["global_bin_rvd"].words == "prints nan"
+    assert apart["HD"].value is not None
+    empty = {r.call: r.printed for r in rows_of(gt * 0, gt * 0, (1.0, 1.0), "dice,iou,assd,rve")}
+    assert {empty[f"global_bin_{m}"].words for m in ("dsc", "iou", "assd", "rvd")} == {"prints nan"}
 
 
 def test_voxel_sizes_that_differ(tmp_path: Path) -> None:
