@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.averaging import ALL
 from segcli.errors import UsageError
-from segcli.grids import on_grid
+from segcli.grids import on_grid, refused, unit_on
 from segcli.loading import Loaded, load
 from segcli.masks.asked import reading_of
 from segcli.masks.mask import Note
@@ -17,7 +17,7 @@ from segcli.measure import FORMULA, BoundMeasure, plain
 from segcli.notation import bind, parse
 from segcli.policy import check_ignored, classes_value, metric_value, why_empty
 from segcli.scoring import unit_of
-from segcli.tools import WORDS, Entry, Tool, check_convention, default_of, failing, tools
+from segcli.tools import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, holds, tools
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case
@@ -72,7 +72,12 @@ STATISTIC_WORDS = {
     "false_omission_rate": "arguments exchanged: it is false_omission_rate",
     "hd": "the maximum, not the mean",
 }
-GRID_WORDS = {"voxel": "the spacing is not used: distances in voxels", "reversed": "the spacing in reverse axis order"}
+GRID_WORDS = {
+    "voxel": "the spacing is not used: distances in voxels",
+    "reversed": "the spacing in reverse axis order",
+    "header": "the voxel size of pixdim, not of the sform",
+    "slab": "a plane as a volume of one slice: both of its sides are surface",
+}
 TIMES_WORDS = {-1.0: "arguments exchanged: the sign turns"}
 
 
@@ -180,27 +185,31 @@ class Views:
 
 def failure(entry: Entry, views: Views) -> str:
     """Return what a tool does where it does not follow its own definition; nothing where it does."""
-    said = failing(entry, views.case.shape)
+    counts = views.case.counts(views.index)
+    said = [words for condition, words in entry.fails.items() if holds(condition, views.case.shape, counts)]
     if "no surface" in entry.fails and not views.why and views.value(entry.bound()) is None:
         said.append(entry.fails["no surface"])
     if "only in pred" in entry.fails and views.only_in_pred:
         said.append(entry.fails["only in pred"])
-    counts = views.case.counts(views.index)
-    if "all full or empty" in entry.fails and {counts.pred, counts.gt} <= {0, counts.n}:
-        said.append(entry.fails["all full or empty"])
-    if "one voxel" in entry.fails and 1 in (counts.pred, counts.gt):
-        said.append(entry.fails["one voxel"])
     return "; ".join(said)
+
+
+def given(entry: Entry, bound: BoundMeasure, views: Views) -> tuple[str, float | str] | None:
+    """Return what a tool gives for a label by a rule of its own, with the condition that calls for it."""
+    none = bound.over_classes or not entry.gives
+    return None if none else entry.given(views.case.shape, views.case.counts(views.index))
 
 
 def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     """Return what a tool prints for a label, or for all classes."""
     if views.beyond(bound):
         return Printed(None, "takes one label for each voxel")
+    if (own := given(entry, bound, views)) is not None:
+        return _printed(own[1])
     rule = entry.rule(views.why) if views.why and not bound.over_classes else "formula"
     if isinstance(rule, (int, float)):
         return Printed(float(rule))
-    failed = failure(entry, views)
+    failed = refused(views.case, entry.grid) or failure(entry, views)
     if rule != "formula":
         return Printed(None, WORDS[rule])
     if failed:
@@ -210,8 +219,11 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
         return Printed(None, entry.fails["zero"])
     if value is not None:
         return Printed(value * entry.times)
-    given = entry.undefined
-    return Printed(None, WORDS[given]) if isinstance(given, str) else Printed(float(given))
+    return _printed(entry.undefined)
+
+
+def _printed(what: float | str) -> Printed:
+    return Printed(None, WORDS[what]) if isinstance(what, str) else Printed(float(what))
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -223,11 +235,15 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
     One parameter after the other is taken over from the tool; one that changes nothing for this pair is not a cause.
     """
     own = views.own(reference)
+    ours = "undefined" if own is None else f"{own:g}"
+    if (rule := given(entry, bound, views)) is not None:
+        if same(found.value, own) and not found.words:
+            return ()
+        return (f"{CONDITION_WORDS[rule[0]]}: {found.words or f'{found.value:g} by its rule'}, here {ours}",)
     if views.why and entry.rule(views.why) != FORMULA and not bound.over_classes:
         if same(found.value, own) and not found.words:
             return ()
         said = found.words or f"{found.value:g} by its rule"
-        ours = "undefined" if own is None else f"{own:g}"
         return tuple(t for t in (f"{IN_WORDS[views.why]}: {said}, here {ours}", entry.remark(views.why)) if t)
     if found.value is None:
         return (found.words,)  # the version stands beside the tool
@@ -271,6 +287,8 @@ def _steps(
     for key, before in later.items():
         step = replace(step, params={**step.params, key: bound.params[key]})
         yield step, "file", 1, _parameter_words(key, bound.params[key], before)
+    if entry.grid == "slab":
+        yield bound, "header", 1, GRID_WORDS["header"]
     if entry.grid != "file":
         yield bound, entry.grid, 1, GRID_WORDS[entry.grid]
     if entry.times != 1:
@@ -352,7 +370,8 @@ def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None 
         for entry in tool.metrics:
             if entry.quantity != reference.measure.name or convention not in (None, tool.name):
                 continue
-            open_ = replace(reference, named=reference.named - {"surface"})
+            fixed = bind(entry.measure, "metric").named if entry.variant else frozenset()
+            open_ = replace(reference, named=reference.named - {"surface"} - fixed)
             bound = entry.bound(open_)
             if entry.grid == "reversed" and all(map(same, case.spacing, case.spacing[::-1])):
                 continue
@@ -366,7 +385,7 @@ def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None 
 def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:
     found = printed(entry, bound, views)
     because = causes(entry, bound, reference, views, found)
-    unit = unit_of(bound, on_grid(views.case, entry.grid).unit, len(views.case.shape))
+    unit = unit_of(bound, unit_on(views.case, entry.grid), len(views.case.shape))
     own = views.own(reference)
     return Row(
         "metric", reference.name, label, tool.title, tool.version, tool.checked, entry.call, bound.name, found,

@@ -12,8 +12,8 @@ from segcli.errors import InputError, UsageError
 from segcli.evidence.counts import Counts
 from segcli.measure import FORMULA, BoundMeasure
 from segcli.notation import bind
-from segcli.policy import POLICIES, own_rule, replacement, tool_rule, tool_words, why_empty
-from segcli.tools import tools
+from segcli.policy import POLICIES, is_mark, own_rule, replacement, tool_rule, tool_words, why_empty
+from segcli.tools import WORDS, tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +90,25 @@ def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:
     return any(tool_rule(bound, policy, why) in ("unknown", "arbitrary") for why in whys)
 
 
+#: What a tool does that leaves no mean over cases: its nan and its marks are left out.
+ENDS = set(WORDS.values()) - {WORDS["nan"]}
+
+
 def _mean(label: str, bound: BoundMeasure, policy: str, values: Sequence[tuple[float | None, str, float]]) -> EmptyMean:
     numbers, by_rule = [], 0
     said: dict[str, int] = {}
     for value, why, diagonal in values:
         new = replacement(bound, policy, why, value, diagonal) if why else value
-        if new is not None:
+        if new != value and is_mark(bound, new, "policy"):
+            said[f"prints {new:g}"] = said.get(f"prints {new:g}", 0) + 1
+        elif new is not None:
             numbers.append(float(new))
             by_rule += bool(why) and new != value
         elif why:
             words = tool_words(bound, policy, why) or "undefined"
             said[words] = said.get(words, 0) + 1
     mean = sum(numbers) / len(numbers) if numbers else None
-    if any(words not in ("undefined", "prints nan") for words in said):
+    if any(words in ENDS for words in said):
         mean = None
     text = ", ".join(f"{words} {times}x" for words, times in said.items())
     return EmptyMean(label, bound.name, policy, mean, len(numbers), len(values), by_rule, text)

@@ -250,6 +250,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     import numpy as np
 
     from segcli.evidence.case import Case
+    from segcli.grids import itk_spacing
     from segcli.masks.matching import match
 
     _check_headers(pred, gt, reading)
@@ -289,6 +290,8 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
         case.labels = labels.labels
+        if reading.spacing is None and len(grids) == 1:
+            case.itk_spacing = itk_spacing(pred_mask, gt_mask, grid.spacing)
         notes = [*grid.notes, *(labels.notes if index == 0 else [])]
         if strict:
             _refuse_warnings(notes)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from segcli import tools
 from segcli.errors import UsageError
 from segcli.measure import FORMULA, BoundMeasure, EmptyValue
-from segcli.tools import Convention, convention_of
+from segcli.tools import Convention, Entry, convention_of
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
     from segcli.masks.reading import Reading
 
 Status = Literal["ok", "undefined", "policy"]
+Found = tuple[float | None, Status, str]
 POLICIES = ("undefined", "perfect-if-both-empty", "worst", "zero")
 
 
@@ -100,6 +101,22 @@ def tool_rule(bound: BoundMeasure, policy: str, why: str) -> float | str:
     return FORMULA if entry is None else entry.rule(why)
 
 
+def as_given(entry: Entry, pair: Pair, found: Found) -> tuple[Found, str]:
+    """Return a value as a tool's own rule for such masks has it, and what that rule is in words; else as it was.
+
+    What it does with an image of this form at all is no value of a mask: remarks say it.
+    """
+    rule = entry.given(pair.case.shape, pair.counts) if entry.gives else None
+    if rule is None or tools.holds(rule[0], pair.case.shape) or rule[1] == found[0]:
+        return found, ""
+    value, why = found[0], found[2] or "zero_denominator"
+    said = f"{tools.CONDITION_WORDS[rule[0]]}: "
+    if isinstance(rule[1], str):
+        return (None, "undefined", why), f"{said}{tools.WORDS[rule[1]]}"
+    ours = "undefined" if value is None else f"{value:.4g}"
+    return (float(rule[1]), "policy", why), f"{said}{rule[1]:.4g} by its rule, not {ours}"
+
+
 def tool_undefined(bound: BoundMeasure, policy: str) -> float | None:
     """Return the number that a tool gives where no mask is empty and the formula has no value, if it gives one."""
     entry = None if policy in POLICIES else tools.tools()[policy].entry(bound)
@@ -113,6 +130,12 @@ def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:
         return ""
     rule = tool_rule(bound, policy, why)
     return tools.WORDS.get(rule, "") if isinstance(rule, str) else ""
+
+
+def is_mark(bound: BoundMeasure, value: float | None, status: str) -> bool:
+    """Return whether a tool's number is outside the range of the measure: the mark of no value, in no mean."""
+    low, high = bound.measure.range
+    return status == "policy" and value is not None and not low <= value <= high
 
 
 def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:

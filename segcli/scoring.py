@@ -17,13 +17,23 @@ from segcli.averaging import (
     weights,
 )
 from segcli.errors import UsageError, keywords_checked
-from segcli.grids import on_grid
+from segcli.grids import on_grid, unit_on
 from segcli.loading import Batch, Loaded, load
 from segcli.masks.asked import reading_keywords, reading_of
 from segcli.masks.labels import Label
+from segcli.masks.mask import Note
 from segcli.measure import BoundMeasure, Kind
 from segcli.notation import parse
-from segcli.policy import check_ignored, classes_value, conventional, empty_rule, metric_value, parts_of
+from segcli.policy import (
+    as_given,
+    check_ignored,
+    classes_value,
+    conventional,
+    empty_rule,
+    is_mark,
+    metric_value,
+    parts_of,
+)
 from segcli.scored import Scored, TableValue, Value
 from segcli.tools import Convention
 
@@ -61,7 +71,9 @@ def score_loaded(
         loaded = loaded.written
     doubt = loaded.entropy() if entropy_map else None
     case = loaded.case
-    apart = {} if convention is None else {n: e for n, e in convention.entries.items() if e.grid != "file"}
+    entries = {} if convention is None else convention.entries
+    notes = [*loaded.notes, *([] if convention is None else _read_by_itk(case, convention))]
+    apart = {n: e.grid for n, e in entries.items() if e.grid != "file"}
     tables = [b for b in metrics if b.measure.kind == "table"]
     wide = [b for b in [*metrics, *losses] if b.over_classes and b.measure.kind != "table"]
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
@@ -70,15 +82,19 @@ def score_loaded(
     by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
-    named = [
-        (bound, bound.name, unit_of(bound, "voxel" if bound.name in apart else case.unit, len(case.shape)))
-        for bound in metrics
-    ]
-    on_voxels = on_grid(case, "voxel") if apart else case
+    units = {b.name: unit_of(b, unit_on(case, apart.get(b.name, "file")), len(case.shape)) for b in metrics}
+    elsewhere = {grid: on_grid(case, grid) for grid in apart.values()}
     for pair in pairs:
-        for bound, name, unit in named:
-            value, status, why = metric_value(bound, on_voxels.pair(pair.index) if name in apart else pair, empty)
-            values.append(Value(pair.label.name, "metric", name, value, unit, status, why))
+        for bound in metrics:
+            name, grid = bound.name, apart.get(bound.name, "file")
+            seen = elsewhere[grid].pair(pair.index) if grid in elsewhere else pair
+            own = metric_value(bound, seen, empty)
+            if convention is not None and name in entries and empty == convention.tool:
+                own, said = as_given(entries[name], pair, own)
+                text = f"{convention.title} {entries[name].call} of {pair.label.name}: {said}"
+                notes += [Note(text, code="convention.rule")] if said else []
+            value, status, why = own
+            values.append(Value(pair.label.name, "metric", name, value, units[name], status, why))
         values += by_label[pair.label.name]
     parts = {pair.label.name: found for pair in pairs if (found := parts_of(metrics, pair))}
     if any(bound.measure.parts for bound in wide) and not case.overlapping:
@@ -99,7 +115,7 @@ def score_loaded(
         counts={p.label.name: p.counts for p in pairs},
         values=values + _over_classes(loaded, wide),
         means=means,
-        notes=loaded.notes,
+        notes=notes,
         tables=_tables(loaded, pairs, tables),
         remarks=[*loaded.grid.remarks, *([] if convention is None else convention.remarks(case.shape))],
         roi=loaded.roi,
@@ -107,6 +123,17 @@ def score_loaded(
         entropy_map=doubt,
         affine=loaded.grid.affine,
     )
+
+
+def _read_by_itk(case: Case, convention: Convention) -> list[Note]:
+    """Return with which voxel size a tool measures that reads files with ITK, where that is not the case's."""
+    read = case.itk_spacing
+    calls = ", ".join(e.call for e in convention.entries.values() if e.grid in ("header", "slab"))
+    if read is None or not calls:
+        return []
+    size = read if isinstance(read, str) else "x".join(f"{length:.6g}" for length in read)
+    does = size if size is read else f"reads the voxel size {size} mm from pixdim, not the sform"
+    return [Note(f"{convention.title} {does}: {calls}", code="convention.voxel_size")]
 
 
 def values_of(
@@ -179,14 +206,15 @@ def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMea
     """Return the mean of each metric over the plain labels of a case."""
     pairs = [case.pair(i) for i, label in enumerate(case.labels) if not label.is_region]
     weight = weights(average, [float(p.counts.gt) for p in pairs])
-    known = {(v.label, v.measure): v.value for v in values if v.kind == "metric"}
+    known = {(v.label, v.measure): v for v in values if v.kind == "metric"}
     means = []
     for bound in metrics:
         name, unit = bound.name, unit_of(bound, case.unit, len(case.shape))
         if average == "micro" and len(pairs) > 1:
             means.append(pooled_mean(bound, pooled_labels(pairs), len(pairs), unit=unit))
         else:
-            own = [known[p.label.name, name] for p in pairs]
+            found = [known[p.label.name, name] for p in pairs]
+            own = [None if is_mark(bound, v.value, v.status) else v.value for v in found]
             means.append(weighted_mean("metric", name, own, weight, unit=unit))
     return means
 

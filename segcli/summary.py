@@ -13,6 +13,7 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoGridError, PooledSums
 from segcli.evidence.pooled import PooledCounts
 from segcli.notation import bind
+from segcli.policy import is_mark
 from segcli.statistics import Interval, Vector, mean_intervals
 
 Case = Mapping[str, Any]
@@ -69,7 +70,8 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
         for record in case["values"]:
             key = (record["label"], record["kind"], record["measure"])
             column = columns.get(key) or columns.setdefault(key, _Column(record["unit"]))
-            column.add(record["value"], record["status"])
+            mark = record["status"] == "policy" and is_mark(bind(key[2], key[1]), record["value"], "policy")
+            column.add(None if mark else record["value"], record["status"])
     labels = list(dict.fromkeys(label for case in cases for label in case["labels"]))
     labels += [x for x in dict.fromkeys(label for label, _, _ in columns) if x not in labels]
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last

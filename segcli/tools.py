@@ -20,13 +20,17 @@ from segcli.losses.libraries import Implementation, known
 from segcli.measure import BoundMeasure, find, plain
 from segcli.notation import DEFAULTS, bind, parse
 
+if typing.TYPE_CHECKING:
+    from segcli.evidence.counts import Counts
+
 Why = Literal["both_empty", "pred_empty", "gt_empty"]
 WHYS: tuple[Why, ...] = typing.get_args(Why)
 #: What a tool gives for an empty mask: a number, `formula` where its formula has a value, or one of these.
-Word = Literal["formula", "nan", "inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38", "1.7e38"]
+Word = Literal["formula", "nan", "inf", "-inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38", "1.7e38"]
 WORDS: dict[str, str] = {
     "nan": "prints nan",
     "inf": "prints inf",
+    "-inf": "prints -inf",
     "raises": "raises an error",
     "arbitrary": "prints a number without meaning",
     "unknown": "what it prints was not checked",
@@ -34,10 +38,22 @@ WORDS: dict[str, str] = {
     "3.4e38": "prints 3.4e38, the largest float",
     "1.7e38": "prints 1.7e38, half of the largest float",
 }
-Grid = Literal["file", "voxel", "reversed"]
+Grid = Literal["file", "voxel", "reversed", "header", "slab"]
 Condition = Literal[
-    "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel"
-]
+    "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel",
+    "thin", "full", "one full", "both full", "equal", "no overlap",
+]  # fmt: skip
+#: What masks are like of which a tool gives a value by a rule of its own.
+CONDITION_WORDS = {
+    "2-D": "a plane",
+    "thin": "an axis of one or two voxels",
+    "all full or empty": "each mask is full or empty",
+    "full": "a mask is full",
+    "one full": "a mask is full",
+    "both full": "both masks are full",
+    "equal": "the masks are equal",
+    "no overlap": "the masks do not overlap",
+}
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.
 CHECKED = {"run": "", "recorded": "", "read": "source read, not run", "reported": "reported by others, not run"}
@@ -50,11 +66,13 @@ class Entry:
     """One metric of a tool.
 
     `quantity`: the metric of segcli's that a user of this one means; `call`: the tool's own name. `measure` times
-    `times` is its number, on the spacing of the file, in voxels or with the spacing in reverse order (`grid`).
+    `times` is its number, on the spacing of the file, in voxels, with the spacing in reverse order, with that of a
+    NIfTI header's pixdim, or so and with a plane as a volume of one slice (`grid`).
     `empty`: what it gives where both masks are empty, the prediction, the ground truth; nothing where it is over all
     classes. `undefined`: what it gives where no mask is empty and the formula has no value. `variant`: not what the
     quantity means by default in that tool. `fails`: when it does not follow its own definition, and what it does
-    then. Notes: in general, where a mask is empty, where exactly one is.
+    then; `gives`: what it gives whatever its rule for empty masks says, a number or a word. Notes: in general, where
+    a mask is empty, where exactly one is.
     """
 
     quantity: str
@@ -66,6 +84,7 @@ class Entry:
     undefined: float | str = "unknown"
     variant: bool = False
     fails: Mapping[str, str] = field(default_factory=dict)
+    gives: Mapping[str, float | str] = field(default_factory=dict)
     note: str = ""
     empty_note: str = ""
     one_empty_note: str = ""
@@ -73,6 +92,10 @@ class Entry:
     def rule(self, why: str) -> float | str:
         """Return what the tool gives for an empty mask."""
         return self.empty[WHYS.index(typing.cast("Why", why))] if self.empty else "formula"
+
+    def given(self, shape: tuple[int, ...], counts: Counts) -> tuple[str, float | str] | None:
+        """Return what the tool gives for these masks by a rule of its own, with the condition that calls for it."""
+        return next(((c, what) for c, what in self.gives.items() if holds(c, shape, counts)), None)
 
     def bound(self, asked: BoundMeasure | None = None) -> BoundMeasure:
         """Return the measure, with the parameters that `asked` names and the tool leaves open."""
@@ -138,11 +161,12 @@ def tool_of(name: str, entry: dict[str, Any]) -> Tool:
 def _entry(name: str, entry: dict[str, Any]) -> Entry:
     _refuse_unknown(name, Entry, entry)
     found = Entry(**{**entry, "empty": tuple(entry.get("empty", ()))})
-    words = [w for w in (*found.empty, found.undefined) if isinstance(w, str)]
+    words = [w for w in (*found.empty, found.undefined, *found.gives.values()) if isinstance(w, str)]
     if len(found.empty) not in (0, 3) or any(w not in typing.get_args(Word) for w in words):
-        raise ValueError(f"{name} {found.call}: empty={found.empty}")
-    if found.grid not in typing.get_args(Grid) or not set(found.fails) <= set(typing.get_args(Condition)):
-        raise ValueError(f"{name} {found.call}: {found.grid}, {', '.join(found.fails)}")
+        raise ValueError(f"{name} {found.call}: empty={found.empty}, or a word of {', '.join(words)}")
+    conditions = {*found.fails, *found.gives}
+    if found.grid not in typing.get_args(Grid) or not conditions <= set(typing.get_args(Condition)):
+        raise ValueError(f"{name} {found.call}: {found.grid}, {', '.join(conditions)}")
     return found
 
 
@@ -183,6 +207,8 @@ class Convention:
         lines += [
             f"{self.title} itself: {e.call} {words}" for e in self.entries.values() for words in failing(e, shape)
         ]
+        of_form = [(e, what) for e in self.entries.values() for c, what in e.gives.items() if holds(c, shape)]
+        lines += [f"{self.title} itself: {e.call} {WORDS[str(what)]}" for e, what in of_form]
         pooled = [i.call for i in self.libraries.values() if i.averaging in ("micro", "pooled")]
         lines += [f"{call} pools the voxels of several channels; the row mean here does not" for call in pooled]
         return lines
@@ -190,10 +216,32 @@ class Convention:
 
 def failing(entry: Entry, shape: tuple[int, ...]) -> list[str]:
     """Return what a tool does with an image of this shape where it does not follow its own definition."""
+    return [words for condition, words in entry.fails.items() if holds(condition, shape)]
+
+
+def holds(condition: str, shape: tuple[int, ...], counts: Counts | None = None) -> bool:
+    """Return whether a condition on the form of an image, or on the voxels of a label in it, holds.
+
+    One that needs more than these does not; that masks are full, equal or apart is said only of masks with voxels.
+    """
     plane = len(shape) == 2
-    true = {"2-D": plane, "3-D": len(shape) == 3, "not square": plane and shape[0] != shape[1]}
-    true["one slice"] = 1 in shape
-    return [words for condition, words in entry.fails.items() if true.get(condition)]
+    if condition in ("2-D", "3-D", "not square", "one slice"):
+        square = plane and shape[0] == shape[1]
+        return {"2-D": plane, "3-D": len(shape) == 3, "not square": plane and not square}.get(condition, 1 in shape)
+    if counts is None:
+        return False
+    pred, gt, n = counts.pred, counts.gt, counts.n
+    both, full = bool(pred and gt), (pred == n) + (gt == n)
+    return {
+        "thin": len(shape) == 3 and min(shape[1:]) < 3 and bool(pred or gt),
+        "all full or empty": {pred, gt} <= {0, n},
+        "one voxel": 1 in (pred, gt),
+        "full": both and full > 0,
+        "one full": both and full == 1,
+        "both full": both and full == 2,
+        "equal": both and not (counts.fp or counts.fn),
+        "no overlap": both and not counts.tp,
+    }.get(condition, False)
 
 
 def names() -> tuple[str, ...]:

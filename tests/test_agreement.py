@@ -145,6 +145,32 @@ def test_scikit_image(pair: tuple[Array, Array]) -> None:
 
 @given(maps())
 @few
+def test_snemi3d(pair: tuple[Array, Array]) -> None:
+    """The Rand error of SNEMI3D and CREMI from a table of counts, as their code has it."""
+    pred, gt = pair
+    found = scored(pred, gt, "adapted_rand_error_snemi3d").value("adapted_rand_error_snemi3d")
+    table = np.zeros((int(gt.max()) + 1, int(pred.max()) + 1))
+    np.add.at(table, (gt.reshape(-1), pred.reshape(-1)), 1)
+    single = table[1:, 0].sum() / gt.size
+    both = (table[1:, 1:] ** 2).sum() + single
+    precision = both / ((table[1:, 1:].sum(axis=0) ** 2).sum() + single)
+    recall = both / (table[1:].sum(axis=1) ** 2).sum()
+    assert same(found, 1 - 2 * precision * recall / (precision + recall))
+
+
+def test_a_predicted_zero_is_a_region_or_none() -> None:
+    """Two instances whose membranes are not labelled: scikit-image counts the zeros as one region across both."""
+    gt = np.repeat([[1, 2]], 8, axis=1).reshape(2, 8)
+    pred = gt.copy()
+    pred[:, [0, 7]] = 0
+    found = scored(pred, gt, "adapted_rand_error", "adapted_rand_error_snemi3d")
+    # 8 voxels each, 2 of each predicted 0: pairs in both 2 (15 + 1), pred 2 15 + 6, gt 2 28; squares 72, gt 128, z 1/4
+    assert found.value("adapted_rand_error") == pytest.approx(1 - 2 * 32 / (36 + 56))
+    assert found.value("adapted_rand_error_snemi3d") == pytest.approx(1 - 2 * 72.25 / (72.25 + 128))
+
+
+@given(maps())
+@few
 def test_scikit_learn_partitions(pair: tuple[Array, Array]) -> None:
     """Mutual information, its four norms, and both Rand indices are scikit-learn's."""
     tool = pytest.importorskip("sklearn.metrics")

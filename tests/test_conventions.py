@@ -34,6 +34,7 @@ from segcli.masks.labels import Label
 from segcli.measure import measures
 from segcli.notation import bind
 from segcli.report.conventions import text
+from segcli.summary import Resampling, summaries
 from segcli.tools import Entry, convention_of
 
 Array = NDArray[Any]
@@ -411,6 +412,9 @@ LIVE: dict[tuple[str, str], Callable[..., float]] = {
     ("torchmetrics", "dice_score(include_background=False)"): torchmetrics_tool("dice_score", include_background=False),
     ("torchmetrics", "dice_score(average='micro')"): torchmetrics_tool("dice_score", average="micro"),
     ("torchmetrics", "mean_iou(include_background=False)"): torchmetrics_tool("mean_iou", include_background=False),
+    ("torchmetrics", "mean_iou(per_class=True)"): torchmetrics_tool(
+        "mean_iou", include_background=False, per_class=True
+    ),
     ("torchmetrics", "mean_iou"): torchmetrics_tool("mean_iou"),
     ("torchmetrics", "hausdorff_distance"): torchmetrics_tool("hausdorff_distance"),
     ("torchmetrics", "generalized_dice_score"): torchmetrics_tool("generalized_dice_score"),
@@ -632,7 +636,8 @@ def test_only_what_has_an_effect_is_a_cause() -> None:
     assert medpy.because[-1].startswith("percentile of both directions together")
     inside = rows_of(BOX[1:7, 2:8], np.roll(BOX, 1, 0)[1:7, 2:8], (1.0, 1.0), "hd")
     assert not any("edge" in cause for cause in row_of(inside, "mikan", "hd").because)
-    at_edge = rows_of(BOX[2:, 3:], np.pad(BOX, 1)[2:8, 2:7], (1.0, 1.0), "assd")
+    pred, gt = (np.stack([m] * 5) for m in (BOX[2:, 3:], np.pad(BOX, 1)[2:8, 2:7]))
+    at_edge = rows_of(pred, gt, (1.0, 1.0, 1.0), "assd")
     assert row_of(at_edge, "mikan", "assd").because[-1] == "the image edge not counted"
 
 
@@ -653,7 +658,7 @@ def test_reversed_spacing_is_named() -> None:
     gt[4, 2], pred[4, 4] = 1, 1
     rows = rows_of(pred, gt, (5.0, 1.0), "hd")
     assert row_of(rows, "panoptica", "hd").printed.value == 2.0
-    wrong = row_of(rows, "panoptica", "hd", variant=True)
+    (wrong,) = (r for r in rows if r.call == "HD, file paths")
     assert wrong.printed.value == 10.0
     assert wrong.because == ("the spacing in reverse axis order",)
     assert not [r for r in rows_of(pred, gt, (1.0, 1.0), "hd") if "file paths" in r.call]
@@ -676,8 +681,9 @@ def test_defects_are_words() -> None:
     full = BOX * 0 + 1
     rows = rows_of(full, np.pad(np.ones((8, 6), np.uint8), ((0, 0), (0, 2))), (1.0, 1.0), "hd")
     row = row_of(rows, "seg-metrics", "hd")
-    assert row.printed.value is None
-    assert "1.8e19" in row.printed.words
+    assert row.printed.value == 2.0**64 - 2.0**40  # the square root of the largest float, run
+    assert row.because == ("a mask is full: 1.84467e+19 by its rule, here 2",)
+    assert row_of(rows, "mikan", "hd").printed.words == "raises an error"  # of any plane
     wide = rows_of(BOX[:, :7], BOX[:, :7], (1.0, 1.0), "hd")
     assert "not square" in row_of(wide, "torchmetrics", "hd").printed.words
     assert row_of(rows_of(BOX, BOX, (1.0, 1.0), "hd"), "torchmetrics", "hd").printed == Printed(0.0)
@@ -884,6 +890,137 @@ def test_a_tools_number_where_the_formula_has_none() -> None:
     )
 
 
+def test_a_class_in_neither_map() -> None:
+    """The IoU per class of torchmetrics is -1 there, that of one class nan (run); a mark is no part of a mean."""
+    torch, tool = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.functional.segmentation")
+    pred, gt = np.array([[0, 1], [1, 1]]), np.array([[0, 1], [0, 1]])
+    given_as = [torch.from_numpy(a[None]) for a in (pred, gt)]
+    theirs = tool.mean_iou(*given_as, num_classes=3, include_background=False, per_class=True, input_format="index")
+    found = segcli.score(pred, gt, metrics="iou", labels="a=1,b=2", convention="torchmetrics")
+    assert [v.value for v in found.values] == pytest.approx(theirs[0].tolist()) == [2 / 3, -1]
+    assert [v.status for v in found.values] == ["ok", "policy"]
+    assert [(m.value, m.n, m.of) for m in found.means] == [(pytest.approx(2 / 3), 1, 2)]
+    rows = conventions.conventions(pred, gt, metrics="iou", labels="a=1,b=2", convention="torchmetrics").rows
+    assert {r.call: (r.printed.value, r.printed.words) for r in rows if r.label == "b"} == {
+        "mean_iou(per_class=True)": (-1.0, ""), "mean_iou(include_background=False)": (None, "prints nan"),
+    }  # fmt: skip
+    means = {m.policy: m for m in empty_means.empty_means(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou"))}
+    assert (means["torchmetrics"].mean, means["torchmetrics"].words) == (1.0, "prints -1 1x")
+    summed = summaries(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou", convention="torchmetrics")["cases"],
+                       Resampling())  # fmt: skip
+    assert (summed[0]["mean"], summed[0]["n"], summed[0]["undefined"]) == (1.0, 1, 1)
+
+
+def nifti(path: Path, mask: Array, sform: Array | None, qform: Array | None, pixdim: tuple[float, ...]) -> str:
+    """Write a mask whose header says three things about its voxels."""
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(mask, None)
+    image.header.set_sform(sform, 0 if sform is None else 1)
+    image.header.set_qform(qform, 0 if qform is None else 1)
+    image.to_filename(path)
+    raw = bytearray(path.read_bytes())
+    raw[80:92] = np.array(pixdim, "<f4").tobytes()
+    path.write_bytes(raw)
+    return str(path)
+
+
+SIZE = np.diag([1.0, 2.0, 3.0, 1.0])
+SHEAR = SIZE @ np.array([[1, 0.05, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+TURN = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]) @ SIZE
+#: sform, qform, pixdim -> the voxel size that SimpleITK reads.
+HEADERS = {
+    "all agree": (SIZE, SIZE, (1, 2, 3), None),
+    "sform alone": (SIZE, None, (2, 2, 2), (2, 2, 2)),
+    "sform turned": (TURN, None, (2, 2, 2), (2, 2, 2)),
+    "pixdim negative": (SIZE, None, (-2, 2, 2), (2, 2, 2)),
+    "pixdim zero": (SIZE, None, (0, 2, 3), None),
+    "both forms": (SIZE, np.diag([2.0, 2, 2, 1]), (2, 2, 2), (2, 2, 2)),
+    "qform alone": (None, SIZE, (1, 2, 3), None),
+    "neither": (None, None, (1, 2, 3), None),
+    "sheared": (SHEAR, None, (1, 2, 3), "raises"),
+    "sheared with a qform": (SHEAR, SIZE, (1, 2, 3), (1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SimpleITK measures with |pixdim| whatever the sform says, and reads no sheared sform; the claim is its number."""
+    itk = pytest.importorskip("SimpleITK")
+    *header, size = HEADERS[name]
+    pred, gt = np.zeros((6, 7, 8), np.uint8), np.zeros((6, 7, 8), np.uint8)
+    gt[1:3, 2:5, 2:5], pred[2:5, 2:6, 2:5] = 1, 1
+    files = [nifti(tmp_path / f"{side}.nii", m, *header) for side, m in (("pred", pred), ("gt", gt))]
+    rows = conventions.conventions(*files, metrics="hd,ahd_set", convention="simpleitk").rows
+    found = segcli.score(*files, metrics="hd,ahd_set", convention="simpleitk")
+    itk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        images = [itk.ReadImage(file) for file in files]
+    except RuntimeError:
+        assert size == "raises"
+        assert {r.printed.words for r in rows} == {"raises: ITK reads no sheared sform"}
+        assert "ITK reads no sheared sform" in found.notes[-1].text
+        return
+    distance = itk.HausdorffDistanceImageFilter()
+    distance.Execute(*images)
+    theirs = {"hd": distance.GetHausdorffDistance(), "ahd_set": distance.GetAverageHausdorffDistance()}
+    for row, value in zip(sorted(rows, key=lambda r: r.quantity != "hd:surface=surfel"), found.values, strict=True):
+        assert row.printed.value == value.value == pytest.approx(theirs[row.quantity.split(":")[0]], rel=1e-6)
+        moved = any("pixdim" in cause for cause in row.because)
+        assert not moved or size is not None
+    assert [n.code for n in found.notes].count("convention.voxel_size") == (size is not None)
+    # a voxel size that is given stands for that of the files
+    given_size = segcli.score(*files, metrics="hd", convention="simpleitk", spacing=(1, 2, 3))
+    same_size = segcli.score(pred, gt, metrics="hd:surface=set", spacing=(1, 2, 3))
+    assert given_size.values[0].value == same_size.values[0].value
+    assert command_line(["conventions", *files, "-m", "hd", "--convention", "simpleitk"]) == 0
+    assert size == (1, 2, 3) or ("pixdim" in capsys.readouterr().out) == (size is not None)
+
+
+def test_rules_for_masks_that_are_not_empty() -> None:
+    """A score under a convention has the tool's own rule for full and equal masks, and a note says so (run)."""
+    full, part = np.ones((6, 8, 9), np.uint8), np.pad(np.ones((2, 4, 5), np.uint8), 2)
+    distorch = segcli.score(part, part, metrics="nsd:tol=1", convention="distorch", labels="fg=1")
+    assert (distorch.values[0].value, distorch.values[0].status) == (0.0, "policy")
+    assert [n.text for n in distorch.notes if n.code == "convention.rule"] == [
+        "DisTorch 80f190c normalized surface Dice of fg: the masks are equal: 0 by its rule, not 1"
+    ]
+    pymia = segcli.score(part, full, metrics="vi_label,ari_label", convention="pymia", labels="fg=1")
+    assert [(v.value, v.status) for v in pymia.values] == [(None, "undefined"), (0.0, "ok")]
+    assert pymia.notes[-1].text.endswith("VariationOfInformation of fg: a mask is full: prints -inf")
+    assert (
+        segcli.score(part, full, metrics="vi_label", empty="pymia", labels="fg=1").values[0].value > 0
+    )  # none is empty
+    plane = conventions.conventions(part[3], full[3], metrics="nsd:tol=1", convention="pymia", labels="fg=1").rows[0]
+    assert plane.because == ("a plane as a volume of one slice: both of its sides are surface",)
+    slab = segcli.score(part[3][None], full[3][None], metrics="nsd:tol=1:slack=0", labels="fg=1")
+    assert plane.printed.value == slab.values[0].value
+
+
+def test_what_the_evaluator_of_panoptica_prints() -> None:
+    """Global metrics take no spacing and half a voxel as tolerance; masks apart raise, or are infinitely far (run)."""
+    gt = np.zeros((9, 9), np.uint8)
+    gt[2:6, 2:6] = 1
+    rows = {r.call: r for r in rows_of(np.roll(gt, 1, 0), gt, (3.0, 2.0), "hd,nsd:tol=2,assd,iou")}
+    assert (rows["HD"].printed.value, rows["global_bin_hd"].printed.value) == (3.0, 1.0)
+    # of 12 border voxels each 6 lie on one of the other border
+    assert rows["global_bin_nsd"].printed.value == pytest.approx(6 / 12)
+    assert rows["global_bin_nsd"].measure == "nsd_mean:tol=0.5:surface=border:slack=0"
+    apart = {r.call: r.printed for r in rows_of(np.roll(gt, 4, 0) * (1 - gt), gt, (1.0, 1.0), "hd,assd,iou,rve")}
+    assert apart["global_bin_hd"].words == "raises an error"
+    assert apart["global_bin_assd"].words == "prints inf"
+    assert apart["global_bin_rvd"].words == "prints nan"
+    assert apart["HD"].value is not None
+    empty = {r.call: r.printed for r in rows_of(gt * 0, gt * 0, (1.0, 1.0), "dice,iou,assd,rve")}
+    assert {empty[f"global_bin_{m}"].words for m in ("dsc", "iou", "assd", "rvd")} == {"prints nan"}
+
+
+def test_voxel_sizes_that_differ(tmp_path: Path) -> None:
+    """Two voxel sizes in pixdim: ITK does not compare such images."""
+    files = [nifti(tmp_path / f"{i}.nii", np.stack([BOX] * 3), SIZE, None, (s, 2, 2)) for i, s in enumerate((2, 3))]
+    (row,) = conventions.conventions(*files, metrics="hd", convention="simpleitk").rows
+    assert row.printed.words == "raises: the voxel sizes in pixdim differ"
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -948,7 +1085,7 @@ def test_means_under_each_rule(base: str) -> None:
     assert found[hd95, "brats"].mean == pytest.approx(374 / 3)
     assert found[hd95, "medpy"].mean is None
     assert "raises" in found[hd95, "medpy"].words
-    assert (hd95, "distorch") not in found  # not checked
+    assert (found[hd95, "distorch"].mean, found[hd95, "distorch"].words) == (0, "prints nan 2x")
     assert (hd95, "nnunet") not in found  # has no such metric
 
 

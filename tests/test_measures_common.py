@@ -595,6 +595,7 @@ COUNTS_BACKGROUND = {
     "pixel_accuracy", "mean_accuracy", "generalized_dice_score", "multiclass_mcc", "multiclass_kappa",
     "auc", "auc_single", "average_precision", "entropy", "brier", "log_loss", "ece", "mce", "top_label_ece",
     "multiclass_entropy",
+    "adapted_rand_error_snemi3d",  # a voxel that is predicted 0 counts as its share of the image
 }  # fmt: skip
 #: Surfaces, and a metric, to which the edge of the image is no boundary.
 OPEN = {"border_open", "border26"}

@@ -101,6 +101,8 @@ class Case:
                 m.codes = m.codes.astype(np.uint16, copy=False)
         #: Where probabilities are known: `soft(label)` and `classes()` return them.
         self.probabilities: Probabilities | None = None
+        #: The voxel size with which ITK reads the files where that is another, or why it does not read them.
+        self.itk_spacing: tuple[float, ...] | str | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
         self._boxes: dict[Side, NDArray[np.int64]] = {}

@@ -332,6 +332,12 @@ class Classes:
         zero = self.case.rows("gt", BACKGROUND)
         return self.joint.without_column(int(zero[0])) if len(zero) else self.joint
 
+    @cached_property
+    def inside(self) -> Joint:
+        """Return the joint histogram of the voxels whose gt and pred are not 0."""
+        zero = self.case.rows("pred", BACKGROUND)
+        return self.foreground.without_row(int(zero[0])) if len(zero) else self.foreground
+
     @property
     def empty(self) -> str:
         """Return why a measure may have no value: a map is background only, or a denominator is 0."""

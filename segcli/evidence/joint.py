@@ -46,6 +46,11 @@ class Joint:
         kept = self.column != column
         return Joint(self.n[kept], self.row[kept], self.column[kept])
 
+    def without_row(self, row: int) -> Joint:
+        """Return the voxels whose pred is not `row`."""
+        kept = self.row != row
+        return Joint(self.n[kept], self.row[kept], self.column[kept])
+
     @cached_property
     def total(self) -> int:
         return int(self.n.sum())

@@ -35,9 +35,11 @@ def grid_of(
     if header.format.startswith("Analyze"):
         text = "Analyze 7.5 does not say which side is left; orientation is not checked"
         notes.append(Note(f"{said}: {text}", "warning"))
+    lengths = header.pixdim[1 : axes + 1]
+    if all(map(math.isfinite, lengths)):
+        fields["pixdim"] = [length * factor for length in lengths]
     chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
     if chosen is None:
-        lengths = header.pixdim[1 : axes + 1]
         if not all(abs(x) <= _LARGEST for x in lengths if not math.isnan(x)):
             refuse(
                 name,

@@ -262,10 +262,40 @@ def ari(classes: Classes) -> float | None:
 def adapted_rand_error(classes: Classes) -> float | None:
     """Share of pairs of voxels wrongly joined or parted, inside the ground truth: 1 - F of the pairs.
 
-    The measure of the SNEMI3D challenge, with two different voxels to a pair as scikit-image has it.
+    As scikit-image has it: what is predicted 0 there is a region like any other, and a pair is of two different
+    voxels. SNEMI3D and CREMI take the predicted 0 out: `adapted_rand_error_snemi3d`.
     """
     both, pred, gt, _ = classes.foreground.pairs
     return 1 - 2 * both / (pred + gt) if pred + gt else None
+
+
+@metric(
+    family="information",
+    aliases=("arand",),
+    formula=r"1 - \frac{2\left(\sum_{i \ne 0,\,j \ne 0} n_{ij}^2 + z\right)}"
+    r"{\sum_{i \ne 0}\left(\sum_{j \ne 0} n_{ij}\right)^2 + z + \sum_{j \ne 0}\left(\sum_i n_{ij}\right)^2},\;"
+    r" z = \frac1N \sum_{j \ne 0} n_{0j}",
+    reference="Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; as the code of SNEMI3D and CREMI",
+    range=(0, 1),
+    better="lower",
+    reads="all-classes",
+    when_empty=NO_FOREGROUND,
+    caution="what is predicted 0 inside the ground truth counts as parted, outside as nothing",
+)
+def adapted_rand_error_snemi3d(classes: Classes) -> float | None:
+    """Share of pairs of voxels wrongly joined or parted inside the gt, where a predicted 0 joins nothing.
+
+    The Rand error of SNEMI3D and the ARAND of CREMI, for maps with unlabelled membranes: 0 is no region in either
+    map, and a voxel is a pair with itself. Equal to `adapted_rand_error` up to those pairs where pred has no 0 inside
+    the ground truth.
+    """
+    inside, gt = classes.inside, classes.foreground
+    if not gt.total:
+        return None
+    # squares are twice the pairs and the voxels themselves, in exact integers
+    both, pred = (2 * pairs + inside.total for pairs in inside.pairs[:2])
+    apart = (gt.total - inside.total) / classes.joint.total
+    return 1 - 2 * (both + apart) / (pred + apart + 2 * gt.pairs[2] + gt.total)
 
 
 @metric(

@@ -86,8 +86,8 @@ def _shown(found: Conventions, row: Row) -> str:
         unit = "" if row.unit == own_unit(found, row) else f" {row.unit}"
         return number(row.printed.value, _measure(row)) + unit
     words = row.printed.words
-    short = {WORDS[w]: w for w in ("nan", "inf", "raises", "1.8e308", "3.4e38")}
-    return short.get(words) or next((w for w in ("raises", "1.8e19") if w in words), "?" if "number" in words else DASH)
+    short = {WORDS[w]: w for w in ("nan", "inf", "-inf", "raises", "1.8e308", "3.4e38", "1.7e38")}
+    return short.get(words) or next((w for w in ("raises",) if w in words), "?" if "number" in words else DASH)
 
 
 def _differs(row: Row) -> str:

@@ -82,6 +82,8 @@ def number(value: float | None, measure: Measure | None = None) -> str:
         return DASH
     if not math.isfinite(value):
         return "inf" if value > 0 else "-inf"
+    if abs(value) >= 1e15:  # what some tools give in place of infinity
+        return f"{value:.3g}"
     if measure is not None and measure.kind == "metric":
         if measure.better == "zero" and not measure.unit:
             return f"{value:+.1%}" if abs(value) < 10 else f"{value:+.0%}"
