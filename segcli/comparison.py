@@ -71,6 +71,13 @@ def compare(
     for bound in chosen_metrics:
         if bound.measure.kind == "table":
             raise UsageError(f"{bound.name} is a table.", hint="segcli score prints it", code="measure.kind")
+    for judge in judges:
+        if judge.measure.better == "none":
+            raise UsageError(
+                f"--rank-by {judge.name}: no direction of it is better.",
+                hint="--rank-by dice",
+                code="compare.rank",
+            )
     check_policy(empty)
     check_average(average)
     check_batch(batch_dice, how)

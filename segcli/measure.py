@@ -104,6 +104,11 @@ class Measure:
         """Return whether it may have a value of all cases together: of counts, objects or classes."""
         return self.parts or (self.kind == "metric" and self.reads == "labels")
 
+    @property
+    def scale(self) -> float:
+        """Return the size of the numbers that its values are made of, where it does not grow and shrink with a unit."""
+        return 0.0 if self.unit in ("mm", "mm^3", "ml") else 1.0
+
     def best(self) -> float | None:
         """Return the best value a prediction can have; `None` where no direction is better."""
         return {"higher": self.range[1], "lower": self.range[0], "zero": 0.0, "none": None}[self.better]

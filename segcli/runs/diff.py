@@ -14,7 +14,7 @@ from segcli.measure import BoundMeasure
 from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Spread, spread
-from segcli.statistics import Interval, generator, holm, paired
+from segcli.statistics import Interval, differences, generator, holm, paired
 from segcli.summary import Resampling
 
 Verdict = Literal["better", "worse", "changed", "no evidence"]
@@ -237,10 +237,10 @@ def _row(key: Key, bound: BoundMeasure, pairs: _Pairs, unit: str, resampling: Re
     better = bound.measure.better
     a, b = np.asarray(pairs.a, dtype=np.float64), np.asarray(pairs.b, dtype=np.float64)
     x, y = (np.abs(a), np.abs(b)) if better == "zero" else (a, b)
-    rng = generator(resampling.seed, "diff", *key)
-    found = paired(x, y, rng, level=resampling.level, resamples=resampling.resamples)
-    change = y - x
-    up, down = int((change > _ROUNDING).sum()), int((change < -_ROUNDING).sum())
+    rng, scale = generator(resampling.seed, "diff", *key), bound.measure.scale
+    found = paired(x, y, rng, level=resampling.level, resamples=resampling.resamples, scale=scale)
+    change = differences(x, y, scale)
+    up, down = int((change > 0).sum()), int((change < 0).sum())
     return Row(
         label=label,
         kind=kind,
@@ -267,10 +267,6 @@ def _row(key: Key, bound: BoundMeasure, pairs: _Pairs, unit: str, resampling: Re
     )
 
 
-#: A difference below this is rounding.
-_ROUNDING = 1e-12
-
-
 def _verdict(row: Row, p: float | None, alpha: float) -> Verdict:
     """Return what the numbers allow to say: the corrected test, the interval and the median have to agree."""
     ends = row.interval
@@ -287,14 +283,14 @@ def _chosen(row: Row, sort: Sort, *, every: bool) -> tuple[Moved, ...]:
     """Return the cases in the order asked for, ties by name: all of them, or the first of those that moved."""
     good = 1.0 if row.better == "higher" else -1.0
     orders = {
-        "delta": lambda m: (-round(abs(m.change), 12), m.case),
-        "worse": lambda m: (round(good * m.change, 12), m.case),
-        "better": lambda m: (round(-good * m.change, 12), m.case),
+        "delta": lambda m: (-abs(m.change), m.case),
+        "worse": lambda m: (good * m.change, m.case),
+        "better": lambda m: (-good * m.change, m.case),
         "case": lambda m: m.case,
     }
     found = sorted(row.moved, key=orders[sort])
     if every:
         return tuple(found)
     signs = {"worse": -good, "better": good}
-    moved = [m for m in found if abs(m.change) > _ROUNDING and m.change * signs.get(sort, m.change) > 0]
+    moved = [m for m in found if m.change * signs.get(sort, m.change) > 0]
     return tuple(moved[:MOST])
