@@ -160,7 +160,7 @@ def _rows(
         masks = loaded.case.pair(index)
         rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in narrow]
     over_all = [b for b in metrics if b.over_classes]
-    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.classes)) for b in over_all]
+    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.classes, empty)) for b in over_all]
 
 
 def _metric_row(

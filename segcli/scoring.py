@@ -94,7 +94,7 @@ def score_loaded(
         unit=case.unit,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
-        values=values + _over_classes(loaded, wide),
+        values=values + _over_classes(loaded, wide, empty),
         means=means,
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
@@ -145,13 +145,13 @@ def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     return None if value is None else float(value)
 
 
-def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
+def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure], empty: str) -> list[Value]:
     """Return the values of measures over all classes at once."""
     found = []
     soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
     for bound in wide:
         kind = bound.measure.kind
-        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes)
+        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes, empty)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found

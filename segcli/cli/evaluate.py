@@ -32,7 +32,7 @@ def evaluate(
     ] = False,
     missing: Annotated[
         Literal["fail", "worst", "skip"],
-        typer.Option(help="A gt without prediction: exit 4, an empty mask, or left out.", rich_help_panel=COHORT),
+        typer.Option(help="A gt without prediction: exit 4, the worst values, or left out.", rich_help_panel=COHORT),
     ] = "fail",
     metrics: opt.Metrics = "default",
     losses: opt.Losses = "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,8 +11,9 @@ from typing import Any
 
 from segcli.averaging import ALL, MEAN
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, Measure
+from segcli.measure import BoundMeasure
 from segcli.notation import bind
+from segcli.runs.alignment import diagonal
 
 Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.
@@ -118,7 +118,7 @@ class Columns:
             return Cell(case, value)
         why = record.get("why") or "no value"
         if worst and why != NOTHING:
-            value = worst_value(bound.measure, self.cases[case], record["unit"])
+            value = bound.worst(diagonal(self.cases[case], record["unit"]))
         return Cell(case, value, why if value is None else "")
 
     def _mean(self, case: str, key: Key, bound: BoundMeasure, *, worst: bool) -> Cell | None:
@@ -146,19 +146,3 @@ class Columns:
             for r in self.run["summary"]
             if r["over"] == "labels" and r["label"] == MEAN and r["mean"] is not None
         }
-
-
-def worst_value(measure: Measure, case: Mapping[str, Any], unit: str) -> float | None:
-    """Return the worst value of a measure: the end of its range, for distances the diagonal of the image.
-
-    `None` where no value stands for a miss: of an error whose best value lies inside its range.
-    """
-    if measure.better not in ("higher", "lower"):
-        return None
-    end = measure.range[0] if measure.better == "higher" else measure.range[1]
-    if math.isfinite(end):
-        return end
-    shape, spacing = case.get("shape"), case.get("spacing")
-    if measure.unit == "mm" and unit in ("mm", "voxel") and shape and spacing:
-        return math.hypot(*(n * s for n, s in zip(shape, spacing, strict=True)))
-    return None

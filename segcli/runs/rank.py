@@ -18,7 +18,7 @@ import numpy as np
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import Key, columns_of, diagonal, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
@@ -219,7 +219,7 @@ def _table(
                 if _rightly_empty(case, columns[run], sources[run]):
                     matrix[at, run] = _best(bound, defined)
                 else:
-                    matrix[at, run] = _worst(bound, unit, defined, _diagonal(case, sources))
+                    matrix[at, run] = _worst(bound, defined, _diagonal(case, sources, unit))
             else:
                 matrix[at, run] = value
     return _Table(key, unit, bound, matrix, np.asarray(rows, dtype=np.int64), excluded, tuple(filled))
@@ -240,24 +240,19 @@ def _best(bound: BoundMeasure, defined: Sequence[float]) -> float:
     return max(defined, default=0.0) if bound.measure.better == "higher" else min(defined, default=0.0)
 
 
-def _worst(bound: BoundMeasure, unit: str, defined: Sequence[float], diagonal: float) -> float:
-    """Return the worst end of the range; of a distance the image's diagonal; else the worst value of any run."""
-    low, high = bound.measure.range
-    if bound.measure.better == "higher":
-        return low if math.isfinite(low) else min(defined, default=0.0)
-    if bound.measure.better == "zero":
-        return max([abs(end) for end in (low, high) if math.isfinite(end)] + [max(defined)])
-    if math.isfinite(high):
-        return high
-    return max([diagonal, *defined] if unit in ("mm", "voxel") else defined, default=1.0)
+def _worst(bound: BoundMeasure, defined: Sequence[float], longest: float | None) -> float:
+    """Return the worst value of a measure; of one that has none, the worst that any run has in this row.
+
+    A run file can hold what no image does: nothing stands for a miss that is better than a value beside it.
+    """
+    worst = bound.worst(longest)
+    found = [*defined, *([] if worst is None else [worst])]
+    return min(found, default=0.0) if bound.measure.better == "higher" else max(found, default=1.0)
 
 
-def _diagonal(case: str, sources: Sequence[Source]) -> float:
-    for source in sources:
-        record = source.cases.get(case, {})
-        if record.get("shape") and record.get("spacing"):
-            return math.hypot(*(n * s for n, s in zip(record["shape"], record["spacing"], strict=True)))
-    return 0.0
+def _diagonal(case: str, sources: Sequence[Source], unit: str) -> float | None:
+    found = (diagonal(source.cases[case], unit) for source in sources if case in source.cases)
+    return next((length for length in found if length is not None), None)
 
 
 # --- the two rankings -------------------------------------------------------------------------------
