@@ -41,6 +41,7 @@ def evaluate(
     empty: opt.Empty = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
+    mean_of: opt.MeanOf = None,
     worst: Annotated[int, typer.Option(min=0, help="Name so many of the worst cases.")] = 5,
     ci: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -94,7 +95,8 @@ def evaluate(
         outputs=output or [],
         plan={
             "metrics": metrics, "losses": losses, "surface": surface, "convention": convention,
-            "empty": empty, "background": background, "average": average, "strict": strict, **reading,
+            "empty": empty, "background": background, "average": average, "mean_of": mean_of, "strict": strict,
+            **reading,
         },
     )  # fmt: skip
     return answer(asked)

@@ -35,6 +35,8 @@ class Plan:
     empty: str = "undefined"
     background: bool = True
     average: str = "macro"
+    #: The labels and regions that the mean row is of, where they are named.
+    mean_over: tuple[str, ...] | None = None
     strict: bool = False
     #: The tool whose definitions the names stand for.
     convention: str | None = None
@@ -224,5 +226,6 @@ def _scored_record(plan: Plan, loaded: Loaded) -> Record:
 
     metrics, losses = plan.measures()
     options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}
-    options["convention"] = plan.rules
+    options |= {"convention": plan.rules, "mean_over": plan.mean_over}
+    options["lenient"] = plan.reading.labels is None  # a label that only other cases have
     return case_record(score_loaded(loaded, metrics, losses, **options))

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from segcli.averaging import ALL, MEAN
+from segcli.averaging import ALL, MEAN, MeanOf, mean_of
 from segcli.errors import UsageError
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
@@ -54,10 +54,19 @@ class Columns:
         return list(dict.fromkeys(names))
 
     @cached_property
-    def plain_labels(self) -> list[str]:
-        """Return the labels without the regions: those that the mean is over."""
+    def mean_of(self) -> MeanOf:
+        """Return what the mean row of metrics is of."""
+        labels: dict[str, Any] = {}
+        for case in self.cases.values():
+            for name, values in case["labels"].items():
+                labels.setdefault(name, values)
         regions = {x for case in self.cases.values() for x in case["regions"]}
-        return [label for label in self.labels if label not in regions]
+        return mean_of(self.run["spec"], {name: labels.get(name) for name in self.labels}, regions, lenient=True)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Return the labels that the mean is over."""
+        return self.mean_of.names
 
     @cached_property
     def measures(self) -> list[str]:
@@ -97,7 +106,7 @@ class Columns:
 
     def unit(self, key: Key) -> str:
         label, kind, measure = key
-        labels = self.plain_labels if label == MEAN else [label]
+        labels = self.averaged if label == MEAN else [label]
         found = (r["unit"] for x in labels for r in self._found.get((x, kind, measure), {}).values())
         return str(next(found, ""))
 
@@ -122,9 +131,9 @@ class Columns:
         return Cell(case, value, why if value is None else "")
 
     def _mean(self, case: str, key: Key, bound: BoundMeasure, *, worst: bool) -> Cell | None:
-        """Return a case's mean over plain labels; a label that should have a value and has none is its `why`."""
+        """Return a case's mean over its labels; a label that should have a value and has none is its `why`."""
         _, kind, measure = key
-        columns = [self._found.get((label, kind, measure), {}) for label in self.plain_labels]
+        columns = [self._found.get((label, kind, measure), {}) for label in self.averaged]
         parts = [self._cell(case, column[case], bound, worst=worst) for column in columns if case in column]
         if not parts:
             return None

@@ -83,6 +83,8 @@ class Judgement:
     new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     changed_truth: tuple[str, ...] = ()
+    #: What the mean row is of, where a rule asks for it.
+    mean_of: str = ""
 
     @property
     def passed(self) -> bool:
@@ -111,8 +113,9 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
     verdicts = [_missing(rules, run), _errors(rules, run)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
+    said = str(ours.mean_of) if any(v.label == MEAN for v in verdicts) else ""
     if theirs is None:
-        return Judgement(verdicts=tuple(verdicts))
+        return Judgement(verdicts=tuple(verdicts), mean_of=said)
     drops_of, drops = _biggest_drops(verdicts, ours, theirs)
     return Judgement(
         verdicts=tuple(verdicts),
@@ -121,6 +124,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         new=tuple(name for name in ours.cases if name not in theirs.cases),
         lost=tuple(name for name in theirs.cases if name not in ours.cases),
         changed_truth=tuple(changed),
+        mean_of=said,
     )
 
 
@@ -166,7 +170,7 @@ def _measure(rule: Rule, columns: Columns) -> BoundMeasure:
 
 def _label(rule: Rule, columns: Columns, rows: Sequence[str]) -> str:
     text = str(rule.label)
-    if text in rows or (text == MEAN and any(label in columns.plain_labels for label in rows)):
+    if text in rows or (text == MEAN and any(label in columns.averaged for label in rows)):
         return text
     values = {
         label: "+".join(map(str, spec)) if isinstance(spec, list) else "1"
@@ -313,7 +317,8 @@ def _judge_drop(told: _Told, cells: Sequence[Cell], ours: Columns, theirs: Colum
     if rule.stat.name == "mean":
         level = rule.confidence or 0.95
         found = paired(a, b, generator(seed_of(ours), *key, "paired"), level=level, scale=measure.scale)
-        if found is not None:
+        alike = np.allclose((float(a.mean()), float(b.mean())), (before, after), rtol=1e-9, atol=0)
+        if found is not None and alike:  # not of nnU-Net's mean where a label is undefined in some case
             change = replace(change, interval=found.interval, level=level, p=found.p)
         if rule.confidence is not None and change.interval is not None:
             worsening = min(sign * change.interval.low, sign * change.interval.high)

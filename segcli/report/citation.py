@@ -53,6 +53,7 @@ def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:
     told = [text for text in map(_surface, surfaces) if text]
     found += [f"Surfaces: {'; '.join(told)}."] if told else []
     found += _conditions(citation)
+    found += [f"The row of means is the {text}." for text in citation.means]
     intervals = citation.intervals
     if intervals is not None:
         found.append(_interval_text(citation, named))

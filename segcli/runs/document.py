@@ -31,6 +31,7 @@ def document(
     empty: str,
     background: bool,
     average: str = "macro",
+    mean_over: Sequence[str] | None = None,
     batch_dice: bool = False,
     convention: str | None = None,
     verdicts: Sequence[Verdict] = (),
@@ -47,6 +48,7 @@ def document(
             empty=empty,
             background=background,
             average=average,
+            mean_over=mean_over,
             batch_dice=batch_dice,
             convention=convention,
         ),
@@ -67,6 +69,7 @@ def spec_of(
     background: bool,
     average: str,
     batch_dice: bool,
+    mean_over: Sequence[str] | None = None,
     convention: str | None = None,
     missing: str = "fail",
 ) -> dict[str, Any]:
@@ -89,6 +92,7 @@ def spec_of(
         "soft_gt": reading.soft_gt,
         "background": background,
         "average": average,
+        "mean_of": None if mean_over is None else list(mean_over),
         "batch_dice": batch_dice,
         "convention": convention,
         "missing": missing,
@@ -151,7 +155,7 @@ def file_record(mask: Mask) -> dict[str, Any]:
 
 
 def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Return the mean row of a case: macro means over its plain labels."""
+    """Return the mean rows of a case; those of metrics say which labels they are of."""
     return [
         {
             "label": m.label,
@@ -163,6 +167,7 @@ def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
             "undefined": m.of - m.n,
             "mean": finite(m.value),
         }
+        | ({"mean_of": list(case.mean_of.names)} if m.kind == "metric" or case.mean_of.asked else {})
         | ({"case": case.case} if len(cases) > 1 else {})
         for m in case.means
     ]
