@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,76 @@ IN_WORDS = {
 }
 
 
+#: As many labels as a sentence names.
+MOST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class MeanOf:
+    """What the mean row of metrics is of: the names of labels and regions, `asked` for or found.
+
+    With `by_label` it is nnU-Net's foreground_mean: each label's mean over cases, then the mean of those. Else it is
+    each case's mean over its labels, then over cases.
+    """
+
+    names: tuple[str, ...]
+    by_label: bool = False
+    asked: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Return whether it says something: a mean of one label is that label's row."""
+        return len(self.names) > 1 or (self.asked and bool(self.names))
+
+    def __str__(self) -> str:
+        more = f" and {len(self.names) - MOST} more" if len(self.names) > MOST else ""
+        text = f"mean of {', '.join(self.names[:MOST])}{more}"
+        return f"{text}: of each one's mean over cases, nnU-Net's foreground_mean" if self.by_label else text
+
+
+def mean_of(
+    spec: Mapping[str, Any], labels: Mapping[str, Any], regions: Collection[str], *, lenient: bool = False
+) -> MeanOf:
+    """Return what the mean row is of, given a run's `spec`, its labels with their values, and which are regions.
+
+    Plain labels count, where there are none the regions; under nnU-Net's convention and in its own files all of them
+    but the background. `mean_of` of the spec names others: raises `UsageError` for one that is not there, unless
+    `lenient` (in one case of many it may be absent).
+    """
+    nnunet = spec.get("convention") == "nnunet" or spec.get("source") == "nnU-Net"
+    by_label = nnunet and spec.get("average", "macro") == "macro"  # another average is of the labels of each case
+    asked = spec.get("mean_of")
+    if asked is None:
+        plain = [name for name in labels if name not in regions]
+        rows = [name for name in labels if labels[name] != list(BACKGROUND.values or ())] if nnunet else plain or labels
+        return MeanOf(tuple(rows), by_label)
+    by_value = {"+".join(map(str, v)): name for name, v in labels.items() if isinstance(v, (list, tuple))}
+    found = [word if word in labels else by_value.get(word) for word in asked]
+    unknown = next((word for word, name in zip(asked, found, strict=True) if name is None), None)
+    if unknown is not None and not lenient:
+        raise UsageError(
+            f"--mean-of {unknown}: no such label or region; there are {', '.join(labels) or 'none'}.",
+            hint="--labels names labels (liver=1) and regions (whole=1+2)",
+            code="average.mean_of",
+        )
+    return MeanOf(tuple(dict.fromkeys(name for name in found if name is not None)), by_label, asked=True)
+
+
+def check_mean_of(asked: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return the words of `--mean-of`; `None` where it is not given. Raises `UsageError` for a list of nothing."""
+    if asked is None:
+        return None
+    words = tuple(dict.fromkeys(word.strip() for word in (asked.split(",") if isinstance(asked, str) else asked)))
+    if not words or "" in words:
+        raise UsageError("--mean-of names no label.", hint="--mean-of liver,tumour", code="average.mean_of")
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class Mean:
     """One measure over several labels; `n` of `of` labels had a value.
 
-    Metrics go over plain labels, losses over all channels: with the background in it as `mean`,
+    Metrics go over the labels of `MeanOf`, losses over all channels: with the background in it as `mean`,
     and without it as `mean without background`, where there is one.
     """
 

@@ -80,6 +80,13 @@ def compare(
     for bound in chosen_metrics:
         if bound.measure.kind == "table":
             raise UsageError(f"{bound.name} is a table.", hint="segcli score prints it", code="measure.kind")
+    for judge in judges:
+        if judge.measure.better == "none":
+            raise UsageError(
+                f"--rank-by {judge.name}: no direction of it is better.",
+                hint="--rank-by dice",
+                code="compare.rank",
+            )
     check_policy(empty)
     check_average(average)
     check_batch(batch_dice, how)
@@ -165,7 +172,7 @@ def _rows(
         masks = loaded.case.pair(index)
         rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in narrow]
     over_all = [b for b in metrics if b.over_classes]
-    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.exclusive)) for b in over_all]
+    return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.exclusive, empty)) for b in over_all]
 
 
 def _metric_row(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from segcli.evidence.counts import Counts
 from segcli.measure import FORMULA, BoundMeasure
 from segcli.notation import bind
 from segcli.policy import POLICIES, is_mark, own_rule, replacement, tool_rule, tool_words, why_empty
+from segcli.runs.alignment import diagonal
 from segcli.tools import WORDS, tools
 
 
@@ -40,17 +40,18 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
     A tool's nan is left out of the mean, as nanmean does; its infinity makes the mean infinite and its error ends the
     evaluation: then there is no mean. Tools without the metric, or whose rule was not checked, are left out.
     """
-    groups: dict[tuple[str, str], list[tuple[float | None, str, float]]] = {}
+    groups: dict[tuple[str, str], list[tuple[float | None, str, float | None]]] = {}
     try:
         for case in run["cases"]:
-            diagonal = hypot(*(n * s for n, s in zip(case["shape"], case["spacing"], strict=True)))
             for value in case["values"]:
                 counts = case["counts"].get(value["label"])
                 if value["kind"] != "metric" or counts is None or value.get("why") in ("hard_mask", "overlap"):
                     continue
                 why = why_empty(counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
                 key = (value["label"], value["measure"])
-                groups.setdefault(key, []).append((_own(bind(key[1], "metric"), value, counts, why), why, diagonal))
+                own = _own(bind(key[1], "metric"), value, counts, why)
+                longest = diagonal(case, value["unit"])
+                groups.setdefault(key, []).append((own, why, longest))
     except (KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"the run lacks what a run has: {problem}.", code="run.content") from None
     found = []
@@ -94,11 +95,13 @@ def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:
 ENDS = set(WORDS.values()) - {WORDS["nan"]}
 
 
-def _mean(label: str, bound: BoundMeasure, policy: str, values: Sequence[tuple[float | None, str, float]]) -> EmptyMean:
+def _mean(
+    label: str, bound: BoundMeasure, policy: str, values: Sequence[tuple[float | None, str, float | None]]
+) -> EmptyMean:
     numbers, by_rule = [], 0
     said: dict[str, int] = {}
-    for value, why, diagonal in values:
-        new = replacement(bound, policy, why, value, diagonal) if why else value
+    for value, why, longest in values:
+        new = replacement(bound, policy, why, value, longest) if why else value
         if new != value and is_mark(bound, new, "policy"):
             said[f"prints {new:g}"] = said.get(f"prints {new:g}", 0) + 1
         elif new is not None:

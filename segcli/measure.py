@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -91,6 +92,8 @@ class Measure:
     attribution: Literal["", "additive", "scaled", "integrated"] = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
     caution: str = ""
+    #: The parameter that says what a miss costs, where one does.
+    miss: str = ""
     #: Of a metric of objects whether it reads nothing but `pair.objects`, of one of all classes nothing but their
     #: `sums`. These parts stand in the run file, and it has a pooled value over cases.
     parts: bool = False
@@ -103,6 +106,11 @@ class Measure:
     def pooled(self) -> bool:
         """Return whether it may have a value of all cases together: of counts, objects or classes."""
         return self.parts or (self.kind == "metric" and self.reads == "labels")
+
+    @property
+    def scale(self) -> float:
+        """Return the size of the numbers that its values are made of, where it does not grow and shrink with a unit."""
+        return 0.0 if self.unit in ("mm", "mm^3", "ml") else 1.0
 
     def best(self) -> float | None:
         """Return the best value a prediction can have; `None` where no direction is better."""
@@ -139,6 +147,23 @@ class BoundMeasure:
 
     def __call__(self, pair: Any) -> Any:
         return self.measure.function(pair, **self.params)
+
+    def worst(self, diagonal: float | None) -> float | None:
+        """Return the worst value that a prediction can have: what `worst` means wherever it can be asked for.
+
+        It is the end of the range, and of a distance, which has none, the `diagonal` of the image in the distance's
+        unit. `None` where no value stands for a miss: of an error around 0 (as 0 it would be a perfect one), of what
+        has no direction, and where the end is at infinity.
+        """
+        measure = self.measure
+        if measure.better not in ("higher", "lower"):
+            return None
+        if measure.miss:
+            return float(self.params[measure.miss])
+        end = measure.range[0] if measure.better == "higher" else measure.range[1]
+        if math.isfinite(end):
+            return float(end)
+        return diagonal if measure.unit == "mm" else None
 
     def gradient(self, pair: Any, wrt: Literal["p", "z"]) -> Any:
         """Return dL/dp or dL/dz as a vector over the pair's voxels; `None` without a closed form."""

@@ -81,7 +81,9 @@ def own_rule(bound: BoundMeasure, why: str) -> EmptyValue:
     return {"": FORMULA, "both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
 
 
-def replacement(bound: BoundMeasure, policy: str, why: str, value: float | None, diagonal: float) -> float | None:
+def replacement(
+    bound: BoundMeasure, policy: str, why: str, value: float | None, diagonal: float | None
+) -> float | None:
     """Return what a policy makes of a value where a mask is empty.
 
     A tool's nan, infinity or error is no number: it becomes `None`, and `tool_words` says what it is.
@@ -138,12 +140,13 @@ def is_mark(bound: BoundMeasure, value: float | None, status: str) -> bool:
     return status == "policy" and value is not None and not low <= value <= high
 
 
-def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float, value: float | None) -> float | None:
+def _by_policy(
+    bound: BoundMeasure, policy: str, *, both: bool, diagonal: float | None, value: float | None
+) -> float | None:
     """Return the value that `policy` puts in an empty mask's place, `value` where it has none to put.
 
     Of an error whose best value lies inside its range (a relative volume error) no value stands for a
-    miss: a policy that would make it 0 would call the miss perfect. Of a threshold none does, and an end at
-    infinity is no value either.
+    miss: a policy that would make it 0 would call the miss perfect. Of a threshold none does.
     """
     measure = bound.measure
     if both and measure.better != "none":
@@ -153,12 +156,11 @@ def _by_policy(bound: BoundMeasure, policy: str, *, both: bool, diagonal: float,
         return value
     if policy == "zero":
         return 0.0
-    if measure.better == "higher":
-        return 0.0 if value is None else value
-    if policy == "worst" and value is None and measure.better == "lower":
-        worst = diagonal if measure.unit == "mm" else measure.range[1]
-        return worst if isfinite(worst) else value
-    return value
+    if value is not None:
+        return value
+    if policy == "worst":
+        return bound.worst(diagonal)
+    return 0.0 if measure.better == "higher" else None
 
 
 def conventional(
@@ -185,16 +187,22 @@ def empty_rule(empty: str | None, convention: Convention | None) -> str:
     return "undefined" if convention is None or not convention.entries else convention.tool
 
 
-def classes_value(bound: BoundMeasure, classes: Any) -> tuple[float | None, Status, str]:
+def classes_value(bound: BoundMeasure, classes: Any, policy: str = "undefined") -> tuple[float | None, Status, str]:
     """Return a measure over all classes with its status, and the reason where it has no value.
 
-    `classes` of `None` are labels that overlap: a voxel has no one class.
+    A map of nothing but background is empty. What tools make of one is known of single labels only. `classes` of
+    `None` are labels that overlap: a voxel has no one class.
     """
     if classes is None:
         return None, "undefined", "overlap"
     if bound.measure.reads == "class-probabilities" and classes.soft is None:
         return None, "undefined", "hard_mask"
     value = bound(classes)
-    if value is None:
-        return None, "undefined", classes.empty if bound.measure.kind == "metric" else "zero_denominator"
-    return float(value), "ok", ""
+    if value is not None:
+        return float(value), "ok", ""
+    if bound.measure.kind != "metric":
+        return None, "undefined", "zero_denominator"
+    why = classes.empty
+    if policy in POLICIES and why in tools.WHYS:
+        value = replacement(bound, policy, why, None, classes.case.diagonal)
+    return value, "undefined" if value is None else "policy", why

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from segcli.attribution import Norms, Shares
@@ -64,10 +65,11 @@ def rankings_of(rows: Sequence[Row], measures: Sequence[BoundMeasure]) -> list[R
                 for r in rows
                 if r.label == label and r.measure == bound.name and r.kind == bound.measure.kind and r.value is not None
             ]
-            keyed = [(_badness(r, direction), r.pred) for r in here]
-            places = sorted({key for key, _ in keyed})
             if len(here) > 1:
-                order = [[pred for key, pred in keyed if key == place] for place in places]
+                levels = _levels(here, bound)
+                order: list[list[str]] = [[] for _ in range(1 + max(levels))]
+                for row, level in zip(here, levels, strict=True):
+                    order[level].append(row.pred)
                 found.append(Ranking(label, bound.measure.kind, bound.name, order))
     return found
 
@@ -76,23 +78,38 @@ def agreements_of(
     rows: Sequence[Row], losses: Sequence[BoundMeasure], judges: Sequence[BoundMeasure]
 ) -> list[Agreement]:
     found = []
-    directions = {j.name: j.measure.better for j in judges}
     for label in dict.fromkeys(r.label for r in rows if r.kind == "metric"):
         for loss in losses:
-            by_loss = _scores(rows, label, "loss", loss.name, "lower")
-            for metric, direction in directions.items():
-                by_metric = _scores(rows, label, "metric", metric, direction)
+            by_loss = _scores(rows, label, loss)
+            for judge in {j.name: j for j in judges}.values():
+                by_metric = _scores(rows, label, judge)
                 both = [pred for pred in by_loss if pred in by_metric]
                 if by_loss:
                     tau = kendall_tau([by_loss[p] for p in both], [by_metric[p] for p in both])
-                    found.append(Agreement(label, loss.name, metric, tau, len(both)))
+                    found.append(Agreement(label, loss.name, judge.name, tau, len(both)))
     return found
 
 
-def _scores(rows: Sequence[Row], label: str, kind: str, measure: str, direction: str) -> dict[str, float]:
-    """Return how bad each prediction is by a measure."""
-    chosen = [r for r in rows if (r.label, r.kind, r.measure) == (label, kind, measure) and r.value is not None]
-    return {r.pred: _badness(r, direction) for r in chosen}
+def _scores(rows: Sequence[Row], label: str, bound: BoundMeasure) -> dict[str, int]:
+    """Return how many levels of a measure are better than each prediction's."""
+    wanted = (label, bound.measure.kind, bound.name)
+    chosen = [r for r in rows if (r.label, r.kind, r.measure) == wanted and r.value is not None]
+    return dict(zip([r.pred for r in chosen], _levels(chosen, bound), strict=True))
+
+
+def _levels(rows: Sequence[Row], bound: BoundMeasure) -> list[int]:
+    """Return the level of each row by a measure, 0 for the best; values that rounding alone tells apart share one."""
+    from segcli.statistics import ROUNDING
+
+    bad = [_badness(row, bound.measure.better) for row in rows]
+    # an excess is a difference: its rounding is that of the value which the optimum was taken from
+    room = ROUNDING * max([bound.measure.scale, *(abs(row.value or 0.0) for row in rows)])
+    found, level = [0] * len(rows), 0
+    order = sorted(range(len(rows)), key=lambda i: bad[i])
+    for before, i in pairwise(order):
+        level += bad[i] - bad[before] > room
+        found[i] = level
+    return found
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float | None:

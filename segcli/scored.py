@@ -11,6 +11,7 @@ from segcli.averaging import (
     MEAN,
     MEAN_WITHOUT_BACKGROUND,
     Mean,
+    MeanOf,
 )
 from segcli.errors import UsageError
 from segcli.masks.labels import BACKGROUND, Label
@@ -75,6 +76,8 @@ class Scored:
     roi: Mask | None = None
     #: What the objects of a label add to a pooled value, by question.
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What the mean row of metrics is of.
+    mean_of: MeanOf = field(default_factory=lambda: MeanOf(()))
     #: How open the class of each voxel is, in bits on the grid of gt, where that was asked for.
     entropy_map: Any = field(default=None, repr=False, compare=False)
     #: Where the voxels of the grid lie, (4, 4) in mm; `None` where gt does not say.

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import (
     ALL,
+    MEAN,
     Mean,
+    MeanOf,
     channel_means,
     check_average,
+    check_mean_of,
+    mean_of,
     pooled_channels,
     pooled_labels,
     pooled_mean,
@@ -63,10 +67,12 @@ def score_loaded(
     empty: str = "undefined",
     background: bool = True,
     average: str = "macro",
+    mean_over: Sequence[str] | None = None,
+    lenient: bool = False,
     convention: Convention | None = None,
     entropy_map: bool = False,
 ) -> Scored:
-    """Return every measure of every label of a loaded pair."""
+    """Return every measure of every label of a loaded pair; `lenient` where a label of `mean_over` may be absent."""
     if convention is not None and loaded.written is not None:
         loaded = loaded.written
     doubt = loaded.entropy() if entropy_map else None
@@ -102,8 +108,16 @@ def score_loaded(
     # Channels that are no row of metrics still count in the means: their losses are shown.
     shown = {label.name for label in case.labels}
     values += [value for name, rest in by_label.items() if name not in shown for value in rest]
-    means = metric_means(case, values, metrics, average)
-    means += _loss_means(loaded, channels, values, losses, background=background, average=average)
+    chosen = {"mean_of": mean_over, "convention": None if convention is None else convention.tool, "average": average}
+    regions = {label.name for label in case.labels if label.is_region}
+    over = mean_of(chosen, {label.name: label.spec() for label in case.labels}, regions, lenient=lenient)
+    means = metric_means(case, values, metrics, average, over)
+    if over.asked:
+        by_name = {label.name: label for label in case.labels}
+        loss_means = [(MEAN, [by_name[name] for name in over.names])]
+    else:
+        loss_means = [(name, [channels[i] for i in at]) for name, at in channel_means(channels, background=background)]
+    means += _loss_means(loaded, loss_means, values, losses, average=average)
     return Scored(
         case=loaded.name,
         pred=loaded.pred,
@@ -113,13 +127,14 @@ def score_loaded(
         unit=case.unit,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
-        values=values + _over_classes(loaded, wide),
+        values=values + _over_classes(loaded, wide, empty),
         means=means,
         notes=notes,
         tables=_tables(loaded, pairs, tables),
         remarks=[*loaded.grid.remarks, *([] if convention is None else convention.remarks(case.shape))],
         roi=loaded.roi,
         parts=parts,
+        mean_of=over,
         entropy_map=doubt,
         affine=loaded.grid.affine,
     )
@@ -177,14 +192,14 @@ def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     return None if value is None else float(value)
 
 
-def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
+def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure], empty: str) -> list[Value]:
     """Return the values of measures over all classes at once."""
     found = []
     losses = any(b.measure.kind == "loss" for b in wide) and not loaded.case.overlapping
     soft = loaded.classes() if losses else None
     for bound in wide:
         kind = bound.measure.kind
-        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.exclusive)
+        value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.exclusive, empty)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))
     return found
@@ -202,9 +217,11 @@ def _tables(loaded: Loaded, pairs: Sequence[Pair], tables: Sequence[BoundMeasure
     return found
 
 
-def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMeasure], average: str) -> list[Mean]:
-    """Return the mean of each metric over the plain labels of a case."""
-    pairs = [case.pair(i) for i, label in enumerate(case.labels) if not label.is_region]
+def metric_means(
+    case: Case, values: Sequence[Value], metrics: Sequence[BoundMeasure], average: str, over: MeanOf
+) -> list[Mean]:
+    """Return the mean of each metric over labels of a case."""
+    pairs = [case.pair(i) for i, label in enumerate(case.labels) if label.name in over.names]
     weight = weights(average, [float(p.counts.gt) for p in pairs])
     known = {(v.label, v.measure): v for v in values if v.kind == "metric"}
     means = []
@@ -221,17 +238,16 @@ def metric_means(case: Case, values: Sequence[Value], metrics: Sequence[BoundMea
 
 def _loss_means(
     loaded: Loaded,
-    channels: Sequence[Label],
+    rows: Sequence[tuple[str, Sequence[Label]]],
     values: Sequence[Value],
     losses: Sequence[BoundMeasure],
     *,
-    background: bool,
     average: str,
 ) -> list[Mean]:
+    """Return the means of losses: the name of each row, with the channels that it is over."""
     means: list[Mean] = []
     known = {(v.label, v.measure): v.value for v in values if v.kind == "loss"}
-    for label, chosen in channel_means(channels, background=background):
-        over = [channels[i] for i in chosen]
+    for label, over in rows:
         if average == "micro" and len(over) > 1:
             pooled = pooled_channels([loaded.soft(x) for x in over])
             means += [pooled_mean(bound, pooled, len(over), label=label) for bound in losses]
@@ -265,6 +281,7 @@ def score(
     convention: str | None = None,
     background: bool = True,
     average: str = "macro",
+    mean_of: str | Iterable[str] | None = None,
     batch_dice: bool = False,
     entropy_map: bool = False,
     strict: bool = False,
@@ -274,7 +291,8 @@ def score(
     """Score a prediction against a ground truth; paths, arrays or masks.
 
     `metrics` and `losses` are lists or comma-separated texts (`"dice,nsd:tol=1"`, presets included).
-    `average` says how labels become one mean (macro, micro, weighted, present); `batch_dice` sums losses over
+    `average` says how labels become one mean (macro, micro, weighted, present), `mean_of` which labels and regions
+    (`"liver,tumour"`; without it all labels, where there are none the regions); `batch_dice` sums losses over
     all images of a stack before their formula is applied. `convention` names a tool (`"monai"`) whose definitions
     and rule for empty masks the measures follow; `empty` is another rule for those. With `entropy_map` a case has the
     predictive entropy of each voxel, in bits. Every other keyword is an option of the command line: `labels`,
@@ -297,6 +315,7 @@ def score(
         convention=rules,
         background=background,
         average=check_average(average),
+        mean_over=check_mean_of(mean_of),
         batch_dice=batch_dice,
         entropy_map=entropy_map,
         strict=strict,
@@ -316,6 +335,7 @@ def score_cases(
     convention: Convention | None = None,
     background: bool = True,
     average: str = "macro",
+    mean_over: Sequence[str] | None = None,
     batch_dice: bool = False,
     entropy_map: bool = False,
     strict: bool = False,
@@ -330,7 +350,7 @@ def score_cases(
     found = load(pred, gt, how, sha256=sha256, strict=strict)
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {
-        "empty": empty, "background": background, "average": average, "convention": convention,
+        "empty": empty, "background": background, "average": average, "mean_over": mean_over, "convention": convention,
     }  # fmt: skip
     cases = [score_loaded(loaded, metrics, apart, entropy_map=entropy_map, **options) for loaded in found]
     if batch_dice and losses:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,8 +24,8 @@ LARGE = 5000
 FEW = 20
 #: Numbers drawn at a time: 8 MiB of them.
 _BLOCK = 1 << 20
-#: What rounding does to a mean, as a share of it.
-_ROUNDING = 1e-12
+#: What rounding does to a number, as a share of the largest that it was made of.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ def mean_interval(
 ) -> Interval | None:
     """Return the interval of the mean by the bias-corrected and accelerated bootstrap (BCa).
 
-    `None` for less than two values. Equal values have an interval of no length (`point`); of `LARGE`
-    values and more it is the normal one, from which the bootstrap's does not differ there.
+    `None` for less than two values. Values that are equal up to rounding have an interval of no length (`point`);
+    of `LARGE` values and more it is the normal one, from which the bootstrap's does not differ there.
     """
     x = np.asarray(values, dtype=np.float64)
     known = _without_resampling(x, level)
@@ -84,7 +84,7 @@ def _without_resampling(x: Vector, level: float) -> Interval | None:
         return None
     centre = float(x.mean())
     spread = float(((x - centre) ** 2).sum())
-    if spread <= (_ROUNDING * max(1.0, abs(centre))) ** 2 * x.size:
+    if spread <= slack(x) ** 2 * x.size:
         return Interval(centre, centre, "point")
     if x.size < LARGE:
         return None
@@ -101,8 +101,8 @@ def bca(x: Vector, means: Vector, level: float) -> Interval:
     moved = x - centre
     ordered = np.sort(means)
     # A resampled mean that differs by rounding is equal: half of those count as below.
-    slack = _ROUNDING * max(1.0, abs(centre))
-    below = (np.searchsorted(ordered, centre - slack) + np.searchsorted(ordered, centre + slack)) / 2 / means.size
+    room = slack(x)
+    below = (np.searchsorted(ordered, centre - room) + np.searchsorted(ordered, centre + room)) / 2 / means.size
     bias = normal_quantile(min(max(float(below), 0.5 / means.size), 1 - 0.5 / means.size))
     acceleration = float((moved**3).sum()) / (6 * float((moved**2).sum()) ** 1.5)
     ends = []
@@ -142,27 +142,68 @@ class Paired:
 
 
 def paired(
-    a: ArrayLike, b: ArrayLike, rng: np.random.Generator, *, level: float = 0.95, resamples: int = 2000
+    a: ArrayLike,
+    b: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    scale: float = 0.0,
 ) -> Paired | None:
     """Compare the values of the same cases in two runs; `None` where no case has both.
 
     The interval is that of the mean difference over resampled cases, so what makes a case hard for both
     cancels. Source of the test: Wilcoxon 1945, doi:10.2307/3001968; zeros are left out, as Wilcoxon did.
+    For `scale` see `slack`.
     """
-    moved = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
-    if not moved.size:
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not x.size:
         return None
+    moved = differences(x, y, scale)
     interval = mean_interval(moved, rng, level=level, resamples=resamples)
+    if interval is not None:
+        room = slack(np.append(x, y), scale)
+        low, high = (0.0 if abs(end) <= room else end for end in (interval.low, interval.high))
+        interval = replace(interval, low=low, high=high)
     return Paired(moved.size, float(moved.mean()), float(np.median(moved)), interval, wilcoxon(moved))
 
 
 def wilcoxon(moved: Vector, alternative: Literal["two-sided", "greater"] = "two-sided") -> float | None:
-    """Return the p of the signed-rank test, two-sided or for `moved` above 0; `None` where every difference is 0."""
+    """Return the p of the signed-rank test of `differences`, two-sided or for values above 0.
+
+    `None` where every difference is 0. Equal sizes share their mean rank: which are equal is known of differences
+    whose rounding is levelled, and of no others.
+    """
     from scipy.stats import wilcoxon as test
 
-    # Differences that rounding alone makes are none.
-    told = moved[np.abs(moved) > 1e-12]
+    told = moved[moved != 0]
     return float(test(told, alternative=alternative).pvalue) if told.size else None
+
+
+def slack(values: Vector, scale: float = 0.0) -> float:
+    """Return by how much rounding may move what is made of these values: a share of the largest, or of `scale`.
+
+    `scale` is what the values are themselves made of (`Measure.scale`): shares of 1 that are all 1e-17 are 0.
+    """
+    return ROUNDING * max(scale, float(np.abs(values).max(initial=0.0)))
+
+
+def differences(a: Vector, b: Vector, scale: float = 0.0) -> Vector:
+    """Return b - a, free of rounding: sizes that differ by it alone are equal, and what it alone makes is 0.
+
+    2.8 - 2.1 and 1.4 - 0.7 are one difference, whatever the unit; floats make two of them. Sizes that follow one
+    another within the `slack` of both columns are made the least of them, so no value near a step is torn from
+    its like, as it would be by rounding to a grid. Columns that change places change the sign alone.
+    """
+    moved = b - a
+    sizes = np.abs(moved)
+    order = np.argsort(sizes)
+    ordered = sizes[order]
+    first = np.diff(ordered, prepend=0.0) > slack(np.append(a, b), scale)
+    start = np.maximum.accumulate(np.where(first, np.arange(sizes.size), -1)) if sizes.size else order
+    found = np.empty_like(sizes)
+    found[order] = np.where(start < 0, 0.0, ordered[start])
+    return np.where(found > 0, np.copysign(found, moved), 0.0)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

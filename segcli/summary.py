@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND
+from segcli.averaging import ALL, MEAN, MEAN_WITHOUT_BACKGROUND, MeanOf, mean_of
 from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoGridError, PooledSums
 from segcli.evidence.pooled import PooledCounts
@@ -31,19 +31,37 @@ class Resampling:
     seed: int = 0
 
 
-def summaries(cases: Sequence[Case], resampling: Resampling, group_by: str | None = None) -> list[dict[str, Any]]:
+def summaries(
+    cases: Sequence[Case],
+    resampling: Resampling,
+    group_by: str | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Return the summary records of a run's cases, and with `group_by` those of each value of that column.
 
     A record is of one label, kind and measure over all cases that have it: labels first in the order in
-    which the cases have them, then `all` (all classes at once), then the means over labels.
+    which the cases have them, then `all` (all classes at once), then the means over labels, as `spec` has them.
     """
-    found = _summaries(cases, resampling, {})
+    over = run_mean_of(spec or {}, cases)
+    found = _summaries(cases, resampling, {}, over)
     if group_by is not None:
         values = sorted({case["group"].get(group_by, "") for case in cases})
         for value in values:
             own = [case for case in cases if case["group"].get(group_by, "") == value]
-            found += _summaries(own, resampling, {group_by: value})
+            found += _summaries(own, resampling, {group_by: value}, over)
     return found
+
+
+def run_mean_of(spec: Mapping[str, Any], cases: Iterable[Case]) -> MeanOf:
+    """Return what the mean row of a run is of. Raises `UsageError` where `spec` names a label that no case has."""
+    labels: dict[str, Any] = {}
+    regions: set[str] = set()
+    for case in cases:
+        for name, values in (case.get("labels") or {}).items():
+            labels.setdefault(name, values)
+        regions.update(case.get("regions") or ())
+    labels.pop(ALL, None)
+    return mean_of(spec, labels, regions)
 
 
 class _Column:
@@ -64,7 +82,9 @@ class _Column:
             self.policy += status == "policy"
 
 
-def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, str]) -> list[dict[str, Any]]:
+def _summaries(
+    cases: Sequence[Case], resampling: Resampling, group: dict[str, str], over: MeanOf
+) -> list[dict[str, Any]]:
     columns: dict[Key, _Column] = {}
     for case in cases:
         for record in case["values"]:
@@ -75,18 +95,18 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
     labels = list(dict.fromkeys(label for case in cases for label in case["labels"]))
     labels += [x for x in dict.fromkeys(label for label, _, _ in columns) if x not in labels]
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last
-    regions = {name for case in cases for name in case.get("regions", ())}
-    plain = [x for x in labels if x != ALL and x not in regions]
+    averaged = [x for x in over.names if x in labels]
     counts = {label: [Counts(**case["counts"][label]) for case in cases if label in case["counts"]] for label in labels}
     sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
     keys = sorted(columns, key=lambda key: order[key[0]])
     whole = {label: together(cases, label) for label in labels}
     pooled = {key: pooled_value(key, whole[key[0]]) for key in keys}
-    if len(plain) > 1:
-        means = _mean_columns(cases, columns, plain)
+    means: dict[Key, _Column] = {}
+    if len(averaged) > 1 or (over.asked and averaged):
+        means = _mean_columns(cases, columns, averaged)
         for key in means:
-            each = [pooled.get((label, *key[1:])) for label in plain] if key[0] == MEAN else []
+            each = [pooled.get((label, *key[1:])) for label in averaged] if key[0] == MEAN else []
             defined = [v for v in each if v is not None]
             pooled[key] = sum(defined) / len(defined) if defined else None
         columns |= means
@@ -100,9 +120,39 @@ def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, s
             "policy": columns[key].policy,
             **sizes.get(key[0], {"missed": 0, "false_alarms": 0}),
             "pooled": pooled[key],
+            **(_of_labels(key, columns, averaged, over) if key in means else {}),
         }
         for key, one in zip(keys, described, strict=True)
     ]
+
+
+def _of_labels(key: Key, columns: Mapping[Key, _Column], averaged: Sequence[str], over: MeanOf) -> dict[str, Any]:
+    """Return what a mean row has beside other rows: the labels that it is of; nnU-Net's mean in its own order.
+
+    That one is over labels: it has no spread over cases, and no value where a label has none in any case.
+    """
+    if key[1] != "metric" and not over.asked:
+        return {}  # of channels
+    found: dict[str, Any] = {"mean_of": list(averaged)}
+    if not over.by_label or key[1] != "metric":
+        return found
+    each = [columns[label, *key[1:]].values for label in averaged if (label, *key[1:]) in columns]
+    blank = dict.fromkeys(("sd", "p05", "p25", "median", "p75", "p95", "min", "max", "ci", "ci_method"))
+    return found | blank | {"mean": mean_by_label(each), "by_label": True}
+
+
+def said_means(run: Mapping[str, Any]) -> list[str]:
+    """Return what the mean rows of a run over cases are of, in words; nothing where it has none that say so."""
+    rows = [s for s in run["summary"] if s["over"] == "cases" and "mean_of" in s]
+    found = [MeanOf(tuple(s["mean_of"]), bool(s.get("by_label"))) for s in rows]
+    return list(dict.fromkeys(map(str, found)))
+
+
+def mean_by_label(each: Sequence[Sequence[float]]) -> float | None:
+    """Return the mean over labels of their means over cases: nnU-Net's foreground_mean, NaN where a label has none."""
+    means = [sum(values) / len(values) if values else None for values in each]
+    defined = [value for value in means if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(means) else None
 
 
 def _sizes(counts: Sequence[Counts]) -> dict[str, int]:
@@ -112,28 +162,28 @@ def _sizes(counts: Sequence[Counts]) -> dict[str, int]:
     }
 
 
-def _mean_columns(cases: Sequence[Case], columns: Mapping[Key, _Column], plain: Sequence[str]) -> dict[Key, _Column]:
+def _mean_columns(cases: Sequence[Case], columns: Mapping[Key, _Column], averaged: Sequence[str]) -> dict[Key, _Column]:
     """Return the mean rows as columns: each case's own mean over its labels, then over cases.
 
-    A case that was not scored by segcli brings no means: there it is the macro mean over plain labels.
+    A case that was not scored by segcli brings no means: there it is the macro mean over the labels that count.
     """
     units = {key[1:]: column.unit for key, column in columns.items() if key[0] != ALL}
     found = {(MEAN, *measured): _Column(unit) for measured, unit in units.items()}
     for case in cases:
-        for label, kind, measure, value in _own_means(case, plain):
+        for label, kind, measure, value in _own_means(case, averaged):
             key = (label, kind, measure)
             if (kind, measure) in units:
                 found.setdefault(key, _Column(units[kind, measure])).add(value)
     return dict(sorted(found.items(), key=lambda item: MEANS.index(item[0][0])))
 
 
-def _own_means(case: Case, plain: Sequence[str]) -> Iterator[tuple[str, str, str, float | None]]:
+def _own_means(case: Case, averaged: Sequence[str]) -> Iterator[tuple[str, str, str, float | None]]:
     if "means" in case:
         yield from ((m["label"], m["kind"], m["measure"], m["value"]) for m in case["means"])
         return
     own: dict[tuple[str, str], list[float | None]] = {}
     for record in case["values"]:
-        if record["label"] in plain:
+        if record["label"] in averaged:
             own.setdefault((record["kind"], record["measure"]), []).append(record["value"])
     for (kind, measure), values in own.items():
         defined = [v for v in values if v is not None]

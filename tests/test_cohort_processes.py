@@ -96,6 +96,84 @@ def test_jobs_and_order_change_nothing(data, tmp_path):
     assert json.dumps(whole) == json.dumps(ours)
 
 
+#: Measures of sums over voxels, of distances, and those that asked a BLAS for sums once.
+OF_PROBABILITIES = (
+    "-m", "dice,hd95,brier,log_loss,auc,ece",
+    "-l", "bce,focal,brier,mcc,mae,dice,topk,hd_dt,unified_focal,lovasz,lovasz_hinge,shape_aware,cmssl,cldice",
+    "--kind", "probability",
+)  # fmt: skip
+
+
+def maps(where: Path, cases: int = 5) -> Path:
+    """Write pairs of a probability map and its gt, and a copy of the first map."""
+    rng = np.random.default_rng(1)
+    for side in ("pred", "gt"):
+        (where / side).mkdir(parents=True)
+    for i in range(cases):
+        gt = np.zeros((24, 70), np.uint8)
+        gt[5 : 14 + i, 4:40] = 1
+        np.save(where / "pred" / f"c{i}.npy", np.clip(gt * 0.7 + 0.3 * rng.random(gt.shape), 0, 1).astype(np.float32))
+        np.save(where / "gt" / f"c{i}.npy", gt)
+    shutil.copy(where / "pred/c0.npy", where / "copy.npy")
+    return where
+
+
+def test_no_number_depends_on_what_the_process_did_before(tmp_path):
+    """One process, two, shards, a resumed run and the library: the same text but for `environment`.
+
+    The first case of a process was summed another way than the others: 1 to 3 units in the last place.
+    """
+    data = maps(tmp_path)
+    asked = ["evaluate", "pred", "gt", *OF_PROBABILITIES]
+
+    def done(*more: object) -> None:
+        made = process(*asked, *more, cwd=data)
+        assert made.returncode == 0, made.stderr
+
+    done("-o", "one.json", "-j1")
+    done("-o", "two.json", "-j2")
+    for k in (1, 2):
+        done("-o", f"s{k}.json", "-j1", "--shard", f"{k}/2")
+    merged = process("evaluate", "--merge", "s1.json", "s2.json", "-o", "merged.json", cwd=data)
+    assert merged.returncode == 0, merged.stderr
+    code = (
+        "import json, segcli\n"
+        f"run = segcli.evaluate('pred', 'gt', metrics={OF_PROBABILITIES[1]!r}, losses={OF_PROBABILITIES[3]!r}, "
+        "kind='probability', jobs=1)\n"
+        "json.dump(run, open('library.json', 'w'))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=data)
+    assert same_runs(*(data / f"{name}.json" for name in ("one", "two", "merged", "library")))
+    journal = Path(f"{data / 'resumed.json'}.journal")
+    going = subprocess.Popen(
+        [sys.executable, "-m", "segcli", *asked, "-o", "resumed.json", "-j1"],
+        cwd=data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until(lambda: going.poll() is not None or (journal.exists() and journal.read_bytes().count(b"\n") >= 3))
+    going.kill()
+    going.wait()
+    if journal.exists():  # else it was done before it could be killed
+        done("-o", "resumed.json", "-j1", "--resume")
+    assert same_runs(data / "one.json", data / "resumed.json")
+
+
+def test_equal_predictions_are_ranked_equal(tmp_path):
+    """A copy, byte for byte, has the value of its original in every digit, and its place in every ranking."""
+    data = maps(tmp_path)
+    losses = OF_PROBABILITIES[3]
+    done = process(
+        "compare", "pred/c0.npy", "copy.npy", "pred/c1.npy", "gt/c0.npy", "--kind", "probability", "-l", losses,
+        "--rank-by", "hd95", "-f", "json", cwd=data,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [sorted(next(place for place in r["order"] if "copy.npy" in place)) for r in found["rankings"]] == [
+        ["copy.npy", "pred/c0.npy"]
+    ] * (1 + losses.count(",") + 1)
+    rows = {(r["pred"], r["measure"]): {**r, "pred": ""} for r in found["rows"]}
+    assert all(rows["copy.npy", m] == rows["pred/c0.npy", m] for pred, m in rows if pred == "copy.npy")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after", [1, 6])
 def test_a_stopped_run_goes_on_where_it_was(data, tmp_path, sent, after):
@@ -413,17 +491,26 @@ def test_without_dask_it_says_what_to_install(data, tmp_path):
 
 
 def test_values_do_not_depend_on_threads(data, tmp_path):
-    """NUMBA_NUM_THREADS and its like are for speed: the same numbers with 1 and 2."""
-    runs = []
-    for threads in ("1", "2"):
-        out = tmp_path / f"{threads}.json"
-        done = process(
-            "evaluate", data / "pred", data / "gt", *MEASURES, "-o", out, "-j2",
-            NUMBA_NUM_THREADS=threads, OMP_NUM_THREADS=threads,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        runs.append(out)
-    assert same_runs(*runs)
+    """NUMBA_NUM_THREADS and its like are for speed: the same numbers with 1 and 2.
+
+    A BLAS adds up long vectors in as many parts as it has threads; 40 000 voxels are long.
+    """
+    soft = tmp_path / "soft"
+    rng = np.random.default_rng(2)
+    for side, array in (("pred", rng.random((200, 200)).astype(np.float32)), ("gt", rng.random((200, 200)) < 0.4)):
+        (soft / side).mkdir(parents=True)
+        np.save(soft / side / "c.npy", array)
+    for where, measures, jobs in ((data, MEASURES, "-j2"), (soft, OF_PROBABILITIES, "-j1")):
+        runs = []
+        for threads in ("1", "2"):
+            out = tmp_path / f"{where.name}{threads}.json"
+            done = process(
+                "evaluate", where / "pred", where / "gt", *measures, "-o", out, jobs,
+                NUMBA_NUM_THREADS=threads, OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            runs.append(out)
+        assert same_runs(*runs)
 
 
 def test_the_cohort_is_what_the_tests_take_it_for(data):

@@ -13,7 +13,8 @@ from scipy import stats
 
 import segcli
 from segcli.errors import UsageError
-from segcli.ranking import kendall_tau
+from segcli.notation import bind
+from segcli.ranking import Row, agreements_of, kendall_tau, rankings_of
 from segcli.sweep import sweep
 
 
@@ -90,6 +91,30 @@ def test_rank_by_needs_several_predictions():
     preds, gt = predictions()
     with pytest.raises(UsageError, match="several"):
         segcli.compare(preds[0], gt, rank_by="dice")
+
+
+def test_a_measure_without_a_direction_ranks_nothing():
+    """A volume is neither good nor bad: that is bad usage, and no internal error."""
+    gt = np.zeros((6, 6), np.uint8)
+    gt[2:4, 2:5] = 1
+    with pytest.raises(UsageError, match="--rank-by volume_pred: no direction"):
+        segcli.compare([gt, gt], gt, rank_by="volume_pred")
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 3e7])
+def test_rounding_ranks_nothing(unit):
+    """Values that differ in their last bits share a place and are a tie to Kendall's tau; others are told apart."""
+    hd, dice = bind("hd"), bind("metric.dice")
+    values = {"a": (3.0, 0.5), "b": (np.nextafter(3.0, 4), 0.5 + 2e-16), "c": (3.1, 0.5 - 1e-6), "d": (7.0, 0.4)}
+    rows = [
+        Row(pred, "x", "metric", bound.name, value * (unit if bound is hd else 1))
+        for pred, pair in values.items()
+        for bound, value in zip((hd, dice), pair, strict=True)
+    ]
+    assert [r.order for r in rankings_of(rows, [hd, dice])] == [[["a", "b"], ["c"], ["d"]]] * 2
+    loss = bind("loss.dice")
+    rows += [Row(pred, "x", "loss", "dice", 1 - d, optimum=0.0, excess=1 - d) for pred, (_, d) in values.items()]
+    assert [a.tau for a in agreements_of(rows, [loss], [hd, dice])] == [1, 1]
 
 
 def test_the_command_line_sweeps_and_ranks(tmp_path):

@@ -89,6 +89,36 @@ def test_p_is_that_of_scipy_and_holm_is_worked_by_hand() -> None:
     assert rows[0].verdict == "better"
 
 
+#: Distances in units of 0.7 mm, and in another: 1 1 3 1 1 3 1 1 down.
+BEFORE, AFTER = [3, 2, 5, 2, 4, 7, 2, 3], [2, 3, 2, 1, 3, 4, 1, 2]
+
+
+@pytest.mark.parametrize("unit", [1, 0.7, 0.1, 1 / 3, 0.7e-6, 0.7e6])
+def test_a_change_of_unit_changes_no_p_and_no_verdict(unit: float) -> None:
+    """Eight differences, seven of which are down: -1 +1 -3 -1 -1 -3 -1 -1, of sizes that are tied in every unit.
+
+    The sum of the ranks that are up is 3.5 (the mean rank of six ones): of 2^8 signs 1 has a sum of 0, and 6 of 3.5,
+    so p = 2 * 7/256 = 0.0546875. Ties that rounding breaks give up to seven other values, some below 0.05.
+    """
+    a, b = (made_run({("x", HD): [unit * v for v in x]}, units={HD: "mm"}) for x in (BEFORE, AFTER))
+    for found, up, down in ((compared(a, b), 1, 7), (compared(b, a), 7, 1)):
+        row = found.rows[0]
+        assert row.p == pytest.approx(0.0546875, rel=1e-12)
+        assert (row.lost, row.gained, row.equal, row.verdict) == (up, down, 0, "no evidence")
+    offset = [made_run({("x", HD): [1e6 + unit * v for v in x]}, units={HD: "mm"}) for x in (BEFORE, AFTER)]
+    if unit > 1e-3:  # else too little of the difference is left
+        assert compared(*offset).rows[0].p == pytest.approx(0.0546875, rel=1e-12)
+
+
+def test_equal_values_with_an_offset_are_equal() -> None:
+    """1e6 + 0.1 + 0.2 and 1e6 + 0.3 differ in their last bits."""
+    a = made_run({("x", HD): [1e6 + 0.1 + 0.2, 1e6 + 0.1, 3.0]}, units={HD: "mm"})
+    b = made_run({("x", HD): [1e6 + 0.3, 1e6 + 0.1, 3.0]}, units={HD: "mm"})
+    row = compared(a, b).rows[0]
+    assert (row.gained, row.lost, row.equal, row.p, row.mean) == (0, 0, 3, None, 0)
+    assert row.moved == ()
+
+
 @pytest.mark.parametrize(
     ("measure", "change", "verdict"),
     [(DICE, 0.1, "better"), (DICE, -0.1, "worse"), (HD, 1.0, "worse"), (HD, -1.0, "better")],

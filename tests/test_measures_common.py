@@ -469,12 +469,14 @@ def test_policy(measure: Measure, which: str, policy: str) -> None:
     elif which == "both":
         best = measure.best()
         expected = best if best is not None and math.isfinite(best) else None
-    elif up:
-        expected = 0.0
-    else:
+    elif plain is not None:
+        expected = plain
+    elif policy == "worst":
         diagonal = math.sqrt(sum((n * s) ** 2 for n, s in zip(gt.shape, spacing, strict=True)))
-        worst = diagonal if measure.unit == "mm" else measure.range[1]
-        expected = worst if policy == "worst" and math.isfinite(worst) else plain
+        end = measure.range[0 if up else 1]
+        expected = end if math.isfinite(end) else diagonal if measure.unit == "mm" else None
+    else:
+        expected = 0.0 if up else None
     assert value == (expected if expected is None else pytest.approx(expected, rel=1e-12))
     assert (status, bool(why)) == (
         ("undefined", True) if value is None else ("ok", False) if value == plain else ("policy", True)

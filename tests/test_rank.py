@@ -17,7 +17,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run
-from test_diff import cli
+from test_diff import AFTER, BEFORE, cli
 
 from segcli.errors import InputError, UsageError
 from segcli.report import rank as report
@@ -52,9 +52,9 @@ def test_places_are_competition_ranks(values: list[int]) -> None:
     """1224: equal ones share the better place, as SciPy's `min` ranks; rounding does not tell them apart."""
     bad = np.array(values, dtype=float) / 10
     expected = scipy.stats.rankdata(values, method="min")
-    assert places(bad).tolist() == expected.tolist()
-    assert places(bad + 1e-15 * np.arange(len(values))).tolist() == expected.tolist()
-    assert places(np.stack([bad, -bad]))[0].tolist() == expected.tolist()
+    assert places(bad, 1e-12).tolist() == expected.tolist()
+    assert places(bad + 1e-15 * np.arange(len(values)), 1e-12).tolist() == expected.tolist()
+    assert places(np.stack([bad, -bad]), 1e-12)[0].tolist() == expected.tolist()
 
 
 @settings(max_examples=50)
@@ -116,6 +116,25 @@ def test_overall_is_the_mean_of_the_places() -> None:
         assert way.tau == pytest.approx(1)
         assert all(way.shares[i][p - 1] == 1 for i, p in enumerate(way.place))
     assert found.runs == ("b", "a", "c")
+
+
+@pytest.mark.parametrize("unit", [1, 0.7, 1 / 3, 0.7e-9, 0.7e9])
+def test_a_change_of_unit_changes_no_rank_and_no_p(unit: float) -> None:
+    """The differences of `test_a_change_of_unit_changes_no_p_and_no_verdict`: one-sided p = 7/256, twice that of two.
+
+    The third run differs from the second in the last bit of every value, which is no difference.
+    """
+    before, after = ([unit * v for v in x] for x in (BEFORE, AFTER))
+    twin = [float(np.nextafter(v, math.inf)) for v in after]
+    table = {"after": after, "before": before, "twin": twin}
+    found = ranked({n: made_run({("x", HD): v}, units={HD: "mm"}) for n, v in table.items()})
+    row, at = found.rows[0], {name: i for i, name in enumerate(found.runs)}
+    assert row.p[at["after"]][at["before"]] == pytest.approx(7 / 256, rel=1e-12)
+    assert row.p[at["twin"]][at["before"]] == pytest.approx(7 / 256, rel=1e-12)
+    assert row.p[at["twin"]][at["after"]] is row.p[at["after"]][at["twin"]] is None
+    for way in (row.by_rank, row.by_mean, found.by_rank, found.by_mean):
+        assert of(found, way.place) == {"after": 1, "twin": 1, "before": 3}
+        assert way.shares[at["after"]] == way.shares[at["twin"]]
 
 
 def test_significance_is_scipys_one_sided_test_with_holm_over_all_pairs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from segcli.statistics import (
     FEW,
     LARGE,
     bca,
+    differences,
     generator,
     holm,
     mean_interval,
@@ -171,6 +173,92 @@ def test_wilcoxon_is_scipys(n):
 def test_wilcoxon_by_hand():
     """Five differences, all up: of 2^5 signs two are as extreme, p = 2/32."""
     assert wilcoxon(np.array([0.1, 0.2, 0.3, 0.4, 0.5])) == pytest.approx(2 / 32)
+
+
+def by_enumeration(moved: list[int], alternative: str = "two-sided") -> float:
+    """Return the exact p of whole differences: every choice of signs is as likely as every other."""
+    told = np.array([d for d in moved if d])
+    ranks = stats.rankdata(np.abs(told))
+    signs = np.array(list(itertools.product((0, 1), repeat=told.size)))
+    sums, found = signs @ ranks, ranks[told > 0].sum()
+    above = float((sums >= found).mean())
+    return above if alternative == "greater" else min(1.0, 2 * min(above, float((sums <= found).mean())))
+
+
+#: The same numbers in other units and about other zeros; the sixth power of ten leaves ten digits to them.
+SEEN_AS = {
+    "hundredths": lambda k: k / 100,
+    "tenths of tenths": lambda k: k * 0.1 * 0.1,
+    "steps of 0.7": lambda k: k * 0.7,
+    "a third": lambda k: k / 3,
+    "metres": lambda k: k * 1e-3,
+    "cubic metres": lambda k: k * 0.35 * 1e-9,
+    "large": lambda k: k * 0.7e9,
+    "offset": lambda k: 1e6 + k / 100,
+    "negative offset": lambda k: k * 0.07 - 1e6,
+}
+
+
+@pytest.mark.parametrize("seen", SEEN_AS)
+@pytest.mark.parametrize("seed", range(12))
+def test_ties_survive_a_change_of_unit(seen, seed):
+    """Few whole numbers, many of whose differences are equal: p is that of the integers, exact and as SciPy has it.
+
+    2.8 - 2.1 and 1.4 - 0.7 differ in their last bit. Columns that change places change nothing but the sign.
+    """
+    rng = generator(seed, "ties")
+    whole = rng.integers(0, 60, 11)
+    other = whole + rng.choice([-3, -2, -1, 0, 1, 1, 2, 3], 11)
+    a, b = SEEN_AS[seen](whole.astype(float)), SEEN_AS[seen](other.astype(float))
+    steps = [int(d) for d in other - whole]
+    moved = differences(a, b)
+    assert np.array_equal(differences(b, a), -moved)
+    assert [int(s) for s in np.sign(moved)] == [int(s) for s in np.sign(steps)]
+    assert len({abs(d) for d in moved}) == len({abs(d) for d in steps})
+    nonzero = np.array([d for d in steps if d])
+    for alternative in ("two-sided", "greater"):
+        assert wilcoxon(moved, alternative) == pytest.approx(by_enumeration(steps, alternative), rel=1e-12)
+        theirs = stats.wilcoxon(nonzero, alternative=alternative).pvalue
+        assert wilcoxon(moved, alternative) == pytest.approx(theirs, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [14, 40, 51, 120])
+@pytest.mark.parametrize("seen", SEEN_AS)
+def test_ties_of_many_cases_are_scipys_of_whole_numbers(seen, n):
+    """Beyond 13 cases SciPy corrects the normal distribution for ties: they must be there to be corrected for."""
+    rng = generator(n, "many ties")
+    whole = rng.integers(0, 95, n)
+    other = whole + rng.integers(-3, 5, n)
+    found = wilcoxon(differences(SEEN_AS[seen](whole.astype(float)), SEEN_AS[seen](other.astype(float))))
+    steps = (other - whole)[other != whole]
+    assert found == pytest.approx(stats.wilcoxon(steps).pvalue, rel=1e-12)
+
+
+def test_no_grid_tears_equal_differences_apart():
+    """Sizes on either side of a step of 1e-12 are one size, and those of one column alone decide what is 0."""
+    a = np.array([0.5, 0.5, 0.5, 0.5])
+    b = a + 2.5e-12 * np.array([1 + 1e-3, 1 - 1e-3, 4, 0])
+    assert len({*differences(a, b)}) == 3
+    assert differences(np.zeros(3), np.array([1e-20, -1e-20, 3e-20])).tolist() == [1e-20, -1e-20, 3e-20]
+    assert differences(np.zeros(3), np.array([1e-20, -1e-20, 1.0])).tolist() == [0, 0, 1]
+    # shares are made of numbers of the size of 1, whatever they are themselves
+    assert differences(np.zeros(2), np.array([1e-16, 2e-16]), scale=1.0).tolist() == [0, 0]
+    assert differences(np.array([]), np.array([])).tolist() == []
+
+
+def test_an_interval_is_of_the_differences_whatever_the_unit():
+    """One step up in every case is a point; the ends of others grow with the unit, and 0 stays 0."""
+    whole = np.array([3.0, 9, 12, 14, 21, 33])
+    constant = paired(whole * 0.7, (whole + 1) * 0.7, generator(0, "u"))
+    assert constant.interval.method == "point"
+    other = whole + np.array([1, 2, -3, 1, 2, 4])
+    one, many = (paired(whole * u, other * u, generator(0, "u")) for u in (1.0, 0.7e-9))
+    assert (many.interval.low, many.interval.high) == pytest.approx(
+        (one.interval.low * 0.7e-9, one.interval.high * 0.7e-9), rel=1e-9, abs=0
+    )
+    assert (one.p, many.p) == (by_enumeration([1, 2, -3, 1, 2, 4]),) * 2
+    up = paired(np.zeros(3), np.array([0.7, 0.0, 0.0]), generator(0, "u"))
+    assert up.interval.low == 0
 
 
 def test_pairs_are_compared_case_by_case():

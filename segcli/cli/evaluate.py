@@ -34,7 +34,7 @@ def evaluate(
     ] = False,
     missing: Annotated[
         Literal["fail", "worst", "skip"],
-        typer.Option(help="A gt without prediction: exit 4, an empty mask, or left out.", rich_help_panel=COHORT),
+        typer.Option(help="A gt without prediction: exit 4, the worst values, or left out.", rich_help_panel=COHORT),
     ] = "fail",
     metrics: opt.Metrics = "default",
     losses: opt.Losses = "",
@@ -43,6 +43,7 @@ def evaluate(
     empty: opt.Empty = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
+    mean_of: opt.MeanOf = None,
     worst: Annotated[int, typer.Option(min=0, help="Name so many of the worst cases.")] = 5,
     ci: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -96,7 +97,8 @@ def evaluate(
         outputs=output or [], roi=reading.pop("roi"),
         plan={
             "metrics": metrics, "losses": losses, "surface": surface, "convention": convention,
-            "empty": empty, "background": background, "average": average, "strict": strict, **reading,
+            "empty": empty, "background": background, "average": average, "mean_of": mean_of, "strict": strict,
+            **reading,
         },
     )  # fmt: skip
     return answer(asked)

@@ -56,6 +56,14 @@ Average = Annotated[
         "weighted goes by their size in gt, present leaves out those that gt lacks."
     ),
 ]
+MeanOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Labels and regions that the mean row is of: liver,tumour.",
+        show_default="all labels; where only regions are named, those",
+    ),
+]
 BatchDice = Annotated[
     bool,
     typer.Option("--batch-dice", help="With --stack: sum losses over all images before their formula is applied."),

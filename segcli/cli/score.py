@@ -33,6 +33,7 @@ def score(
     empty: opt.Empty = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
+    mean_of: opt.MeanOf = None,
     batch_dice: opt.BatchDice = False,
     entropy_map: Annotated[
         Path | None,
@@ -59,6 +60,7 @@ def score(
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
     from segcli import policy, scoring
+    from segcli.averaging import check_mean_of
     from segcli.gate.limits import judge, parse_limits
     from segcli.masks.asked import reading_of
 
@@ -81,6 +83,7 @@ def score(
     how = reading_of(**reading)
     check_entropy_map(entropy_map, [pred, gt, *opt.files_of(reading)], how)
     made: dict[str, Any] = {"empty": rule, "background": background, "average": average, "batch_dice": batch_dice}
+    made["mean_over"] = check_mean_of(mean_of)
     with session.working("scoring"):
         cases = scoring.score_cases(
             pred,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segcli.averaging import ALL, Mean, pooled_mean, weighted_mean, weights
+from segcli.averaging import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
@@ -141,7 +141,7 @@ def _means(record: Record, spec: Mapping[str, Any], measures: Named) -> list[Rec
 
     Those of losses are over the channels of the prediction, which no other case changes.
     """
-    plain = [name for name in record["labels"] if name not in record["regions"]]
+    plain = mean_of(spec, record["labels"], record["regions"], lenient=spec["labels"] is None).names
     values = {(v["label"], v["measure"]): v for v in record["values"] if v["kind"] == "metric"}
     weight = weights(spec["average"], [record["counts"][name]["tp"] + record["counts"][name]["fn"] for name in plain])
     means: list[Mean] = []

@@ -143,6 +143,7 @@ def cohort_spec(plan: Plan, missing: MissingPolicy, *, roi: bool = False) -> dic
         empty=plan.empty,
         background=plan.background,
         average=plan.average,
+        mean_over=plan.mean_over,
         batch_dice=False,
         missing=missing,
         convention=plan.convention,
@@ -186,7 +187,7 @@ def _document(
             for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
         ],
         "errors": errors,
-        "summary": summaries(cases, resampling, group_by),
+        "summary": summaries(cases, resampling, group_by, collected.spec),
         **({"tables": tables} if tables else {}),
         "environment": environment,
     }

@@ -37,6 +37,7 @@ def evaluate(
     empty: str | None = None,
     background: bool = True,
     average: str = "macro",
+    mean_of: str | Iterable[str] | None = None,
     group_by: str | None = None,
     roi: Source | None = None,
     ci: float = 0.95,
@@ -92,6 +93,7 @@ def evaluate(
         empty=empty,
         background=background,
         average=average,
+        mean_of=mean_of,
         strict=strict,
         **reading,
     )
@@ -125,11 +127,13 @@ def plan_of(
     empty: str | None = None,
     background: bool = True,
     average: str = "macro",
+    mean_of: str | Iterable[str] | None = None,
     strict: bool = False,
     **reading: Any,
 ) -> Plan:
     """Return what is computed of every case; every option is checked here, before a file is read."""
-    from segcli.averaging import check_average
+    from segcli import averaging
+    from segcli.averaging import check_average, check_mean_of
     from segcli.cohort.work import Plan
     from segcli.masks.asked import reading_of
     from segcli.policy import check_ignored, conventional, empty_rule
@@ -142,8 +146,12 @@ def plan_of(
         chosen, chosen_losses = rules.metrics, rules.losses
     if not chosen and not chosen_losses:
         raise UsageError("no metric and no loss is asked for.", hint="-m default", code="measure.none")
+    over = check_mean_of(mean_of)
     how = reading_of(**reading)
     check_ignored(convention, how)
+    if how.labels is not None:  # else the files say what there is
+        named = {label.name: label.spec() for label in how.labels}
+        averaging.mean_of({"mean_of": over}, named, {x.name for x in how.labels if x.is_region})
     return Plan(
         tuple(b.id for b in chosen) if rules is None else _texts(metrics),
         tuple(b.id for b in chosen_losses) if rules is None else _texts(losses),
@@ -152,6 +160,7 @@ def plan_of(
         convention=convention,
         background=background,
         average=check_average(average),
+        mean_over=over,
         strict=strict,
     )
 

@@ -37,6 +37,8 @@ class Plan:
     empty: str = "undefined"
     background: bool = True
     average: str = "macro"
+    #: The labels and regions that the mean row is of, where they are named.
+    mean_over: tuple[str, ...] | None = None
     strict: bool = False
     #: The tool whose definitions the names stand for.
     convention: str | None = None
@@ -143,9 +145,10 @@ def _score(plan: Plan, task: Task) -> list[Record]:
 
 
 def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
-    """Return the records of a case without a prediction: an empty mask, and the worst value of what gt has.
+    """Return the records of a case without a prediction: the worst values of what gt has, else those of an empty mask.
 
-    A label that gt has not either is missed by nobody: it is what it is in any other case.
+    Those of an empty mask are losses, and metrics for whose misses no value stands. A label that gt has not either is
+    missed by nobody: it is what it is in any other case.
     """
     import numpy as np
 
@@ -159,12 +162,26 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
         record, usual = (_record(replace(plan, empty=empty), loaded) for empty in ("worst", plan.empty))
         for part, other in [(record, usual), *([(record["literal"], usual["literal"])] if "literal" in record else [])]:
             there = {name: c["tp"] + c["fn"] > 0 for name, c in part["counts"].items()}
+            there[ALL] = any(there.values())
             pairs = zip(part["values"], other["values"], strict=True)
-            part["values"] = [mine if there.get(mine["label"], True) else theirs for mine, theirs in pairs]
+            part["values"] = [_missed(mine, record) if there.get(mine["label"], True) else its for mine, its in pairs]
         if "absent" in record:
             record["absent"] = usual["absent"]
         records.append(record | {"status": "missing"})
     return records
+
+
+def _missed(value: Record, case: Record) -> Record:
+    """Return a value of an empty prediction as that of a missing one: of a metric the worst, where there is one."""
+    from segcli.notation import bind
+    from segcli.runs.alignment import diagonal
+
+    if value["kind"] != "metric":
+        return value
+    worst = bind(value["measure"], "metric").worst(diagonal(case, value["unit"]))
+    if worst is None or worst == value["value"]:
+        return value
+    return {**value, "value": worst, "status": "policy", "why": "pred_empty"}
 
 
 def _record(plan: Plan, loaded: Loaded) -> Record:
@@ -228,5 +245,6 @@ def _scored_record(plan: Plan, loaded: Loaded) -> Record:
 
     metrics, losses = plan.measures()
     options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}
-    options["convention"] = plan.rules
+    options |= {"convention": plan.rules, "mean_over": plan.mean_over}
+    options["lenient"] = plan.reading.labels is None  # a label that only other cases have
     return case_record(score_loaded(loaded, metrics, losses, **options))

@@ -26,10 +26,14 @@ def check_row(key: Key, ours: Columns, theirs: Columns) -> None:
     a, b = ours.unit(key), theirs.unit(key)
     if a and b and a != b:
         raise InputError(f"{key[2]} is in {a} in {NAMES[0]} and in {b} in {NAMES[1]}.", hint=HINT, code="run.unit")
-    if key[0] == MEAN and set(ours.plain_labels) != set(theirs.plain_labels):
-        over = [", ".join(side.plain_labels) or "no label" for side in (ours, theirs)]
+    if key[0] == MEAN and set(ours.averaged) != set(theirs.averaged):
+        over = [", ".join(side.averaged) or "no label" for side in (ours, theirs)]
         raise InputError(
             f"the mean is over {over[0]} in {NAMES[0]} and over {over[1]} in {NAMES[1]}.",
             hint="--labels names what the mean of both runs is over",
             code="run.spec",
+        )
+    if key[0] == MEAN and ours.mean_of.by_label != theirs.mean_of.by_label:
+        raise InputError(
+            f"the {ours.mean_of} in {NAMES[0]}; the {theirs.mean_of} in {NAMES[1]}.", hint=HINT, code="run.spec"
         )

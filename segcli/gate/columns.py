@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from segcli.averaging import ALL, MEAN
+from segcli.averaging import ALL, MEAN, MeanOf, mean_of
 from segcli.errors import UsageError
-from segcli.measure import BoundMeasure, Measure
+from segcli.measure import BoundMeasure
 from segcli.notation import bind
+from segcli.runs.alignment import diagonal
 
 Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.
@@ -54,10 +54,19 @@ class Columns:
         return list(dict.fromkeys(names))
 
     @cached_property
-    def plain_labels(self) -> list[str]:
-        """Return the labels without the regions: those that the mean is over."""
+    def mean_of(self) -> MeanOf:
+        """Return what the mean row of metrics is of."""
+        labels: dict[str, Any] = {}
+        for case in self.cases.values():
+            for name, values in case["labels"].items():
+                labels.setdefault(name, values)
         regions = {x for case in self.cases.values() for x in case["regions"]}
-        return [label for label in self.labels if label not in regions]
+        return mean_of(self.run["spec"], {name: labels.get(name) for name in self.labels}, regions, lenient=True)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Return the labels that the mean is over."""
+        return self.mean_of.names
 
     @cached_property
     def measures(self) -> list[str]:
@@ -97,7 +106,7 @@ class Columns:
 
     def unit(self, key: Key) -> str:
         label, kind, measure = key
-        labels = self.plain_labels if label == MEAN else [label]
+        labels = self.averaged if label == MEAN else [label]
         found = (r["unit"] for x in labels for r in self._found.get((x, kind, measure), {}).values())
         return str(next(found, ""))
 
@@ -118,13 +127,13 @@ class Columns:
             return Cell(case, value)
         why = record.get("why") or "no value"
         if worst and why != NOTHING:
-            value = worst_value(bound.measure, self.cases[case], record["unit"])
+            value = bound.worst(diagonal(self.cases[case], record["unit"]))
         return Cell(case, value, why if value is None else "")
 
     def _mean(self, case: str, key: Key, bound: BoundMeasure, *, worst: bool) -> Cell | None:
-        """Return a case's mean over plain labels; a label that should have a value and has none is its `why`."""
+        """Return a case's mean over its labels; a label that should have a value and has none is its `why`."""
         _, kind, measure = key
-        columns = [self._found.get((label, kind, measure), {}) for label in self.plain_labels]
+        columns = [self._found.get((label, kind, measure), {}) for label in self.averaged]
         parts = [self._cell(case, column[case], bound, worst=worst) for column in columns if case in column]
         if not parts:
             return None
@@ -146,19 +155,3 @@ class Columns:
             for r in self.run["summary"]
             if r["over"] == "labels" and r["label"] == MEAN and r["mean"] is not None
         }
-
-
-def worst_value(measure: Measure, case: Mapping[str, Any], unit: str) -> float | None:
-    """Return the worst value of a measure: the end of its range, for distances the diagonal of the image.
-
-    `None` where no value stands for a miss: of an error whose best value lies inside its range.
-    """
-    if measure.better not in ("higher", "lower"):
-        return None
-    end = measure.range[0] if measure.better == "higher" else measure.range[1]
-    if math.isfinite(end):
-        return end
-    shape, spacing = case.get("shape"), case.get("spacing")
-    if measure.unit == "mm" and unit in ("mm", "voxel") and shape and spacing:
-        return math.hypot(*(n * s for n, s in zip(shape, spacing, strict=True)))
-    return None

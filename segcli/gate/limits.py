@@ -125,4 +125,14 @@ def _judge(limit: Limit, case: Scored) -> list[Verdict]:
 def _passes(limit: Limit, value: float | None) -> bool:
     if value is None:
         return False
-    return value >= limit.value if limit.side == "min" else value <= limit.value
+    return not beyond(limit.side, value, limit.value)
+
+
+#: What rounding does to a number, as a share of it or of 1; no limit is meant to this digit.
+_ROUNDING = 1e-12
+
+
+def beyond(side: str, value: float, limit: float) -> bool:
+    """Return whether a value is below a `min` or above a `max`, by more than rounding makes."""
+    room = _ROUNDING * max(1.0, abs(limit))
+    return value < limit - room if side == "min" else value > limit + room

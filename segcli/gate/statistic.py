@@ -14,7 +14,7 @@ from segcli.gate.columns import Columns, Key
 from segcli.gate.rules import POOLED, Rule, Stat
 from segcli.measure import BoundMeasure, Measure
 from segcli.statistics import Interval, Vector, mean_intervals
-from segcli.summary import together
+from segcli.summary import mean_by_label, together
 
 _EARLIER = "an earlier version of segcli, or another tool, wrote it: evaluate again"
 _NO_CONFIDENCE = "a hard mask has no confidences; of probability maps evaluate again with --kind probability"
@@ -23,6 +23,8 @@ _NO_CONFIDENCE = "a hard mask has no confidences; of probability maps evaluate a
 def statistic(rule: Rule, key: Key, x: Vector, columns: Columns, names: Sequence[str]) -> float | None:
     """Return a rule's statistic of values of some cases; `None` where there are too few."""
     stat = rule.stat
+    if key[0] == MEAN and columns.mean_of.by_label and stat.name in ("mean", "ci_low", "ci_high"):
+        return _by_label(rule, key, columns, names)
     if stat.name == "count":
         return float(x.size)
     if stat.name == "pooled":
@@ -44,6 +46,25 @@ def plain_statistic(stat: Stat, x: Vector, measure: Measure) -> float:
     if stat.name == "median":
         return float(np.median(x))
     return float(x.mean() if stat.name == "mean" else x.min() if stat.name == "min" else x.max())
+
+
+def _by_label(rule: Rule, key: Key, columns: Columns, names: Sequence[str]) -> float | None:
+    """Return nnU-Net's mean: over labels, of their means over cases."""
+    if rule.stat.name != "mean":
+        raise UsageError(
+            f"rule {rule.id}: nnU-Net's mean over labels has no interval.", hint='stat = "mean"', code="rule.stat"
+        )
+    worst = rule.on_undefined == "worst"
+    if not worst and len(names) == len(columns.cases):  # as the file has it
+        for summary in columns.run["summary"]:
+            if _same(summary, key) and summary.get("by_label"):
+                told: float | None = summary["mean"]
+                return told
+    each = []
+    for label in columns.averaged:
+        cells = columns.cells((label, *key[1:]), names, rule.measure, worst=worst)
+        each.append([cell.value for cell in cells if cell.value is not None])
+    return mean_by_label(each)
 
 
 def _interval(rule: Rule, key: Key, x: Vector, columns: Columns) -> Interval | None:
@@ -72,7 +93,7 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
     Raises `UsageError` for a measure without a pooled value, `InputError` for a run that lacks the parts of one.
     """
     if key[0] == MEAN:
-        each = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.plain_labels]
+        each = [_pooled(bound, (label, *key[1:]), columns, names) for label in columns.averaged]
         defined = [value for value in each if value is not None]
         return sum(defined) / len(defined) if defined else None
     whole = together([columns.cases[name] for name in names], key[0])

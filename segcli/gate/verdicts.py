@@ -12,16 +12,15 @@ from segcli.averaging import MEAN
 from segcli.errors import InputError, UsageError
 from segcli.gate.baseline import check_baseline, check_row
 from segcli.gate.columns import NOTHING, Cell, Columns, Key
+from segcli.gate.limits import beyond
 from segcli.gate.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
 from segcli.gate.statistic import seed_of, statistic
 from segcli.measure import BoundMeasure, Measure
-from segcli.statistics import Interval, generator, paired
+from segcli.statistics import Interval, differences, generator, paired, slack
 
 Status = Literal["passed", "failed", "warned", "skipped"]
 #: As many cases as a verdict names.
 NAMED = 5
-#: What rounding does to a mean of equal values; no limit is meant to this digit.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ class Judgement:
     new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     changed_truth: tuple[str, ...] = ()
+    #: What the mean row is of, where a rule asks for it.
+    mean_of: str = ""
 
     @property
     def passed(self) -> bool:
@@ -112,8 +113,9 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
     verdicts = [_missing(rules, run), _errors(rules, run)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
+    said = str(ours.mean_of) if any(v.label == MEAN for v in verdicts) else ""
     if theirs is None:
-        return Judgement(verdicts=tuple(verdicts))
+        return Judgement(verdicts=tuple(verdicts), mean_of=said)
     drops_of, drops = _biggest_drops(verdicts, ours, theirs)
     return Judgement(
         verdicts=tuple(verdicts),
@@ -122,6 +124,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         new=tuple(name for name in ours.cases if name not in theirs.cases),
         lost=tuple(name for name in theirs.cases if name not in ours.cases),
         changed_truth=tuple(changed),
+        mean_of=said,
     )
 
 
@@ -167,7 +170,7 @@ def _measure(rule: Rule, columns: Columns) -> BoundMeasure:
 
 def _label(rule: Rule, columns: Columns, rows: Sequence[str]) -> str:
     text = str(rule.label)
-    if text in rows or (text == MEAN and any(label in columns.plain_labels for label in rows)):
+    if text in rows or (text == MEAN and any(label in columns.averaged for label in rows)):
         return text
     values = {
         label: "+".join(map(str, spec)) if isinstance(spec, list) else "1"
@@ -233,15 +236,11 @@ def _judge(rule: Rule, label: str, ours: Columns, theirs: Columns | None) -> Ver
     value = statistic(rule, key, x, ours, names)
     if value is None:
         return told.none("too few values" if rule.stat.name.startswith("ci") else "undefined")
-    passed = (rule.min is None or value >= rule.min - _slack(rule.min)) and (
-        rule.max is None or value <= rule.max + _slack(rule.max)
+    passed = not any(
+        beyond(side, value, limit) for side, limit in (("min", rule.min), ("max", rule.max)) if limit is not None
     )
     worst = _worst_first(found, rule, measure)[:NAMED]
     return told.verdict(value, len(found), "", tuple(CaseValue(c.case, c.value) for c in worst), passed=passed)
-
-
-def _slack(limit: float) -> float:
-    return _ROUNDING * max(1.0, abs(limit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +316,14 @@ def _judge_drop(told: _Told, cells: Sequence[Cell], ours: Columns, theirs: Colum
     worsening = change.drop
     if rule.stat.name == "mean":
         level = rule.confidence or 0.95
-        found = paired(a, b, generator(seed_of(ours), *key, "paired"), level=level)
-        if found is not None:
+        found = paired(a, b, generator(seed_of(ours), *key, "paired"), level=level, scale=measure.scale)
+        alike = np.allclose((float(a.mean()), float(b.mean())), (before, after), rtol=1e-9, atol=0)
+        if found is not None and alike:  # not of nnU-Net's mean where a label is undefined in some case
             change = replace(change, interval=found.interval, level=level, p=found.p)
         if rule.confidence is not None and change.interval is not None:
             worsening = min(sign * change.interval.low, sign * change.interval.high)
-    moved = sorted(zip(sign * (b - a), names, b, a, strict=True), key=lambda m: (-m[0], m[1]))
-    cases = tuple(CaseValue(name, float(new), float(old)) for step, name, new, old in moved[:NAMED] if step > 0)
-    passed = worsening <= change.allowed + _slack(change.allowed)
+    cases = _worsened(measure, [(name, float(new), float(old)) for name, new, old in zip(names, b, a, strict=True)])
+    passed = worsening <= change.allowed + slack(np.array([change.allowed, before, after]), measure.scale)
     return told.verdict(after, len(shared), "", cases, passed=passed, change=change)
 
 
@@ -342,18 +341,20 @@ def _biggest_drops(
             break
         key = (verdict.label, bound.measure.kind, bound.name)
         there = {c.case: c.value for c in theirs.cells(key, list(ours.cases), bound)}
-        moved = []
+        both = []
         for cell in ours.cells(key, list(ours.cases), bound):
             old = there.get(cell.case)
             if cell.value is not None and old is not None:
-                moved.append((worsening_of(bound.measure, cell.value, old), cell.case, cell.value, old))
-        moved.sort(key=lambda m: (-m[0], m[1]))
-        return (verdict.label, bound), tuple(CaseValue(c, new, old) for step, c, new, old in moved[:NAMED] if step > 0)
+                both.append((cell.case, cell.value, old))
+        return (verdict.label, bound), _worsened(bound.measure, both)
     return None, ()
 
 
-def worsening_of(measure: Measure, value: float, baseline: float) -> float:
-    """Return how much worse a value is than the baseline's, in the direction of its measure."""
+def _worsened(measure: Measure, both: Sequence[tuple[str, float, float]]) -> tuple[CaseValue, ...]:
+    """Return the cases that got worse most of those given with their values here and in the baseline."""
+    new, old = (np.array([entry[i] for entry in both], dtype=np.float64) for i in (1, 2))
     if measure.better == "zero":
-        return abs(value) - abs(baseline)
-    return baseline - value if measure.better == "higher" else value - baseline
+        new, old = np.abs(new), np.abs(old)
+    steps = differences(old, new, measure.scale) * (-1.0 if measure.better == "higher" else 1.0)
+    moved = sorted(zip(steps, both, strict=True), key=lambda m: (-m[0], m[1][0]))
+    return tuple(CaseValue(case, value, baseline) for step, (case, value, baseline) in moved[:NAMED] if step > 0)

@@ -80,8 +80,9 @@ def _lines(pair: SoftPair, iterations: int, smooth: float) -> _Lines:
     of_p = pair.vector(_skeleton(pair, iterations, "p").value)
     of_y = pair.vector(_skeleton(pair, iterations, "y").value)
     size_p, size_y = float(of_p.sum()) + smooth, float(of_y.sum()) + smooth
-    wrong, missed = float(of_p @ (1 - pair.y)) / size_p, float(of_y @ pair.q) / size_y
-    prec, sens = (float(of_p @ pair.y) + smooth) / size_p, (float(of_y @ pair.p) + smooth) / size_y
+    # not of_p @ pair.y: the sums of a BLAS depend on its threads
+    wrong, missed = float((of_p * (1 - pair.y)).sum()) / size_p, float((of_y * pair.q).sum()) / size_y
+    prec, sens = (float((of_p * pair.y).sum()) + smooth) / size_p, (float((of_y * pair.p).sum()) + smooth) / size_y
     return _Lines(of_p, of_y, size_p, size_y, prec, sens, (prec * missed + sens * wrong) / (prec + sens))
 
 

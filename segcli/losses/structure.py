@@ -178,7 +178,7 @@ def _blobs(pair: SoftPair, smooth: float) -> _Blobs:
     size = error + overlap
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0) / size.size
     score = np.divide(overlap, size, out=np.ones_like(size), where=size > 0)
-    return _Blobs(component, score, inverse, float(error @ inverse))
+    return _Blobs(component, score, inverse, float((error * inverse).sum()))
 
 
 # --- active_contour ---------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def lovasz(pair: SoftPair) -> float:
     The map needs no quadrature: on the way from the gt the order of the errors stays.
     """
     errors = abs(pair.p - pair.y)
-    return float(errors @ _marginals(errors, pair.y))
+    return float((errors * _marginals(errors, pair.y)).sum())
 
 
 @gradient_of("lovasz")
@@ -105,7 +105,7 @@ def lovasz_hinge(pair: SoftPair, *, clip: Clip = 1e-7) -> float:
     then value and gradient are those of the clipped p. p = y is 0 for a hard gt only.
     """
     margins, counted = _margins(pair, clip)
-    return float((margins * counted) @ _marginals(margins, pair.y))
+    return float((margins * counted * _marginals(margins, pair.y)).sum())
 
 
 @gradient_of("lovasz_hinge")

@@ -153,7 +153,7 @@ def _shape_weights(pair: SoftPair, region: str, unit: Literal["mm", "voxel"]) ->
 def _outline_distance(pair: SoftPair, unit: Literal["mm", "voxel"]) -> float:
     border = _border(pair, pair.p > pair.threshold)
     count = float(border.sum())
-    return float(border @ pair.boundary_distance("gt", unit)) / count if count else 0.0
+    return float((border * pair.boundary_distance("gt", unit)).sum()) / count if count else 0.0
 
 
 def _border(pair: SoftPair, inside: NDArray[np.bool_]) -> Vector:
@@ -206,7 +206,7 @@ def cmssl(
     texts. Ignored voxels are in no window. Next to an image's edge the value depends on `pad`.
     """
     weights = _structure(pair, c4, beta, radius, sigma, pad)
-    return float(weights @ cross_entropy(pair.y, pair.logs(clip))) if pair.n else None
+    return float((weights * cross_entropy(pair.y, pair.logs(clip))).sum()) if pair.n else None
 
 
 @gradient_of("cmssl")

@@ -54,6 +54,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     better="lower",
     unit="mm",
     caution="the penalty decides it as soon as a lesion is missed or false",
+    miss="penalty",
     parts=True,
 )
 def lesion_hd95(

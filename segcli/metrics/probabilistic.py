@@ -152,7 +152,7 @@ def brier(pair: Pair) -> float | None:
     """
     soft = _soft(pair)
     difference = soft.p - soft.y
-    return float(difference @ difference) / soft.n if soft.n else None
+    return float((difference * difference).sum()) / soft.n if soft.n else None
 
 
 @metric(

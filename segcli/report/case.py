@@ -111,7 +111,7 @@ def _remark(case: Scored, label: str) -> str:
 
 def mean_labels(case: Scored) -> list[str]:
     """Return the names of the mean rows that say something; a mean over one label is that label's row."""
-    return list(dict.fromkeys(m.label for m in case.means if m.of > 1 or m.label != "mean"))
+    return list(dict.fromkeys(m.label for m in case.means if m.of > 1 or m.label != "mean" or case.mean_of.asked))
 
 
 def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMeasure], *, several: bool) -> None:
@@ -119,7 +119,7 @@ def _add_mean(table: Table, case: Scored, name: str, measures: Sequence[BoundMea
     row, rests = [case.case] * several + [name], [""] * (int(several) + 1)
     for bound in measures:
         mean = means.get((bound.measure.kind, bound.name))
-        shown = mean is not None and mean.of > 1 and bound.measure.better != "none"
+        shown = mean is not None and (mean.of > 1 or case.mean_of.asked) and bound.measure.better != "none"
         row.append(number(mean.value, bound.measure) if mean is not None and shown else "")
         rests.append(f"({mean.n}/{mean.of})" if mean is not None and shown and mean.n < mean.of else "")
     table.emphasis.add(len(table.rows))
@@ -136,6 +136,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     bands = [b.measure.name for b in measures if "width" in b.params and b.measure.family == "surface"]
     notes += [f"{name}: Euclidean inner bands (segcli catalog {name})" for name in dict.fromkeys(bands)]
     notes += _over_classes(cases, measures)
+    notes += list(dict.fromkeys(str(c.mean_of) for c in cases if _says_mean(c)))
     if any(m.label == MEAN_WITHOUT_BACKGROUND for m in cases[0].means):
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if average != "macro":
@@ -156,6 +157,12 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     if untold:
         notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
     return notes + _undefined(cases)
+
+
+def _says_mean(case: Scored) -> bool:
+    """Return whether a case has a mean row of the labels that its `mean_of` names."""
+    rows = [m for m in case.means if m.kind == "metric" or case.mean_of.asked]
+    return case.mean_of.shown and bool(rows)
 
 
 def _as_tool(cases: Sequence[Scored], policy: str) -> list[str]:
@@ -289,7 +296,8 @@ def score_csv(cases: Sequence[Scored]) -> str:
         for m in case.means:
             if m.label in mean_labels(case):
                 status = "undefined" if m.value is None else "ok"
-                writer.writerow([case.case, m.label, m.kind, m.measure, _exact(m), status, ""])
+                of = str(case.mean_of) if m.kind == "metric" or case.mean_of.asked else ""
+                writer.writerow([case.case, m.label, m.kind, m.measure, _exact(m), status, of])
     return stream.getvalue()
 
 

@@ -17,8 +17,9 @@ REMARK = """% Authors, years and identifiers as segcli has them: surnames only, 
 EMPTY = {
     "undefined": "A measure without a value where a mask is empty is undefined and leaves the mean.",
     "perfect-if-both-empty": "Where both masks are empty a metric has its best value; where one is, it has what its "
-    "formula gives, else it is undefined and leaves the mean.",
-    "worst": "Where both masks are empty a metric has its best value; where one is, 0 or the image diagonal.",
+    "formula gives, else 0 where more is better, and is undefined and leaves the mean where less is.",
+    "worst": "Where both masks are empty a metric has its best value; where one is and it has no other, its worst: the "
+    "end of its range, of a distance the image diagonal.",
     "zero": "Where a mask is empty a metric is 0.",
 }
 #: How percentiles are taken: by the area of the elements, or of distances that each count 1.
@@ -42,7 +43,9 @@ def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:
     found = [f"Segmentations of {_count(citation.cases, 'case')} were evaluated with {tool}."]
     if citation.missing:
         policy = citation.spec.get("missing", "fail")
-        worth = "counted as an empty mask" if policy == "worst" and citation.stand_ins else "left out of the numbers"
+        worth = (
+            "counted as the worst possible" if policy == "worst" and citation.stand_ins else "left out of the numbers"
+        )
         found.append(f"{_count(citation.missing, 'ground truth')} had no prediction, {worth}.")
     if citation.errors:
         found.append(f"{_count(citation.errors, 'case')} could not be scored, left out of the numbers.")
@@ -51,6 +54,7 @@ def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:
     told = [text for text in map(_surface, surfaces) if text]
     found += [f"Surfaces: {'; '.join(told)}."] if told else []
     found += _conditions(citation)
+    found += [f"The row of means is the {text}." for text in citation.means]
     intervals = citation.intervals
     if intervals is not None:
         found.append(_interval_text(citation, named))

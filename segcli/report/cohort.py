@@ -13,6 +13,7 @@ from segcli.notation import bind
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.statistics import FEW
+from segcli.summary import said_means
 
 Run = Mapping[str, Any]
 Summary = Mapping[str, Any]
@@ -116,7 +117,7 @@ def footnotes(run: Run, worst: int) -> list[str]:
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
     if "table.confusion" in run["spec"]["measures"] and not run.get("tables"):
         notes.append("confusion: too many classes for one matrix over all cases; each case has its own (JSON)")
-    notes += remarks(run["spec"])
+    notes += remarks(run["spec"]) + said_means(run)
     notes += _undefined(run) + _pooled(run) + worst_cases(run, worst)
     missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
     parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]

@@ -215,13 +215,13 @@ def difference_csv(difference: Difference, *, every: bool = False) -> str:
                 writer.writerow([*lead, x.case, *map(exact, (x.a, x.b, None)), x.why])
         return stream.getvalue()
     head = ["label", "kind", "measure", "of", "unit", "n", "mean_a", "mean_b", "mean", "ci_low", "ci_high"]
-    writer.writerow([*head, "p", "p_holm", "verdict", "gained", "lost", "equal", "lone", "undefined"])
+    writer.writerow([*head, "p", "p_holm", "verdict", "gained", "lost", "equal", "lone", "undefined", "mean_of"])
     for r in difference.rows:
         ends = (None, None) if r.interval is None else (r.interval.low, r.interval.high)
         numbers = map(exact, (r.a.mean, r.b.mean, r.mean, *ends, r.p, r.p_holm))
         counts = ["" if c is None else c for c in (r.gained, r.lost)]
         lead = [r.label, r.kind, r.measure, r.of, r.unit, str(r.n)]
-        writer.writerow([*lead, *numbers, r.verdict, *counts, r.equal, len(r.lone), r.undefined])
+        writer.writerow([*lead, *numbers, r.verdict, *counts, r.equal, len(r.lone), r.undefined, r.mean_of])
     return stream.getvalue()
 
 
@@ -281,6 +281,7 @@ def _record(row: Row) -> dict[str, Any]:
         "undefined": row.undefined,
         "lone": [asdict(x) for x in row.lone],
         "moved": [asdict(m) for m in row.moved],
+        **({"mean_of": row.mean_of} if row.mean_of else {}),
     }
 
 

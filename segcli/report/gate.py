@@ -162,8 +162,8 @@ def last_line(judgement: Judgement, files: tuple[str, str | None]) -> str:
 
 
 def notes(judgement: Judgement) -> list[str]:
-    """Return how the cases differ from the baseline's."""
-    found = []
+    """Return what the mean row is of, and how the cases differ from the baseline's."""
+    found = [judgement.mean_of] if judgement.mean_of else []
     for names, text in (
         (judgement.new, "not in the baseline"),
         (judgement.lost, "of the baseline not in the run"),
@@ -227,6 +227,7 @@ def document(judgement: Judgement, files: tuple[str, str | None], environment: M
         "new": list(judgement.new),
         "lost": list(judgement.lost),
         "changed_truth": list(judgement.changed_truth),
+        **({"mean_of": judgement.mean_of} if judgement.mean_of else {}),
         "environment": dict(environment),
     }
 

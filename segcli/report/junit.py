@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+from segcli.averaging import MEAN
 from segcli.gate.verdicts import Judgement, Verdict
 from segcli.report.gate import case_text, sentence
 from segcli.report.table import flat
@@ -28,13 +29,15 @@ def junit_xml(judgement: Judgement, seconds: float) -> str:
         failed = [v for v in own if v.status == "failed"]
         if failed:
             message = _clean("; ".join(map(sentence, failed)))
-            ET.SubElement(case, "failure", {"message": message, "type": "gate"}).text = _details(failed)
+            of = f"\n{judgement.mean_of}" if judgement.mean_of and any(v.label == MEAN for v in failed) else ""
+            ET.SubElement(case, "failure", {"message": message, "type": "gate"}).text = _details(failed) + _clean(of)
         elif all(v.status == "skipped" for v in own):
             ET.SubElement(case, "skipped", {"message": _clean("; ".join(map(sentence, own)))})
         rest = [v for v in own if v.status != "failed"]
         if rest:
             words = {"warned": "warning: ", "skipped": "skipped: ", "passed": ""}
             lines = [f"{words[v.status]}{_details([v]) if v.status == 'warned' else sentence(v)}" for v in rest]
+            lines += [judgement.mean_of] * (bool(judgement.mean_of) and any(v.label == MEAN for v in rest))
             ET.SubElement(case, "system-out").text = _clean("\n".join(lines))
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")

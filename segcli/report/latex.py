@@ -14,6 +14,7 @@ from segcli.report.table import DASH, number
 from segcli.runs.diff import Difference
 from segcli.runs.places import Spread
 from segcli.runs.rank import Ranking
+from segcli.summary import said_means
 from segcli.surfaces import MEANING
 
 Cell = Literal["sd", "iqr"]
@@ -186,6 +187,7 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
     caption = [f"{_upper(CELLS[cell])} over cases ($n$).", ARROWS_SAY]
     if fewer:
         caption.append("In parentheses: the number of values, where some are undefined and left out.")
+    caption += [escape_latex(f"{_upper(text)}.") for text in said_means(run)]
     caption += [f"Empty masks: {escape_latex(run['spec'].get('empty', 'undefined'))}."]
     caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run["spec"])]
     caption += definitions(bounds)
@@ -233,6 +235,7 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
         f"{_upper(CELLS[cell])} over the $n$ cases with a value in both, the mean difference with its interval,",
         f"and $p$ of Wilcoxon's signed-rank test, corrected for {tests} tests (Holm).",
         f"The better run is bold. {ARROWS_SAY}",
+        *(escape_latex(f"{_upper(text)}.") for text in dict.fromkeys(row.mean_of for row in difference.rows) if text),
         *definitions(difference.bounds),
     ]
     return table("llrrrrr", [top], rows, caption, "tab:diff")

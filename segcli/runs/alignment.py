@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
@@ -23,6 +25,18 @@ def columns_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, dict
                 key = (record["label"], record["kind"], record["measure"])
                 found.setdefault(key, {})[name] = record
     return found
+
+
+def diagonal(case: Mapping[str, Any], unit: str) -> float | None:
+    """Return the diagonal of a case's image in a unit, mm or voxel; `None` where the case does not tell its grid.
+
+    A distance of a tool that counts voxels is in voxels also where the grid is in mm.
+    """
+    shape, spacing = case.get("shape"), case.get("spacing")
+    if unit not in ("mm", "voxel") or not shape or not spacing:
+        return None
+    steps = [1.0] * len(shape) if unit == "voxel" and case.get("unit") == "mm" else spacing
+    return math.hypot(*(n * s for n, s in zip(shape, steps, strict=True)))
 
 
 def why_absent(source: Source, case: str) -> str:

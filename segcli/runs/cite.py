@@ -52,6 +52,7 @@ class Citation:
     units: tuple[str, ...]
     spacings: tuple[tuple[float, ...], ...]
     intervals: Intervals | None
+    means: tuple[str, ...]
     keys: Mapping[Work, str]
 
     @property
@@ -65,6 +66,8 @@ class Citation:
 
 def cite(run: Mapping[str, Any]) -> Citation:
     """Return the facts of a run. Raises `InputError` where a measure is unknown to this version."""
+    from segcli.summary import said_means
+
     source = Source("the run", run)
     cited = [_cited(text) for text in run["spec"]["measures"]]
     return Citation(
@@ -79,6 +82,7 @@ def cite(run: Mapping[str, Any]) -> Citation:
         units=tuple(sorted({case["unit"] for case in run["cases"] if case.get("unit")})),
         spacings=tuple(sorted({tuple(case["spacing"]) for case in run["cases"] if case.get("spacing")})),
         intervals=_intervals(run),
+        means=tuple(said_means(run)),
         keys=keys_of([w for m in measures() for w in works_of(m.reference)[0]] + [BCA]),
     )
 

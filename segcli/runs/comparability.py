@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from segcli.averaging import ALL
+from segcli.averaging import ALL, MeanOf, mean_of
 from segcli.errors import InputError
 
 Record = Mapping[str, Any]
@@ -43,10 +43,11 @@ class Source:
         return found
 
     @cached_property
-    def plain_labels(self) -> list[str]:
-        """Return the labels that the mean row counts: no region, and not all classes at once."""
+    def mean_of(self) -> MeanOf:
+        """Return what the mean row of metrics is of."""
         regions = {region for case in self.cases.values() for region in case.get("regions", ())}
-        return [name for name in self.labels if name not in regions and name != ALL]
+        labels = {name: values for name, values in self.labels.items() if name != ALL}
+        return mean_of(self.run["spec"], labels, regions, lenient=True)
 
     @cached_property
     def has_losses(self) -> bool:
@@ -84,6 +85,7 @@ _DEFAULTS: dict[str, object] = {
     "stack_axis": None,
     "background": True,
     "average": "macro",
+    "mean_of": None,
     "batch_dice": False,
     "missing": "fail",
 }

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from segcli.averaging import ALL, MEAN
+from segcli.averaging import ALL, MEAN, MeanOf
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
 from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Spread, spread
-from segcli.statistics import Interval, generator, holm, paired
-from segcli.summary import Resampling
+from segcli.statistics import Interval, differences, generator, holm, paired
+from segcli.summary import Resampling, mean_by_label
 
 Verdict = Literal["better", "worse", "changed", "no evidence"]
 Sort = Literal["delta", "worse", "better", "case"]
@@ -72,6 +72,8 @@ class Row:
     lone: tuple[Lone, ...]
     undefined: int
     moved: tuple[Moved, ...]
+    #: Of the row of means, what they are of.
+    mean_of: str = ""
 
     @property
     def n(self) -> int:
@@ -122,14 +124,14 @@ def compare_runs(
         extra = [x for x in name.labels if x not in other.labels]
         if extra:
             notes.append(f"label {', '.join(extra)}: in {name.name} only, not compared")
-    plain = a.plain_labels
-    if len(plain) > 1 and set(plain) == set(b.plain_labels):
-        for bound in bounds:
-            own = [[c.get((x, bound.measure.kind, bound.name), {}) for x in plain] for c in columns]
-            if any(own[0]) and bound.measure.better != "none":
-                key = (MEAN, bound.measure.kind, bound.name)
-                unit = shown_unit([*own[0], *own[1]])
-                rows.append(_row(key, bound, _mean_pairs(own[0], own[1], shared), unit, resampling))
+    over = a.mean_of
+    if over.by_label != b.mean_of.by_label and over.shown and b.mean_of.shown:
+        notes.append(f"mean: not compared, as A has the {over} and B the {b.mean_of}")
+    elif over.shown and set(over.names) == set(b.mean_of.names):
+        means = [_mean_row(over, bound, columns, shared, resampling) for bound in bounds]
+        rows += [row for row in means if row is not None]
+        if any(row is not None for row in means):
+            notes.append(str(over))
     if not rows:
         raise InputError(
             f"{a.name} and {b.name} have no label in common.",
@@ -218,6 +220,39 @@ def _mean_pairs(a: Sequence[Mapping[str, Record]], b: Sequence[Mapping[str, Reco
     return _Pairs(tuple(cases), tuple(mine), tuple(its), tuple(lone), undefined)
 
 
+def _mean_row(
+    over: MeanOf,
+    bound: BoundMeasure,
+    columns: Sequence[Mapping[Key, Mapping[str, Record]]],
+    shared: Sequence[str],
+    resampling: Resampling,
+) -> Row | None:
+    """Return the row of the means over labels; `None` where there is none.
+
+    nnU-Net's mean is over the means of labels. Where every label has a value in every case that is the same number,
+    else it is no mean over cases: then it has neither a test nor an interval.
+    """
+    kind, name = bound.measure.kind, bound.name
+    first, second = ([column.get((x, kind, name), {}) for x in over.names] for column in columns)
+    if not any(first) or bound.measure.better == "none":
+        return None
+    pairs = _mean_pairs(first, second, shared)
+    row = _row((MEAN, kind, name), bound, pairs, shown_unit([*first, *second]), resampling)
+    row = replace(row, mean_of=str(replace(over, by_label=over.by_label and kind == "metric")))
+    if not over.by_label or kind != "metric":
+        return row
+    each = [_pairs(mine, its, shared) for mine, its in zip(first, second, strict=True)]
+    sized = bound.measure.better == "zero"
+    means = [mean_by_label([[abs(v) if sized else v for v in getattr(p, side)] for p in each]) for side in ("a", "b")]
+    if all(m is not None and s.mean is not None and np.isclose(m, s.mean, rtol=1e-9, atol=0)
+           for m, s in zip(means, (row.a, row.b), strict=True)):  # fmt: skip
+        return row
+    before, after = means
+    change = None if before is None or after is None else after - before
+    a, b = (replace(spread(np.array([])), n=row.n, mean=m) for m in means)
+    return replace(row, a=a, b=b, mean=change, median=None, interval=None, p=None)
+
+
 def _why_no_mean(silent: Sequence[Record], x: float | None, y: float | None) -> str:
     """Return why a case is in no pair of means: where one run has no mean, why its labels have no value."""
     if x is not None and y is not None:
@@ -237,10 +272,10 @@ def _row(key: Key, bound: BoundMeasure, pairs: _Pairs, unit: str, resampling: Re
     better = bound.measure.better
     a, b = np.asarray(pairs.a, dtype=np.float64), np.asarray(pairs.b, dtype=np.float64)
     x, y = (np.abs(a), np.abs(b)) if better == "zero" else (a, b)
-    rng = generator(resampling.seed, "diff", *key)
-    found = paired(x, y, rng, level=resampling.level, resamples=resampling.resamples)
-    change = y - x
-    up, down = int((change > _ROUNDING).sum()), int((change < -_ROUNDING).sum())
+    rng, scale = generator(resampling.seed, "diff", *key), bound.measure.scale
+    found = paired(x, y, rng, level=resampling.level, resamples=resampling.resamples, scale=scale)
+    change = differences(x, y, scale)
+    up, down = int((change > 0).sum()), int((change < 0).sum())
     return Row(
         label=label,
         kind=kind,
@@ -267,10 +302,6 @@ def _row(key: Key, bound: BoundMeasure, pairs: _Pairs, unit: str, resampling: Re
     )
 
 
-#: A difference below this is rounding.
-_ROUNDING = 1e-12
-
-
 def _verdict(row: Row, p: float | None, alpha: float) -> Verdict:
     """Return what the numbers allow to say: the corrected test, the interval and the median have to agree."""
     ends = row.interval
@@ -287,14 +318,14 @@ def _chosen(row: Row, sort: Sort, *, every: bool) -> tuple[Moved, ...]:
     """Return the cases in the order asked for, ties by name: all of them, or the first of those that moved."""
     good = 1.0 if row.better == "higher" else -1.0
     orders = {
-        "delta": lambda m: (-round(abs(m.change), 12), m.case),
-        "worse": lambda m: (round(good * m.change, 12), m.case),
-        "better": lambda m: (round(-good * m.change, 12), m.case),
+        "delta": lambda m: (-abs(m.change), m.case),
+        "worse": lambda m: (good * m.change, m.case),
+        "better": lambda m: (-good * m.change, m.case),
         "case": lambda m: m.case,
     }
     found = sorted(row.moved, key=orders[sort])
     if every:
         return tuple(found)
     signs = {"worse": -good, "better": good}
-    moved = [m for m in found if abs(m.change) > _ROUNDING and m.change * signs.get(sort, m.change) > 0]
+    moved = [m for m in found if m.change * signs.get(sort, m.change) > 0]
     return tuple(moved[:MOST])

@@ -32,6 +32,7 @@ def document(
     empty: str,
     background: bool,
     average: str = "macro",
+    mean_over: Sequence[str] | None = None,
     batch_dice: bool = False,
     convention: str | None = None,
     verdicts: Sequence[Verdict] = (),
@@ -48,6 +49,7 @@ def document(
             empty=empty,
             background=background,
             average=average,
+            mean_over=mean_over,
             batch_dice=batch_dice,
             convention=convention,
         ),
@@ -68,6 +70,7 @@ def spec_of(
     background: bool,
     average: str,
     batch_dice: bool,
+    mean_over: Sequence[str] | None = None,
     convention: str | None = None,
     missing: str = "fail",
     roi: bool = False,
@@ -95,6 +98,7 @@ def spec_of(
         "soft_gt": reading.soft_gt,
         "background": background,
         "average": average,
+        "mean_of": None if mean_over is None else list(mean_over),
         "batch_dice": batch_dice,
         "convention": convention,
         "missing": missing,
@@ -159,7 +163,7 @@ def file_record(mask: Mask) -> dict[str, Any]:
 
 
 def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Return the mean row of a case: macro means over its plain labels."""
+    """Return the mean rows of a case; those of metrics say which labels they are of."""
     return [
         {
             "label": m.label,
@@ -171,6 +175,7 @@ def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
             "undefined": m.of - m.n,
             "mean": finite(m.value),
         }
+        | ({"mean_of": list(case.mean_of.names)} if m.kind == "metric" or case.mean_of.asked else {})
         | ({"case": case.case} if len(cases) > 1 else {})
         for m in case.means
     ]

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from segcli.statistics import Vector
 
 Places = NDArray[np.int64]
-#: Differences that rounding alone makes are ties.
-_TIE = 1e-12
 #: Numbers drawn at a time: 32 MiB of indices.
 _BLOCK = 1 << 22
 
@@ -37,9 +35,8 @@ def spread(values: Vector) -> Spread:
     return Spread(int(values.size), float(values.mean()), sd, middle, low, high)
 
 
-def places(bad: Vector) -> Places:
-    """Return the place of each entry of the last axis, 1 for the least; equal ones share the better place."""
-    room = _TIE * np.maximum(1.0, np.abs(bad))
+def places(bad: Vector, room: float) -> Places:
+    """Return the place of each entry of the last axis, 1 for the least; those within `room` share the better place."""
     found = np.ones(bad.shape, dtype=np.int64)
     for j in range(bad.shape[-1]):
         found += bad[..., j : j + 1] < bad - room

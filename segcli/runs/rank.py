@@ -18,10 +18,10 @@ import numpy as np
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import Key, columns_of, diagonal, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
-from segcli.statistics import Vector, generator, holm, wilcoxon
+from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
 from segcli.summary import Resampling
 
 Missing = Literal["worst", "exclude"]
@@ -175,6 +175,10 @@ class _Table:
         """Return what is smaller for a better value."""
         return {"higher": -self.values, "lower": self.values, "zero": np.abs(self.values)}[self.bound.measure.better]
 
+    def room(self) -> float:
+        """Return within what values, and means of them, are equal."""
+        return slack(self.values, self.bound.measure.scale)
+
 
 def _table(
     key: Key,
@@ -215,7 +219,7 @@ def _table(
                 if _rightly_empty(case, columns[run], sources[run]):
                     matrix[at, run] = _best(bound, defined)
                 else:
-                    matrix[at, run] = _worst(bound, unit, defined, _diagonal(case, sources))
+                    matrix[at, run] = _worst(bound, defined, _diagonal(case, sources, unit))
             else:
                 matrix[at, run] = value
     return _Table(key, unit, bound, matrix, np.asarray(rows, dtype=np.int64), excluded, tuple(filled))
@@ -236,24 +240,19 @@ def _best(bound: BoundMeasure, defined: Sequence[float]) -> float:
     return max(defined, default=0.0) if bound.measure.better == "higher" else min(defined, default=0.0)
 
 
-def _worst(bound: BoundMeasure, unit: str, defined: Sequence[float], diagonal: float) -> float:
-    """Return the worst end of the range; of a distance the image's diagonal; else the worst value of any run."""
-    low, high = bound.measure.range
-    if bound.measure.better == "higher":
-        return low if math.isfinite(low) else min(defined, default=0.0)
-    if bound.measure.better == "zero":
-        return max([abs(end) for end in (low, high) if math.isfinite(end)] + [max(defined)])
-    if math.isfinite(high):
-        return high
-    return max([diagonal, *defined] if unit in ("mm", "voxel") else defined, default=1.0)
+def _worst(bound: BoundMeasure, defined: Sequence[float], longest: float | None) -> float:
+    """Return the worst value of a measure; of one that has none, the worst that any run has in this row.
+
+    A run file can hold what no image does: nothing stands for a miss that is better than a value beside it.
+    """
+    worst = bound.worst(longest)
+    found = [*defined, *([] if worst is None else [worst])]
+    return min(found, default=0.0) if bound.measure.better == "higher" else max(found, default=1.0)
 
 
-def _diagonal(case: str, sources: Sequence[Source]) -> float:
-    for source in sources:
-        record = source.cases.get(case, {})
-        if record.get("shape") and record.get("spacing"):
-            return math.hypot(*(n * s for n, s in zip(record["shape"], record["spacing"], strict=True)))
-    return 0.0
+def _diagonal(case: str, sources: Sequence[Source], unit: str) -> float | None:
+    found = (diagonal(source.cases[case], unit) for source in sources if case in source.cases)
+    return next((length for length in found if length is not None), None)
 
 
 # --- the two rankings -------------------------------------------------------------------------------
@@ -261,36 +260,38 @@ def _diagonal(case: str, sources: Sequence[Source]) -> float:
 
 def _ranked(tables: Sequence[_Table], cases: int, resampling: Resampling) -> tuple[tuple[Ranked, Ranked], list[Row]]:
     """Return the overall ranking and every row, each in both ways, with the stability under resampled cases."""
-    prepared = [(t, t.bad(), places(t.bad()).astype(np.float64)) for t in tables]
+    prepared = [(t, t.bad(), places(t.bad(), t.room()).astype(np.float64)) for t in tables]
     runs = prepared[0][1].shape[1]
+    rooms = [(t.room(), slack(ranks)) for t, _, ranks in prepared]
     taken: list[tuple[list[Places], list[Places]]] = [([], []) for _ in tables]
     overall: tuple[list[Places], list[Places]] = ([], [])
     rng = generator(resampling.seed, "rank")
     for drawn in drawn_cases(rng, cases, resampling.resamples):
         sums = [np.zeros((len(drawn), runs)) for _ in range(2)]
         counted = np.zeros((len(drawn), 1))
-        for (table, bad, ranks), kept in zip(prepared, taken, strict=True):
+        for (table, bad, ranks), room, kept in zip(prepared, rooms, taken, strict=True):
             weights = drawn[:, table.rows]
             total = weights.sum(axis=1, keepdims=True)
             has = total[:, 0] > 0  # a resample may hold no case of a small row
             counted += has[:, None]
             for way, scores in enumerate((bad, ranks)):
-                own = places(weights[has] @ scores / total[has])
+                own = places(weights[has] @ scores / total[has], room[way])
                 kept[way].append(own)
                 sums[way][has] += own
         some = counted[:, 0] > 0
         for way in range(2):
-            overall[way].append(places(sums[way][some] / counted[some]))
-    rows = [_row(*p, kept, resampling) for p, kept in zip(prepared, taken, strict=True)]
+            means = sums[way][some] / counted[some]
+            overall[way].append(places(means, slack(means)))
+    rows = [_row(*p, room, kept, resampling) for p, room, kept in zip(prepared, rooms, taken, strict=True)]
     sides = []
     for way in range(2):
         means = np.mean([(r.by_mean, r.by_rank)[way].place for r in rows], axis=0)
-        sides.append(_stable(means, means, overall[way], resampling))
+        sides.append(_stable(means, means, slack(means), overall[way], resampling))
     return (sides[0], sides[1]), rows
 
 
-def _stable(bad: Vector, score: Vector, resampled: Sequence[Places], resampling: Resampling) -> Ranked:
-    place = places(bad)
+def _stable(bad: Vector, score: Vector, room: float, resampled: Sequence[Places], resampling: Resampling) -> Ranked:
+    place = places(bad, room)
     found = np.concatenate(resampled) if resampled else np.empty((0, len(bad)), dtype=np.int64)
     tau = taus(found, place)
     tau = tau[~np.isnan(tau)]
@@ -306,12 +307,20 @@ def _stable(bad: Vector, score: Vector, resampled: Sequence[Places], resampling:
     )
 
 
-def _row(table: _Table, bad: Vector, ranks: Vector, kept: tuple[list[Places], list[Places]], at: Resampling) -> Row:
+def _row(
+    table: _Table,
+    bad: Vector,
+    ranks: Vector,
+    room: tuple[float, float],
+    kept: tuple[list[Places], list[Places]],
+    at: Resampling,
+) -> Row:
     label, kind, measure = table.key
     shown = np.abs(table.values) if table.bound.measure.better == "zero" else table.values
     runs = bad.shape[1]
     pairs = [(i, j) for i in range(runs) for j in range(runs) if i != j]
-    p = [wilcoxon(bad[:, j] - bad[:, i], "greater") for i, j in pairs]
+    scale = table.bound.measure.scale
+    p = [wilcoxon(differences(bad[:, i], bad[:, j], scale), "greater") for i, j in pairs]
     return Row(
         label=label,
         kind=kind,
@@ -322,8 +331,8 @@ def _row(table: _Table, bad: Vector, ranks: Vector, kept: tuple[list[Places], li
         excluded=table.excluded,
         filled=table.filled,
         spreads=tuple(spread(column) for column in shown.T),
-        by_mean=_stable(bad.mean(axis=0), shown.mean(axis=0), kept[0], at),
-        by_rank=_stable(ranks.mean(axis=0), ranks.mean(axis=0), kept[1], at),
+        by_mean=_stable(bad.mean(axis=0), shown.mean(axis=0), room[0], kept[0], at),
+        by_rank=_stable(ranks.mean(axis=0), ranks.mean(axis=0), room[1], kept[1], at),
         p=_matrix(runs, pairs, p),
         p_holm=_matrix(runs, pairs, holm(p)),
     )

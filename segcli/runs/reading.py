@@ -70,9 +70,9 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
         said = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else str(problem)
         what = "is empty" if not text.strip() else f"is no JSON ({said})"
         raise InputError(f"{where}: {what}.", hint=_HOW, code="run.json") from None
-    if isinstance(found, dict) and "schema" not in found and "metric_per_case" in found:
-        from segcli.runs.nnunet import converted
+    from segcli.runs.nnunet import converted, is_summary
 
+    if is_summary(found):
         return converted(found, where)
     if constants:
         raise InputError(
