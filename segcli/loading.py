@@ -121,10 +121,7 @@ class Loaded:
         from segcli.evidence.soft import SoftPair
 
         grid = self.grid
-        y: Any = _member(grid.gt, label)
-        if grid.soft_gt is not None:
-            y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
-        z = None
+        y, z = self._truth(label), None
         if grid.prob is not None and grid.channels == 0:
             p, z = grid.prob, grid.logits
         else:
@@ -144,7 +141,13 @@ class Loaded:
         from segcli.evidence.classes import SoftClasses
 
         grid, labels = self.grid, self.channels if labels is None else list(labels)
-        if len(labels) == 1:
+        probabilities: Any = grid.prob
+        of_one_map = len(labels) == 1
+        if of_one_map and grid.channels == 2 and self.channels_of(labels[0]) == [1]:
+            labels, of_one_map = [BACKGROUND, *labels], False
+            y = self._truth(labels[1])
+            truth, z = np.stack([1 - y, y]), grid.logits
+        elif of_one_map:
             labels = [BACKGROUND, *labels]
             one = self.soft(labels[1])
             p, y = one.grid(one.p, 0.0), one.grid(one.y, 0.0)
@@ -152,7 +155,7 @@ class Loaded:
             z = None if one.z is None else np.stack([np.zeros(grid.gt.shape), one.grid(one.z)])
         else:
             probabilities = np.stack([self._probability(label) for label in labels])
-            truth = np.stack([_member(grid.gt, label) for label in labels])
+            truth = np.stack([self._truth(label) for label in labels])
             z = grid.logits if len(labels) == grid.channels else None
         return SoftClasses(
             probabilities,
@@ -163,7 +166,23 @@ class Loaded:
             valid=grid.valid,
             hard=grid.prob is None,
             threshold=grid.threshold,
+            of_one_map=of_one_map,
         )
+
+    @property
+    def tied(self) -> bool:
+        """Return whether the prediction has several channels, read through one softmax."""
+        return self.grid.channels > 1
+
+    def channels_of(self, label: Label) -> list[int]:
+        """Return which channels of the prediction add up to a label."""
+        every = range(self.grid.channels)
+        return [c for c in every if (c in label.values if label.values is not None else c > 0)]
+
+    def channel_rows(self) -> Any:
+        """Return the probabilities of all channels at the voxels that count (C, n), in the order of `soft`."""
+        p: Any = self.grid.prob
+        return p.reshape(len(p), -1) if self.grid.valid is None else p[:, self.grid.valid]
 
     def entropy(self) -> Any:
         """Return how open the class of each voxel is, in bits on the grid of the ground truth; 0 in ignored voxels.
@@ -192,6 +211,13 @@ class Loaded:
     def sizes(self, labels: Sequence[Label]) -> list[float]:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]
+
+    def _truth(self, label: Label) -> Any:
+        """Return where the ground truth has a label, of a soft one how much of it."""
+        soft = self.grid.soft_gt
+        if soft is None:
+            return _member(self.grid.gt, label)
+        return 1 - soft if label.values == (0,) else soft
 
     def _probability(self, label: Label) -> Any:
         """Return the probability of a label of several: the sum of its channels, 0 and 1 of a hard map."""
@@ -243,6 +269,12 @@ class Batch(Loaded):
         from segcli.evidence.pooled import PooledPair
 
         return PooledPair([image.soft(label) for image in self.images])
+
+    def channel_rows(self) -> Any:
+        """Return the probabilities of all channels in all images."""
+        import numpy as np
+
+        return np.concatenate([image.channel_rows() for image in self.images], axis=1)
 
     def classes(self, labels: Sequence[Label] | None = None) -> SoftClasses:
         """Return the voxels of all images, all classes at once."""

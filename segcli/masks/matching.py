@@ -165,9 +165,7 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
                 code="geometry.channels",
             )
         return pred
-    axis = reading.channel_axis
-    if axis is None:
-        axis = -1 if pred.format.startswith(("NIfTI", "Analyze")) else 0
+    axis = channel_axis(pred, reading)
     if not -pred.array.ndim <= axis < pred.array.ndim:
         raise UsageError(
             f"--channel-axis {axis} does not exist: {pred.name} has axes 0 to {pred.array.ndim - 1}.",
@@ -189,6 +187,13 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
     axis = axis % pred.array.ndim + int(reading.stack)
     notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)"))
     return replace(pred, array=moved, channels=0)
+
+
+def channel_axis(pred: Mask, reading: Reading) -> int:
+    """Return the axis of a prediction that holds its channels, if it has some: the last one in NIfTI."""
+    if reading.channel_axis is not None:
+        return reading.channel_axis
+    return -1 if pred.format.startswith(("NIfTI", "Analyze")) else 0
 
 
 def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
