@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segcli.evidence.case import Case
     from segcli.evidence.pair import Pair
     from segcli.evidence.soft import SoftPair
+    from segcli.library_scores import ByLibrary
     from segcli.masks.reading import Reading
 
 
@@ -64,7 +65,11 @@ def score_loaded(
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
     losses = [b for b in losses if not b.over_classes]
     channels = loaded.channels if losses else []
-    by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
+    library = None if convention is None or isinstance(loaded, Batch) else _library(loaded, convention)
+    own_means = bool(library and library.several and average == "macro" and background)
+    by_label = {
+        label.name: _losses_of(loaded, label, losses, library) for label in dict.fromkeys([*channels, *case.labels])
+    }
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
     named = [
@@ -84,7 +89,12 @@ def score_loaded(
     shown = {label.name for label in case.labels}
     values += [value for name, rest in by_label.items() if name not in shown for value in rest]
     means = metric_means(case, values, metrics, average)
-    means += _loss_means(loaded, channels, values, losses, background=background, average=average)
+    if library is not None and own_means:
+        means += library.means(losses)
+    else:
+        means += _loss_means(loaded, channels, values, losses, background=background, average=average)
+    of_all = _over_classes(loaded, wide, library)
+    remarks = [] if convention is None else convention.remarks(case.shape, own_means=own_means)
     return Scored(
         case=loaded.name,
         pred=loaded.pred,
@@ -94,14 +104,23 @@ def score_loaded(
         unit=case.unit,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
-        values=values + _over_classes(loaded, wide),
+        values=values + of_all,
         means=means,
         notes=loaded.notes,
         tables=_tables(loaded, pairs, tables),
-        remarks=[] if convention is None else convention.remarks(case.shape),
+        remarks=remarks + (library.remarks if library is not None else []),
         parts=parts,
         entropy_map=doubt,
     )
+
+
+def _library(loaded: Loaded, convention: Convention) -> ByLibrary | None:
+    """Return the losses of a case as the library of a convention has them; `None` where none is asked for."""
+    if not convention.libraries:
+        return None
+    from segcli.library_scores import ByLibrary
+
+    return ByLibrary(loaded, convention.libraries)
 
 
 def values_of(
@@ -118,12 +137,17 @@ def values_of(
     return values + _losses_of(loaded, pair.label, [b for b in losses if not b.over_classes])
 
 
-def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> list[Value]:
+def _losses_of(
+    loaded: Loaded, label: Label, losses: Sequence[BoundMeasure], library: ByLibrary | None = None
+) -> list[Value]:
     if not losses:
         return []
     pair = loaded.soft(label)
     found = []
     for bound in losses:
+        if library is not None and bound.name in library.entries:
+            found.append(library.value(bound, label))
+            continue
         value = loss_value(bound, pair)
         why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
@@ -145,12 +169,15 @@ def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     return None if value is None else float(value)
 
 
-def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure]) -> list[Value]:
+def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure], library: ByLibrary | None) -> list[Value]:
     """Return the values of measures over all classes at once."""
     found = []
     soft = loaded.classes() if any(b.measure.kind == "loss" for b in wide) else None
     for bound in wide:
         kind = bound.measure.kind
+        if kind == "loss" and library is not None and bound.name in library.entries:
+            found.append(library.value(bound))
+            continue
         value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.classes)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))

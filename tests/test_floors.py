@@ -41,6 +41,8 @@ FLOORS = {
     "sweep": 4,
     "tools": 4,
     "disagreement": 5,
+    "library_scores": 5,
+    "library_values": 5,
     "logit_gradients": 5,
     "ranking": 5,
     "samples": 5,
