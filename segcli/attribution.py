@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Evidence = SoftPair | SoftClasses
 
 
+#: What a gradient is by: the probabilities or the logits.
+Wrt = Literal["p", "z"]
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """Shares of a loss's excess: of voxels outside the gt, inside it, and within a step of its border."""
@@ -37,6 +41,35 @@ class Norms:
 
     l1: float | None
     l2: float | None
+
+    @staticmethod
+    def mean(norms: Sequence[tuple[Norms | None, float]]) -> Norms | None:
+        """Return the norms of a weighted sum of functions of different variables; `None` where one has none."""
+        known = [(n, w) for n, w in norms if n is not None]
+        if not known or len(known) < len(norms):
+            return None
+        l1 = [w * n.l1 for n, w in known if n.l1 is not None]
+        l2 = [w * n.l2 for n, w in known if n.l2 is not None]
+        return Norms(
+            sum(l1) if len(l1) == len(norms) else None,
+            math.sqrt(sum(v * v for v in l2)) if len(l2) == len(norms) else None,
+        )
+
+
+@dataclass(slots=True)
+class Sums:
+    """The sums over a gradient's entries that its norms are made of."""
+
+    l1: float = 0.0
+    squares: float = 0.0
+
+    def add(self, gradient: NDArray[np.float64]) -> None:
+        self.l1 += float(abs(gradient).sum())
+        self.squares += float((gradient * gradient).sum())
+
+    def norms(self) -> Norms:
+        l1, l2 = self.l1, math.sqrt(self.squares)
+        return Norms(l1 if math.isfinite(l1) else None, l2 if math.isfinite(l2) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +94,15 @@ def _excess(bound: BoundMeasure, pair: Any, best: Any) -> Vector | None:
 # --- several losses at once -------------------------------------------------------------------
 
 
-def tallies(bounds: Sequence[BoundMeasure], pair: Any, mapped: Sequence[bool]) -> Iterator[Tally]:
+def tallies(
+    bounds: Sequence[BoundMeasure], pair: Any, mapped: Sequence[bool], by: tuple[Wrt, ...] = ("p", "z")
+) -> Iterator[Tally]:
     """Return what the voxels give to each loss: its gradients added up, and its excess map where it is `mapped`.
 
     The voxels are gone through once, stretch by stretch, for all losses that can be worked out so: they share the
     logarithms, and no map is ever there as a whole. Of the others one is held at a time.
     """
-    found = [Tally(bound, pair, wanted) for bound, wanted in zip(bounds, mapped, strict=True)]
+    found = [Tally(bound, pair, wanted, by) for bound, wanted in zip(bounds, mapped, strict=True)]
     local = [tally for tally in found if not tally.whole]
     if local:
         from segcli.evidence.stretch import Stretch, stretches
@@ -87,7 +122,7 @@ def tallies(bounds: Sequence[BoundMeasure], pair: Any, mapped: Sequence[bool]) -
 class Tally:
     """Sums over the voxels of a loss's excess map and gradients, of `SoftPair` or `SoftClasses`."""
 
-    def __init__(self, bound: BoundMeasure, pair: Any, mapped: bool) -> None:
+    def __init__(self, bound: BoundMeasure, pair: Any, mapped: bool, by: tuple[Wrt, ...] = ("p", "z")) -> None:
         self.bound = bound
         self.pair = pair
         self.mapped = mapped and bound.measure.voxel_map is not None
@@ -95,7 +130,7 @@ class Tally:
         self.whole = not bound.measure.local
         self._map: Vector | None = None
         self._total = self._size = self._outside = self._near = 0.0
-        self._norms: dict[Literal["p", "z"], tuple[float, float]] = {"p": (0.0, 0.0), "z": (0.0, 0.0)}
+        self._sums: dict[Wrt, Sums] = {wrt: Sums() for wrt in by}
 
     def add(self, part: Any, best: Any) -> None:
         """Add the voxels of the pair, or a stretch of them."""
@@ -106,17 +141,14 @@ class Tally:
             self._outside += _over(~part.inside_gt, excess)
             self._near += _over(part.near_boundary, excess)
             self._map = excess if self.whole else None
-        for wrt, (l1, squares) in self._norms.items():
+        for wrt, sums in self._sums.items():
             gradient = self.bound.gradient(part, wrt)
             if gradient is not None:
-                self._norms[wrt] = l1 + float(abs(gradient).sum()), squares + float((gradient * gradient).sum())
+                sums.add(part.by_given(gradient, wrt))
 
-    def norms(self, wrt: Literal["p", "z"]) -> Norms | None:
-        """Return the norms of the gradient; `None` where there is no closed form."""
-        if self.bound.measure.gradient is None:
-            return None
-        l1, l2 = self._norms[wrt][0], math.sqrt(self._norms[wrt][1])
-        return Norms(l1 if math.isfinite(l1) else None, l2 if math.isfinite(l2) else None)
+    def norms(self, wrt: Wrt) -> Norms | None:
+        """Return the norms of the gradient; `None` where there is no closed form, or it was not asked for."""
+        return None if self.bound.measure.gradient is None or wrt not in self._sums else self._sums[wrt].norms()
 
     def shares(self) -> Shares | None:
         """Return how the excess map divides; `None` where there is nothing to divide."""
@@ -124,6 +156,23 @@ class Tally:
         if self._size == 0 or abs(total) < 1e-12 * self._size:
             return None
         return Shares(self._outside / total, 1 - self._outside / total, self._near / total)
+
+    def _wrong(self) -> NDArray[np.bool_]:
+        """Return which voxels are on the wrong side of the threshold, or of another class."""
+        pair = self.pair
+        wrong: NDArray[np.bool_] = pair.predicted != pair.inside_gt if pair.p.ndim == 1 else pair.decided != pair.target
+        return wrong
+
+    def wrong_voxels(self) -> int:
+        return int(self._wrong().sum())
+
+    def all_wrong_beyond_clip(self) -> bool:
+        """Return whether the loss clips probabilities, and those of all voxels that are wrong."""
+        clip, wrong = self.bound.params.get("clip"), self._wrong()
+        if clip is None or self.pair.z is not None or not wrong.any():
+            return False
+        p = self.pair.p[..., wrong]
+        return bool(((p < clip) | (p > 1 - clip)).all())
 
     def worst_island(self) -> Island | None:
         """Return the island with the largest share of the excess; `None` where there is none."""

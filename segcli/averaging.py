@@ -12,6 +12,7 @@ from segcli.measure import Kind
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
+    from segcli.evidence.pooled import PooledPair
     from segcli.evidence.soft import SoftPair
     from segcli.measure import BoundMeasure
 
@@ -159,7 +160,7 @@ def pooled_labels(pairs: Sequence[Pair]) -> Any:
     return PooledCounts([pair.counts for pair in pairs], pairs[0].voxel_volume, pairs)
 
 
-def pooled_channels(pairs: Sequence[SoftPair]) -> SoftPair:
+def pooled_channels(pairs: Sequence[SoftPair]) -> PooledPair:
     """Return the voxels of several channels, as one channel."""
     from segcli.evidence.pooled import PooledPair
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from segcli.attribution import Norms, Shares, Tally, tallies
+from segcli.attribution import Norms, Shares, Tally, Wrt, tallies
 from segcli.averaging import ALL, MEAN, channel_means, check_average, pooled_channels, weights
+from segcli.batch import Batch
 from segcli.errors import UsageError, keywords_checked
-from segcli.loading import Batch, Loaded, load
+from segcli.loading import Loaded, load
 from segcli.masks.asked import reading_keywords, reading_of
 from segcli.masks.labels import BACKGROUND
 from segcli.masks.mask import Mask, Note
@@ -19,6 +19,7 @@ from segcli.policy import check_policy, classes_value, metric_value
 from segcli.ranking import Agreement, Ranking, Row, agreements_of, rankings_of
 from segcli.scoring import check_batch, measures_of, unit_of
 from segcli.sweep import sweep
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.evidence.classes import SoftClasses
@@ -38,12 +39,16 @@ class Comparison:
     average: str = "macro"
     batch_dice: bool = False
 
+    @property
+    def felt_by(self) -> Wrt:
+        """Return what the gradients that tables show are by: the logits, where all predictions are such."""
+        return "z" if all(loaded.grid.logits is not None for loaded in self.loaded) else "p"
+
     def __repr__(self) -> str:
         preds, measures = (list(dict.fromkeys(getattr(r, name) for r in self.rows)) for name in ("pred", "measure"))
         words = f"{', '.join(measures[:4])}" + f" and {len(measures) - 4} more" * (len(measures) > 4)
-        return (
-            f"<Comparison of {', '.join(preds[:4])}" + " ..." * (len(preds) > 4) + f": {words}; {len(self.rows)} rows>"
-        )
+        named = ", ".join(preds[:4]) + " ..." * (len(preds) > 4)
+        return f"<Comparison of {named}: {words}; {len(self.rows)} rows>"
 
 
 @keywords_checked(reading_keywords)
@@ -107,11 +112,11 @@ def compare(
         found += cases
         notes += [n for case in cases for n in case.notes if n not in notes]
         options: dict[str, Any] = {"empty": empty, "background": background, "average": average}
-        if batch_dice:
-            rows += _rows(name, Batch.of(cases), chosen, [], **options)
+        own = _rows(name, Batch.of(cases), chosen, [], **options) if batch_dice else []
         apart = [] if batch_dice else chosen
         per_image = [_rows(name, case, apart, chosen_metrics, **options) for case in cases]
-        rows += per_image[0] if len(cases) == 1 else _over_images(per_image)
+        own += per_image[0] if len(cases) == 1 else _over_images(per_image)
+        rows += own if cases[0].grid.logits is None else [_felt(row) for row in own]
     rankings = rankings_of(rows, [*chosen, *chosen_metrics]) if len(several) > 1 else []
     return Comparison(rows, rankings, agreements_of(rows, chosen, judges), found, notes, average, batch_dice)
 
@@ -140,39 +145,61 @@ def _rows(
     background: bool,
     average: str,
 ) -> list[Row]:
-    rows: list[Row] = []
     wide = [bound for bound in losses if bound.over_classes]
-    losses = [bound for bound in losses if not bound.over_classes]
-    channels = loaded.channels if losses else []
-    others = [label for label in loaded.labels if label not in channels] if losses else []
-    per_loss: dict[str, list[Row]] = {bound.name: [] for bound in losses}
-    for label in [*channels, *others]:
-        for row in loss_rows(name, label.name, losses, loaded.soft(label)):
-            per_loss[row.measure].append(row)
-            rows.append(row)
-    if len(channels) > 1:
-        inner = [i for i, label in enumerate(channels) if label.values != BACKGROUND.values]
-        for mean, chosen in channel_means(channels, background=background):
-            over = [channels[i] for i in chosen]
-            if average == "micro":
-                rows += _pooled_rows(name, mean, losses, pooled_channels([loaded.soft(x) for x in over]))
-                continue
-            weight = weights(average, loaded.sizes(over))
-            for bound in losses:
-                row = mean_row(mean, [per_loss[bound.name][i] for i in chosen], weight)
-                notes = _plateau(bound, per_loss[bound.name][: len(channels)], inner) if mean == MEAN else ()
-                rows.append(replace(row, notes=notes))
+    narrow = [bound for bound in losses if not bound.over_classes]
+    rows = _one_vs_rest(name, loaded, narrow, background=background, average=average) if narrow else []
     if wide:
         if loaded.case.overlapping:
             rows += [Row(name, ALL, "loss", bound.name, None, notes=("channels overlap",)) for bound in wide]
         else:
             rows += loss_rows(name, ALL, wide, loaded.classes())
-    narrow = [b for b in metrics if not b.over_classes]
+    of_labels = [b for b in metrics if not b.over_classes]
     for index, label in enumerate(loaded.labels):
         masks = loaded.case.pair(index)
-        rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in narrow]
+        rows += [_metric_row(name, loaded, label.name, b, metric_value(b, masks, empty)) for b in of_labels]
     over_all = [b for b in metrics if b.over_classes]
     return rows + [_metric_row(name, loaded, ALL, b, classes_value(b, loaded.case.exclusive, empty)) for b in over_all]
+
+
+def _one_vs_rest(
+    name: str, loaded: Loaded, losses: Sequence[BoundMeasure], *, background: bool, average: str
+) -> list[Row]:
+    """Return the rows of losses of one label against the rest: of each label, then their means."""
+    from segcli.logit_gradients import SharedLogits
+
+    channels = loaded.channels
+    labels = [*channels, *(label for label in loaded.labels if label not in channels)]
+    pairs = [loaded.soft(label) for label in labels]
+    logits = SharedLogits.of(loaded, labels, pairs) if loaded.tied else None
+    by: tuple[Wrt, ...] = ("p", "z") if logits is None else ("p",)
+    each = [loss_rows(name, label.name, losses, pair, by) for label, pair in zip(labels, pairs, strict=True)]
+    weight_of = [[float(i == j) for j in range(len(labels))] for i in range(len(labels))]
+    inner = [i for i, label in enumerate(channels) if label.values != BACKGROUND.values]
+    for mean, chosen in channel_means(channels, background=background) if len(channels) > 1 else ():
+        if average == "micro":
+            pooled = pooled_channels([pairs[i] for i in chosen])
+            rows = _pooled_rows(name, mean, losses, pooled, by)
+            if logits is not None:
+                rows = [replace(r, by_z=logits.pooled(b, pooled, chosen)) for r, b in zip(rows, losses, strict=True)]
+            each.append(rows)
+            continue
+        weight = weights(average, [float(pairs[i].sums.y) for i in chosen])
+        weight_of.append([0.0] * len(labels))
+        for i, share in zip(chosen, weight, strict=True):
+            weight_of[-1][i] = share / (sum(weight) or 1.0)
+        own = [[each[i][k] for i in range(len(channels))] for k in range(len(losses))]
+        means = [mean_row(mean, [rows[i] for i in chosen], weight) for rows in own]
+        if mean == MEAN:
+            said = [_plateau(bound, rows, inner) for bound, rows in zip(losses, own, strict=True)]
+            means = [replace(row, notes=notes) for row, notes in zip(means, said, strict=True)]
+        each.append(means)
+    if logits is not None:
+        norms = logits.norms(losses, weight_of)
+        each[: len(weight_of)] = [
+            [replace(row, by_z=norms[row.measure][i] if row.by_p is not None else None) for row in rows]
+            for i, rows in enumerate(each[: len(weight_of)])
+        ]
+    return [row for rows in each for row in rows]
 
 
 def _metric_row(
@@ -184,10 +211,13 @@ def _metric_row(
     return Row(name, label, "metric", bound.name, value, unit, notes=notes)
 
 
-def _pooled_rows(name: str, label: str, losses: Sequence[BoundMeasure], pooled: SoftPair) -> list[Row]:
+def _pooled_rows(
+    name: str, label: str, losses: Sequence[BoundMeasure], pooled: SoftPair, by: tuple[Wrt, ...]
+) -> list[Row]:
     """Return the losses of channels pooled into one; without a value where a loss has no pooled form."""
     note = ("no micro average: it reads neighbours",)
-    return _loss_rows(name, label, losses, pooled, lambda bound: Row(name, label, "loss", bound.name, None, notes=note))
+    none = Row(name, label, "loss", "", None, notes=note)
+    return _loss_rows(name, label, losses, pooled, by, lambda bound: replace(none, measure=bound.name))
 
 
 def _plateau(bound: BoundMeasure, rows: Sequence[Row], inner: Sequence[int]) -> tuple[str, ...]:
@@ -219,19 +249,25 @@ def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
     return found
 
 
-def loss_rows(name: str, label: str, losses: Sequence[BoundMeasure], pair: SoftPair | SoftClasses) -> list[Row]:
-    """Return losses with their optima, the shares of their excess and the norms of their gradients.
+def loss_rows(
+    name: str,
+    label: str,
+    losses: Sequence[BoundMeasure],
+    pair: SoftPair | SoftClasses,
+    by: tuple[Wrt, ...] = ("p", "z"),
+) -> list[Row]:
+    """Return losses with their optima, the shares of their excess and the norms of their gradients `by` p and z.
 
     Of the images of a stack that a loss cannot pool (it reads neighbours) it is the mean over the images.
     """
 
     def over_images(bound: BoundMeasure) -> Row:
         parts: Sequence[SoftPair | SoftClasses] = getattr(pair, "parts", ())
-        rows = [row for part in parts for row in loss_rows(name, label, [bound], part)]
+        rows = [row for part in parts for row in loss_rows(name, label, [bound], part, by)]
         defined = [r for r in rows if r.value is not None]
         return replace(mean_row(label, defined or rows), notes=(f"mean of {len(rows)} images: it reads neighbours",))
 
-    return _loss_rows(name, label, losses, pair, over_images)
+    return _loss_rows(name, label, losses, pair, by, over_images)
 
 
 def _loss_rows(
@@ -239,6 +275,7 @@ def _loss_rows(
     label: str,
     losses: Sequence[BoundMeasure],
     pair: SoftPair | SoftClasses,
+    by: tuple[Wrt, ...],
     unpooled: Callable[[BoundMeasure], Row],
 ) -> list[Row]:
     """Return the rows of losses; `unpooled` gives that of one which asks pooled voxels for their neighbours."""
@@ -252,11 +289,10 @@ def _loss_rows(
             pooled.append(bound)
         except NoGridError:
             rows[bound.name] = unpooled(bound)
-    for tally in tallies(pooled, pair, mapped=[bool(rows[bound.name].excess) for bound in pooled]):
-        share, by_p = tally.shares(), tally.norms("p")
-        notes = _remarks(tally, pair, share, by_p)
+    for tally in tallies(pooled, pair, mapped=[bool(rows[bound.name].excess) for bound in pooled], by=by):
         row = rows[tally.bound.name]
-        rows[row.measure] = replace(row, share=share, by_p=by_p, by_z=tally.norms("z"), notes=notes)
+        row = replace(row, share=tally.shares(), by_p=tally.norms("p"), by_z=tally.norms("z"))
+        rows[row.measure] = replace(row, notes=_remarks(tally, pair, row))
     return [rows[bound.name] for bound in losses]
 
 
@@ -272,23 +308,50 @@ def _valued(name: str, label: str, bound: BoundMeasure, pair: SoftPair | SoftCla
 
 #: An island is worth a sentence when it makes at least this share of a loss.
 MUCH = 0.5
+#: A gradient vanishes where moving every logit by 1 would change the loss by less than this share of its excess: of a
+#: sum in float32, as networks are trained in, that is below the last digit.
+VANISHING = 1e-7
+#: An excess that is less than this share of the value is rounding.
+ROUNDING = 1e-12
 
 
-def _remarks(tally: Tally, pair: SoftPair | SoftClasses, share: Shares | None, by_p: Norms | None) -> tuple[str, ...]:
+def _remarks(tally: Tally, pair: SoftPair | SoftClasses, row: Row) -> tuple[str, ...]:
     """Return what stands out, a plain phrase each."""
+    from segcli.blindness import is_blind
+
     remarks = []
+    share, by_p = row.share, row.by_p
     if pair.gt_empty:
         remarks.append("gt empty")
+    elif pair.gt_full:
+        remarks.append("gt full")
+    if not row.excess and by_p is not None and by_p.l1 == 0:
+        if is_blind(tally.bound, pair):
+            remarks.append("blind: the same for every prediction of this gt")
+        elif wrong := tally.wrong_voxels():
+            remarks.append(f"as at pred = gt: it does not see the {counted(wrong, 'wrong voxel')}")
+    elif (row.excess or 0) < -ROUNDING * abs(row.value or 0):
+        remarks.append("less than at pred = gt, which is not the least of this loss")
     if "clip" in tally.bound.params and pair.hard:
         remarks.append("a hard mask: cross-entropy only counts errors and measures clip")
-    elif share is not None and by_p is not None and by_p.l1 == 0:
+    elif share is not None and by_p is not None and by_p.l1 == 0 and tally.all_wrong_beyond_clip():
         remarks.append("saturated: every wrong voxel is beyond the clip and has no gradient")
     # Looked for only where one can matter: a false island is off the boundary, a missed one is false negative.
     if share is not None and (share.boundary < 1 - MUCH or share.fn >= MUCH):
         island = tally.worst_island()
         if island is not None and island.share >= MUCH:
-            remarks.append(f"1 {island.kind} island of {island.voxels} voxels makes {island.share:.0%} of it")
+            size = counted(island.voxels, "voxel")
+            remarks.append(f"1 {island.kind} island of {size} makes {island.share:.0%} of it")
     return tuple(remarks)
+
+
+def _felt(row: Row) -> Row:
+    """Return a row of logits with a remark where nothing of its gradient is left."""
+    l1, excess = None if row.by_z is None else row.by_z.l1, row.excess or 0
+    if l1 is None or excess <= ROUNDING * abs(row.value or 0) or l1 > VANISHING * excess:
+        return row
+    said = [note for note in row.notes if not note.startswith("saturated")]
+    return replace(row, notes=(*said, "no gradient reaches the network"))
 
 
 def mean_row(label: str, rows: Sequence[Row], weight: Sequence[float] | None = None) -> Row:
@@ -312,8 +375,8 @@ def mean_row(label: str, rows: Sequence[Row], weight: Sequence[float] | None = N
         optimum=mean([r.optimum for r, _ in weighed]),
         excess=mean([r.excess for r, _ in weighed]),
         share=_mean_shares(weighed),
-        by_p=_mean_norms([(r.by_p, w) for r, w in weighed]),
-        by_z=_mean_norms([(r.by_z, w) for r, w in weighed]),
+        by_p=Norms.mean([(r.by_p, w) for r, w in weighed]),
+        by_z=Norms.mean([(r.by_z, w) for r, w in weighed]),
         notes=(),
     )
 
@@ -325,16 +388,3 @@ def _mean_shares(weighed: Sequence[tuple[Row, float]]) -> Shares | None:
         return None
     parts = [(w * (r.excess or 0.0), r.share) for r, w in weighed if r.share is not None]
     return Shares(*(sum(e * getattr(s, key) for e, s in parts) / total for key in ("fp", "fn", "boundary")))
-
-
-def _mean_norms(norms: Sequence[tuple[Norms | None, float]]) -> Norms | None:
-    """Return the norms of the mean's gradient: each channel is a variable of its own."""
-    known = [(n, w) for n, w in norms if n is not None]
-    if not known or len(known) < len(norms):
-        return None
-    l1 = [w * n.l1 for n, w in known if n.l1 is not None]
-    l2 = [w * n.l2 for n, w in known if n.l2 is not None]
-    return Norms(
-        sum(l1) if len(l1) == len(norms) else None,
-        math.sqrt(sum(v * v for v in l2)) if len(l2) == len(norms) else None,
-    )

@@ -7,13 +7,14 @@ not explain is stated as the residual.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segcli.averaging import ALL, check_average, weights
+from segcli.blindness import is_blind
 from segcli.disagreement import Disagreement, disagreement
 from segcli.divisions import WAYS, divide
 from segcli.errors import UsageError, keywords_checked
@@ -53,9 +54,15 @@ class Part:
 class Inspection:
     """A loss taken apart. `map` has one number for each voxel; with `residual` they add up to `value`.
 
-    `excess_map` is `map` less that of the best prediction: it adds up to the excess over `optimum`, which is
-    what a better prediction could gain. `gradient` is dL/dp on the grid, (C, *shape) for several channels,
-    `None` where the loss has none.
+    `excess_map` is `map` less that of the prediction that the loss asks for (`asked`: the gt, of smoothed labels the
+    smoothed gt): it adds up to the excess over `optimum`, the value there. `is_least` says whether it is proven that
+    no prediction has less. `blind` are the labels of whose gt the loss has one value, whatever is predicted, `wrong`
+    is how many voxels are on the wrong side of the threshold, over all labels, and `apart` how far any probability is
+    from the gt.
+
+    `gradient` is dL/dp, of logits too (p is their softmax or sigmoid): (*shape) for one map, (C, *shape) for the
+    channels of the prediction, 0 in those that do not count; of a hard map with several labels a channel for each, as
+    in `loaded.channels`. `None` where the loss has none. The prediction has its channels on `channel_axis`.
     """
 
     loss: str
@@ -70,6 +77,12 @@ class Inspection:
     bound: BoundMeasure = field(repr=False)
     channels: Sequence[Label] = field(repr=False)
     average: str = "macro"
+    asked: str = "pred = gt"
+    is_least: bool = False
+    blind: tuple[str, ...] = ()
+    wrong: int = 0
+    apart: float = 0.0
+    channel_axis: int = 0
 
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.map.shape)
@@ -79,8 +92,13 @@ class Inspection:
     def excess(self) -> float:
         return self.value - self.optimum
 
+    @property
+    def is_blind(self) -> bool:
+        """Return whether the loss has one value for this gt, of all labels that count."""
+        return len(self.blind) == (1 if self.bound.over_classes else len(self.channels))
+
     @cached_property
-    def _divisible(self) -> float | None:
+    def divisible(self) -> float | None:
         """Return what shares are of: the sum of the excess map, `None` where it is nothing but rounding."""
         total = float(self.excess_map.sum())
         scale = max(float(abs(self.excess_map).sum()), 1e-3 * float(abs(self.map).sum()))
@@ -88,7 +106,7 @@ class Inspection:
 
     def share(self, part: Part) -> float | None:
         """Return a part's share of the excess; `None` where there is none."""
-        return None if self._divisible is None else part.excess / self._divisible
+        return None if self.divisible is None else part.excess / self.divisible
 
     @cached_property
     def disagreement(self) -> Disagreement | None:
@@ -99,7 +117,7 @@ class Inspection:
         if self.bound.over_classes or self.average != "macro":
             return None
         ways = [way for way in ("component", "band") if any(p.by == way for p in self.parts)]
-        return disagreement(self.bound, self.loaded, self.channels, ways) if self._divisible is not None else None
+        return disagreement(self.bound, self.loaded, self.channels, ways) if self.divisible is not None else None
 
 
 @keywords_checked(reading_keywords)
@@ -137,23 +155,28 @@ def inspect(
     channels = [c for c in loaded.channels if background or c.values != (0,) or len(loaded.channels) == 1]
     if not ways:  # the rows of an image are no slices that anybody looks at
         ways = [w for w in WAYS if w != "slice" or loaded.grid.gt.ndim == 3]
-    return _inspect(bound, loaded, channels, ways, check_average(average))
+    found = _inspect(bound, loaded, channels, ways, check_average(average))
+    return replace(found, channel_axis=loaded.grid.channel_axis)
 
 
 def _inspect(
     bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], ways: Sequence[str], average: str
 ) -> Inspection:
     total, gain = np.zeros(loaded.grid.gt.shape), np.zeros(loaded.grid.gt.shape)
-    gradients: list[NDArray[np.float64]] = []
+    gradient = _Gradient(loaded)
     parts: list[Part] = []
-    value, optimum = 0.0, 0.0
+    value, optimum, wrong, apart, least = 0.0, 0.0, 0, 0.0, True
+    blind: list[str] = []
     for one in _pieces(bound, loaded, channels, average):
         value += one.value
         optimum += one.optimum
         total += one.evidence.grid(one.map)
         gain += one.evidence.grid(one.excess)
-        if one.gradient is not None:
-            gradients.append(one.evidence.grid(one.gradient))
+        gradient.add(one)
+        wrong += int(np.count_nonzero(one.predicted != one.evidence.inside_gt))
+        apart = max(apart, float(abs(one.evidence.p - one.evidence.y).max(initial=0.0)))
+        least = least and one.is_least
+        blind += [one.label] if one.is_blind else []
         for way in ways:
             for division in divide(way, one.label, one.evidence, one.predicted):
                 columns = division.names, division.sums(one.map), division.sums(one.excess)
@@ -161,9 +184,6 @@ def _inspect(
                     Part(way, one.label, name, v, e, n, note, rest=name == division.rest)
                     for name, v, e, n, note in zip(*columns, division.voxels, division.notes, strict=True)
                 ]
-    gradient = None
-    if len(gradients) == (1 if bound.over_classes else len(channels)):
-        gradient = gradients[0] if len(gradients) == 1 else np.stack(gradients)
     return Inspection(
         loss=bound.name,
         value=value,
@@ -172,19 +192,49 @@ def _inspect(
         parts=parts,
         map=total,
         excess_map=gain,
-        gradient=gradient,
+        gradient=gradient.whole,
         loaded=loaded,
         bound=bound,
         channels=channels,
         average=average,
+        asked="pred = smoothed gt" if bound.params.get("label_smoothing") else "pred = gt",
+        is_least=least,
+        blind=tuple(blind),
+        wrong=wrong,
+        apart=apart,
     )
+
+
+class _Gradient:
+    """The derivative of a loss by the prediction as it was given, put together from the labels."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.whole: NDArray[np.float64] | None = None
+
+    def add(self, one: _Piece) -> None:
+        """Add that of a piece of the loss, if it has one."""
+        if one.gradient is None:
+            return
+        loaded, values = self.loaded, one.evidence.grid(one.gradient)
+        labels = loaded.channels
+        if self.whole is None:
+            count = loaded.grid.channels or len(labels)
+            self.whole = np.zeros((*[count] * (count > 1), *loaded.grid.gt.shape))
+        if self.whole.shape == values.shape:
+            self.whole += values
+        elif one.of is None:  # all classes: of a value that no channel predicts there is nothing to move
+            for label, row in zip(labels, values, strict=True):
+                self.whole[loaded.channels_of(label)] += row
+        else:
+            self.whole[loaded.channels_of(one.of) if loaded.grid.channels > 1 else labels.index(one.of)] += values
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one channel adds to a loss, or all classes at once: numbers and maps with its weight in them."""
+    """What one label adds to a loss, or all classes at once (`of` none): numbers and maps with its weight in them."""
 
-    label: str
+    of: Label | None
     value: float
     optimum: float
     evidence: Evidence
@@ -192,12 +242,18 @@ class _Piece:
     map: Vector
     excess: Vector
     gradient: NDArray[np.float64] | None
+    is_least: bool = False
+    is_blind: bool = False
+
+    @property
+    def label(self) -> str:
+        return ALL if self.of is None else self.of.name
 
 
 def _pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], average: str) -> Iterator[_Piece]:
     if bound.over_classes:
         classes = loaded.classes()
-        yield _piece(bound, ALL, 1.0, classes, classes.predicted)
+        yield _piece(bound, None, 1.0, classes, classes.predicted)
         return
     if average == "micro" and len(channels) > 1:
         yield from _pooled_pieces(bound, loaded, channels)
@@ -212,18 +268,24 @@ def _pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label], aver
     for label, share in zip(channels, weight, strict=True):
         pair = loaded.soft(label)
         predicted = pair.vector(loaded.predicted(label)) > 0
-        yield _piece(bound, label.name, share / sum(weight), pair, predicted)
+        yield _piece(bound, label, share / sum(weight), pair, predicted)
 
 
-def _piece(bound: BoundMeasure, label: str, weight: float, evidence: Evidence, predicted: NDArray[np.bool_]) -> _Piece:
+def _piece(
+    bound: BoundMeasure, of: Label | None, weight: float, evidence: Evidence, predicted: NDArray[np.bool_]
+) -> _Piece:
     value = bound(evidence)
     if value is None:
-        raise UsageError(f"{bound.name} is undefined for {label}.", code="inspect.undefined")
+        raise UsageError(f"{bound.name} is undefined for {ALL if of is None else of.name}.", code="inspect.undefined")
     best = bound.perfect(evidence)
-    own, gradient = weight * bound.voxel_map(evidence), bound.gradient(evidence, "p")
+    optimum = bound(best) or 0.0
+    own, slope = weight * bound.voxel_map(evidence), bound.gradient(evidence, "p")
     excess = own - weight * bound.voxel_map(best)
-    slope = None if gradient is None else weight * gradient
-    return _Piece(label, weight * value, weight * (bound(best) or 0.0), evidence, predicted, own, excess, slope)
+    if slope is not None:
+        slope = evidence.by_given(slope, "p") * weight if weight else np.zeros_like(evidence.by_given(slope, "p"))
+    blind = value == optimum and not (excess.any() or (slope is not None and slope.any())) and is_blind(bound, evidence)
+    least = bound.is_least(optimum, hard_gt=evidence.gt_hard)
+    return _Piece(of, weight * value, weight * optimum, evidence, predicted, own, excess, slope, least, blind)
 
 
 def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
@@ -233,7 +295,7 @@ def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label
 
     pooled = PooledPair([loaded.soft(label) for label in channels])
     try:
-        whole = _piece(bound, "pooled", 1.0, pooled, np.zeros(0, dtype=bool))
+        whole = _piece(bound, channels[0], 1.0, pooled, np.zeros(0, dtype=bool))
     except NoGridError:
         raise UsageError(
             f"{bound.name} has no micro average: it reads neighbours.",
@@ -244,5 +306,14 @@ def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label
     slopes = [None] * len(channels) if whole.gradient is None else pooled.split(whole.gradient)
     for number, (label, pair) in enumerate(zip(channels, pooled.parts, strict=True)):
         value, best = (whole.value, whole.optimum) if number == 0 else (0.0, 0.0)  # they are of no single channel
-        predicted = pair.vector(loaded.predicted(label)) > 0
-        yield _Piece(label.name, value, best, pair, predicted, maps[number], gains[number], slopes[number])
+        yield replace(
+            whole,
+            of=label,
+            value=value,
+            optimum=best,
+            evidence=pair,
+            predicted=pair.vector(loaded.predicted(label)) > 0,
+            map=maps[number],
+            excess=gains[number],
+            gradient=slopes[number],
+        )

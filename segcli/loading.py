@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,10 +79,7 @@ class Loaded:
         from segcli.evidence.soft import SoftPair
 
         grid = self.grid
-        y: Any = self._member("gt", label)
-        if grid.soft_gt is not None:
-            y = 1 - grid.soft_gt if label.values == (0,) else grid.soft_gt
-        z = None
+        y, z = self._truth(label), None
         if grid.prob is not None and grid.channels == 0:
             p, z = grid.prob, grid.logits
         else:
@@ -106,7 +103,13 @@ class Loaded:
 
         self._refuse_overlap("losses over all classes need one label in each voxel")
         grid, labels = self.grid, self.every_class if labels is None else list(labels)
-        if len(labels) == 1:
+        probabilities: Any = grid.prob
+        of_one_map = len(labels) == 1
+        if of_one_map and grid.channels == 2 and self.channels_of(labels[0]) == [1]:
+            labels, of_one_map = [BACKGROUND, *labels], False
+            y = self._truth(labels[1])
+            truth, z = np.stack([1 - y, y]), grid.logits
+        elif of_one_map:
             labels = [BACKGROUND, *labels]
             one = self.soft(labels[1])
             p, y = one.grid(one.p, 0.0), one.grid(one.y, 0.0)
@@ -114,7 +117,7 @@ class Loaded:
             z = None if one.z is None else np.stack([np.zeros(grid.gt.shape), one.grid(one.z)])
         else:
             probabilities = np.stack([self._probability(label) for label in labels])
-            truth = np.stack([self._member("gt", label) for label in labels])
+            truth = np.stack([self._truth(label) for label in labels])
             z = grid.logits if len(labels) == grid.channels else None
         return SoftClasses(
             probabilities,
@@ -125,6 +128,7 @@ class Loaded:
             valid=grid.valid,
             hard=grid.prob is None,
             threshold=grid.threshold,
+            of_one_map=of_one_map,
         )
 
     def background(self, p: Any) -> Any:
@@ -134,6 +138,23 @@ class Loaded:
         """
         grid = self.grid
         return self._member("pred", BACKGROUND) if grid.void and grid.prob is None else 1 - p
+
+    @property
+    def tied(self) -> bool:
+        """Return whether the prediction has several channels, read through one softmax."""
+        return self.grid.channels > 1 and not self.grid.regions
+
+    def channels_of(self, label: Label) -> list[int]:
+        """Return which channels of the prediction add up to a label."""
+        if self.grid.regions:
+            return [c for c, region in enumerate(self.grid.regions) if region == label]
+        every = range(self.grid.channels)
+        return [c for c in every if (c in label.values if label.values is not None else c > 0)]
+
+    def channel_rows(self) -> Any:
+        """Return the probabilities of all channels at the voxels that count (C, n), in the order of `soft`."""
+        p: Any = self.grid.prob
+        return p.reshape(len(p), -1) if self.grid.valid is None else p[:, self.grid.valid]
 
     def entropy(self) -> Any:
         """Return how open the class of each voxel is, in bits on the grid of the ground truth; 0 in ignored voxels.
@@ -172,6 +193,13 @@ class Loaded:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]
 
+    def _truth(self, label: Label) -> Any:
+        """Return where the ground truth has a label, of a soft one how much of it."""
+        soft = self.grid.soft_gt
+        if soft is None:
+            return self._member("gt", label)
+        return 1 - soft if label.values == (0,) else soft
+
     def _probability(self, label: Label) -> Any:
         """Return the probability of a label of several: the sum of its channels, 0 and 1 of a hard map."""
         import numpy as np
@@ -189,60 +217,6 @@ class Loaded:
     def _member(self, side: Literal["pred", "gt"], label: Label) -> Any:
         """Return where a label map has a label, as a boolean grid."""
         return members(self.grid.pred if side == "pred" else self.grid.gt, label, self.grid.void)
-
-
-@dataclass(frozen=True)
-class Batch(Loaded):
-    """All images of a stack as one case for losses: their voxels are pooled before a formula is applied."""
-
-    images: tuple[Loaded, ...] = ()
-
-    @classmethod
-    def of(cls, images: Sequence[Loaded]) -> Batch:
-        """Return the batch of these images; its `case` has them one after the other along the first axis."""
-        import numpy as np
-
-        from segcli.evidence.case import Case
-
-        first = images[0]
-        joined = [np.concatenate([getattr(image.grid, side) for image in images]) for side in ("pred", "gt")]
-        valid = None
-        if first.grid.valid is not None or any(image.grid.valid is not None for image in images):
-            whole = [
-                np.ones(image.grid.gt.shape, dtype=bool) if image.grid.valid is None else image.grid.valid
-                for image in images
-            ]
-            valid = np.concatenate(whole)
-        how: dict[str, Any] = {"spacing": first.grid.spacing, "unit": first.case.unit, "void": first.grid.void}
-        case = Case(joined[0], joined[1], first.labels, valid=valid, bits=first.grid.bits, **how)
-        name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
-        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], first.roi, images=tuple(images))
-
-    @property
-    def channels(self) -> list[Label]:
-        """Return the labels that losses average over: those of any image."""
-        return self._of_images([image.channels for image in self.images])
-
-    @property
-    def every_class(self) -> list[Label]:
-        return self._of_images([image.every_class for image in self.images])
-
-    @staticmethod
-    def _of_images(labels: Iterable[Sequence[Label]]) -> list[Label]:
-        found = {label.values: label for own in labels for label in own}
-        return sorted(found.values(), key=lambda label: label.values or (1,))
-
-    def soft(self, label: Label) -> SoftPair:
-        """Return the voxels of `label` in all images."""
-        from segcli.evidence.pooled import PooledPair
-
-        return PooledPair([image.soft(label) for image in self.images])
-
-    def classes(self, labels: Sequence[Label] | None = None) -> SoftClasses:
-        """Return the voxels of all images, all classes at once."""
-        from segcli.evidence.pooled import PooledClasses
-
-        return PooledClasses([image.classes(labels or self.every_class) for image in self.images])
 
 
 def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:

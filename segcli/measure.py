@@ -44,6 +44,8 @@ Better = Literal["higher", "lower", "zero", "none"]
 #: In `WhenEmpty`: the formula itself has a value there, so the function is called.
 FORMULA: Literal["formula"] = "formula"
 EmptyValue = float | None | Literal["formula"]
+#: Nothing, a gt of 0 and 1 only, or a soft gt too.
+Least = Literal["", "hard gt", "any gt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,9 @@ class Measure:
     voxel_map: Callable[..., Any] | None = field(default=None, repr=False)
     attribution: Literal["", "additive", "scaled", "integrated"] = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
+    #: Of a loss: of which gt it is proven, for all parameters, that no prediction has less than the perfect one; where
+    #: that has the lower end of the range it needs no other proof.
+    least: Least = ""
     caution: str = ""
     #: The parameter that says what a miss costs, where one does.
     miss: str = ""
@@ -172,8 +177,13 @@ class BoundMeasure:
             return None
         return self._each(lambda own: gradient(own, own.wrt(wrt), **self.params), pair)
 
+    def is_least(self, value: float, *, hard_gt: bool) -> bool:
+        """Return whether it is proven that no prediction has less than the perfect one, which has this `value`."""
+        of = self.measure
+        return value <= of.range[0] + 1e-12 or of.least == "any gt" or (of.least == "hard gt" and hard_gt)
+
     def perfect(self, pair: Any) -> Any:
-        """Return the pair with the prediction at which the loss is least: the gt, unless the loss files another."""
+        """Return the pair with the prediction that the loss asks for: the gt, unless the loss files another."""
         ideal = self.measure.ideal
         return pair.perfect() if ideal is None else pair.perfect(ideal(pair, **self.params))
 
@@ -298,7 +308,7 @@ def voxel_map_of(name: str, attribution: Literal["additive", "scaled", "integrat
 
 
 def ideal_of(name: str) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as the prediction at which the loss `name` is least.
+    """File the decorated `function(pair, *, parameters)` as the prediction that the loss `name` asks for.
 
     Needed only where that is not the ground truth itself (label smoothing); `None` stands for that.
     """

@@ -20,9 +20,10 @@ from segcli.averaging import (
     weighted_mean,
     weights,
 )
+from segcli.batch import Batch
 from segcli.errors import UsageError, keywords_checked
 from segcli.grids import on_grid, unit_on
-from segcli.loading import Batch, Loaded, load
+from segcli.loading import Loaded, load
 from segcli.masks.asked import reading_keywords, reading_of
 from segcli.masks.labels import Label
 from segcli.masks.mask import Note
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from segcli.evidence.case import Case
     from segcli.evidence.pair import Pair
     from segcli.evidence.soft import SoftPair
+    from segcli.library_scores import ByLibrary
     from segcli.masks.reading import Reading
 
 
@@ -85,7 +87,11 @@ def score_loaded(
     metrics = [b for b in metrics if b not in tables and not b.over_classes]
     losses = [b for b in losses if not b.over_classes]
     channels = loaded.channels if losses else []
-    by_label = {label.name: _losses_of(loaded, label, losses) for label in dict.fromkeys([*channels, *case.labels])}
+    library = None if convention is None or isinstance(loaded, Batch) else _library(loaded, convention)
+    own_means = bool(library and library.several and average == "macro" and background)
+    by_label = {
+        label.name: _losses_of(loaded, label, losses, library) for label in dict.fromkeys([*channels, *case.labels])
+    }
     pairs = [case.pair(i) for i in range(len(case.labels))]
     values: list[Value] = []
     units = {b.name: unit_of(b, unit_on(case, apart.get(b.name, "file")), len(case.shape)) for b in metrics}
@@ -112,12 +118,18 @@ def score_loaded(
     regions = {label.name for label in case.labels if label.is_region}
     over = mean_of(chosen, {label.name: label.spec() for label in case.labels}, regions, lenient=lenient)
     means = metric_means(case, values, metrics, average, over)
+    own_means = own_means and not over.asked
     if over.asked:
         by_name = {label.name: label for label in case.labels}
         loss_means = [(MEAN, [by_name[name] for name in over.names])]
     else:
         loss_means = [(name, [channels[i] for i in at]) for name, at in channel_means(channels, background=background)]
-    means += _loss_means(loaded, loss_means, values, losses, average=average)
+    if library is not None and own_means:
+        means += library.means(losses)
+    else:
+        means += _loss_means(loaded, loss_means, values, losses, average=average)
+    of_all = _over_classes(loaded, wide, empty, library)
+    remarks = [] if convention is None else convention.remarks(case.shape, own_means=own_means)
     return Scored(
         case=loaded.name,
         pred=loaded.pred,
@@ -127,11 +139,11 @@ def score_loaded(
         unit=case.unit,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
-        values=values + _over_classes(loaded, wide, empty),
+        values=values + of_all,
         means=means,
         notes=notes,
         tables=_tables(loaded, pairs, tables),
-        remarks=[*loaded.grid.remarks, *([] if convention is None else convention.remarks(case.shape))],
+        remarks=[*loaded.grid.remarks, *remarks, *(library.remarks if library is not None else [])],
         roi=loaded.roi,
         parts=parts,
         mean_of=over,
@@ -151,6 +163,15 @@ def _read_by_itk(case: Case, convention: Convention) -> list[Note]:
     return [Note(f"{convention.title} {does}: {calls}", code="convention.voxel_size")]
 
 
+def _library(loaded: Loaded, convention: Convention) -> ByLibrary | None:
+    """Return the losses of a case as the library of a convention has them; `None` where none is asked for."""
+    if not convention.libraries:
+        return None
+    from segcli.library_scores import ByLibrary
+
+    return ByLibrary(loaded, convention.libraries)
+
+
 def values_of(
     loaded: Loaded, index: int, metrics: Sequence[BoundMeasure], losses: Sequence[BoundMeasure], *, empty: str
 ) -> list[Value]:
@@ -165,12 +186,17 @@ def values_of(
     return values + _losses_of(loaded, pair.label, [b for b in losses if not b.over_classes])
 
 
-def _losses_of(loaded: Loaded, label: Label, losses: Sequence[BoundMeasure]) -> list[Value]:
+def _losses_of(
+    loaded: Loaded, label: Label, losses: Sequence[BoundMeasure], library: ByLibrary | None = None
+) -> list[Value]:
     if not losses:
         return []
     pair = loaded.soft(label)
     found = []
     for bound in losses:
+        if library is not None and bound.name in library.entries:
+            found.append(library.value(bound, label))
+            continue
         value = loss_value(bound, pair)
         why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
@@ -192,13 +218,16 @@ def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     return None if value is None else float(value)
 
 
-def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure], empty: str) -> list[Value]:
+def _over_classes(loaded: Loaded, wide: Sequence[BoundMeasure], empty: str, library: ByLibrary | None) -> list[Value]:
     """Return the values of measures over all classes at once."""
     found = []
     losses = any(b.measure.kind == "loss" for b in wide) and not loaded.case.overlapping
     soft = loaded.classes() if losses else None
     for bound in wide:
         kind = bound.measure.kind
+        if kind == "loss" and library is not None and bound.name in library.entries:
+            found.append(library.value(bound))
+            continue
         value, status, why = classes_value(bound, soft if kind == "loss" else loaded.case.exclusive, empty)
         unit = unit_of(bound, loaded.case.unit, len(loaded.case.shape))
         found.append(Value(ALL, kind, bound.name, value, unit, status, why))

@@ -199,8 +199,11 @@ class Convention:
         rules = convention_of(self.tool, None if loss else [text], [text] if loss else None)
         return (rules.metrics or rules.losses)[0]
 
-    def remarks(self, shape: tuple[int, ...]) -> list[str]:
-        """Return what the tool's own names are for the measures, and where it does not follow its definitions."""
+    def remarks(self, shape: tuple[int, ...], *, own_means: bool = False) -> list[str]:
+        """Return what the tool's own names are for the measures, and where it does not follow its definitions.
+
+        `own_means`: whether the mean rows of losses are what it returns for all channels together.
+        """
         names = [f"{e.call} = {name}{' in voxels' if e.grid == 'voxel' else ''}" for name, e in self.entries.items()]
         names += [f"{i.call} = {name}" for name, i in self.libraries.items()]
         lines = [f"--convention {self.tool}: {self.title}: {', '.join(names)}"] if names else []
@@ -209,8 +212,11 @@ class Convention:
         ]
         of_form = [(e, what) for e in self.entries.values() for c, what in e.gives.items() if holds(c, shape)]
         lines += [f"{self.title} itself: {e.call} {WORDS[str(what)]}" for e, what in of_form]
-        pooled = [i.call for i in self.libraries.values() if i.averaging in ("micro", "pooled")]
-        lines += [f"{call} pools the voxels of several channels; the row mean here does not" for call in pooled]
+        if own_means:
+            several = {i.call: i.of_several() for i in self.libraries.values()}
+            return lines + [f"{call}, of several channels: {how}" for call, how in several.items() if how]
+        pooled = [i.call for i in self.libraries.values() if i.averaging in ("micro", "pooled") or i.several]
+        lines += [f"{call} does something else with several channels than the row mean here" for call in pooled]
         return lines
 
 

@@ -604,11 +604,12 @@ def test_alpha_and_beta_live() -> None:
 
 
 def test_losses_of_a_hard_mask() -> None:
-    """What reads logits takes no hard mask; torch cuts logarithms where a certain voxel is wrong, in words."""
+    """What reads logits takes no hard mask; torch cuts logarithms at -100: so much costs a certain, wrong voxel."""
     rows = conventions.conventions(BOX, np.roll(BOX, 1, 0), metrics=(), losses="bce,focal,dice").rows
     words = {row.call: row.printed.words for row in rows}
     assert "hard mask" in words["monai.losses.FocalLoss()(z, y)"]
-    assert "certain voxel is wrong" in words["torch.nn.functional.binary_cross_entropy(p, y)"]
+    (torch,) = (row for row in rows if row.call == "torch.nn.functional.binary_cross_entropy(p, y)")
+    assert torch.printed.value == pytest.approx(100 * np.mean(np.roll(BOX, 1, 0) != BOX), rel=1e-9)
     assert words["monai.losses.DiceLoss()(p, y)"] == ""
     empty = conventions.conventions(BOX * 0.25, BOX * 0, metrics=(), losses="dice", labels="fg=1").rows
     smp = next(row for row in empty if row.tool == "smp")

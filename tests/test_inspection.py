@@ -159,11 +159,11 @@ def test_no_sentence_without_a_difference():
 
 
 def test_headlines():
-    """The optimum and the excess stand beside a loss that is not 0 at its best; a perfect prediction is said so."""
+    """Beside a loss that is not 0 at pred = gt stand that value and the excess; a perfect prediction is said so."""
     pred, gt = missed_dot()
     first = printed(segcli.inspect(pred, gt, "combo")).splitlines()[0]
     assert first.startswith("combo -0.")
-    assert " = optimum -0.5" in first
+    assert " = -0.500 at pred = gt + 0." in first
     assert printed(segcli.inspect(gt, gt, "dice")) == "dice 0: the least it can be for this gt, nothing to divide"
     assert "no band: the gt has no boundary" in printed(segcli.inspect(pred, 0 * gt, "dice"))
 

@@ -46,8 +46,9 @@ def compare(
 ) -> ExitCode:
     """Compare what several losses say of one or several predictions.
 
-    Each row gives the value, the best it could be (optimum), what is left to gain (excess), where that
-    comes from (false positives, false negatives, the boundary) and the size of the gradient.
+    Each row gives the value, the value at pred = gt (optimum), the difference of the two (excess), where that
+    comes from (false positives, false negatives, the boundary) and the size of the gradient: by the logits where
+    these are given, as training feels it, else by the probabilities.
     With several predictions a ranking by each measure follows.
     """
     from segcli.comparison import compare as run_comparison

@@ -25,7 +25,10 @@ def inspect(
     map_: Annotated[
         Path | None, typer.Option("--map", metavar="FILE", help="Write contributions: .nii .nii.gz .npy .png.")
     ] = None,
-    gradient: Annotated[Path | None, typer.Option(metavar="FILE", help="Write dL/dp in the same formats.")] = None,
+    gradient: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write dL/dp (of logits too) in the same formats, in the shape of PRED."),
+    ] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the worst slice with both outlines.")] = None,
     background: opt.Background = True,
     average: opt.Average = "macro",
@@ -38,11 +41,12 @@ def inspect(
 ) -> ExitCode:
     """Take a loss apart: which voxels, components, distances to the boundary and slices make its value.
 
-    The parts of each division add up to the loss; shares are of its excess over the optimum. Components
+    The parts of each division add up to the loss; shares are of its excess over its value at pred = gt. Components
     are connected regions of the ground truth (missed or not) and of the prediction (false or not). Where
     other losses weigh a component or band quite differently, a sentence says so.
     """
     from segcli.inspection import inspect as take_apart
+    from segcli.masks.mask import Note
     from segcli.masks.writing import check_map_path, png_bytes, write_bytes, write_map
     from segcli.report import inspection as report
     from segcli.runs.document import environment, to_json
@@ -58,13 +62,15 @@ def inspect(
     with session.working("inspecting"):
         found = take_apart(pred, gt, loss, by=by, background=background, average=average, strict=strict, **reading)
         session.say(found.loaded.notes)
+        if form == "csv":  # the other formats have them inside
+            session.say([Note(text, code="loss.remark") for text in report.remarks(found)])
         spacing, affine = found.loaded.case.spacing, found.loaded.grid.affine
         if map_ is not None:
             write_map(map_, found.map, spacing, affine)
         if gradient is not None:
             if found.gradient is None:
                 raise UsageError(f"{found.loss} has no closed-form gradient.", code="inspect.gradient")
-            write_map(gradient, found.gradient, spacing, affine)
+            write_map(gradient, found.gradient, spacing, affine, found.channel_axis)
         if png is not None:
             from segcli.report.picture import draw
 

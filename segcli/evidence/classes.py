@@ -6,7 +6,7 @@ two label maps (metrics).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -73,7 +73,8 @@ class SoftClasses:
 
     A voxel's probabilities sum to 1, and so does its ground truth, one-hot unless it is soft. `z` holds
     the logits (C, *shape) where those are known; then logarithms are exact and need no clip. `names` are
-    the classes, the background first; `valid` is a boolean grid, `None` when every voxel counts.
+    the classes, the background first; `valid` is a boolean grid, `None` when every voxel counts. `of_one_map` says
+    that only the second of two classes was given, as one map: the first is its complement.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class SoftClasses:
         valid: NDArray[np.bool_] | None = None,
         threshold: float = 0.5,
         hard: bool = False,
+        of_one_map: bool = False,
     ) -> None:
+        self.of_one_map = of_one_map
         self.shape = tuple(int(n) for n in p.shape[1:])
         self.count = len(p)
         self.names = tuple(names) or tuple(str(c) for c in range(self.count))
@@ -172,6 +175,21 @@ class SoftClasses:
         """Return whether the ground truth has nothing but background."""
         return float(self.sizes[1:].sum()) == 0
 
+    @property
+    def gt_full(self) -> bool:
+        """Return whether the ground truth has no background: never said of classes."""
+        return False
+
+    @property
+    def gt_hard(self) -> bool:
+        """Return whether the ground truth is 0 and 1 only."""
+        return bool(((self.y == 0) | (self.y == 1)).all())
+
+    @cached_property
+    def is_right(self) -> bool:
+        """Return whether the prediction is the ground truth, to the last digit."""
+        return bool(np.array_equal(self.p, self.y))
+
     def mean(self, contributions: Vector) -> float | None:
         """Return the mean over the voxels that count; `None` where there are none."""
         return float(contributions.mean()) if self.n else None
@@ -179,6 +197,23 @@ class SoftClasses:
     def wrt(self, wrt: Literal["p", "z"]) -> ClassDerivatives:
         """Return the derivatives with respect to the probabilities or to the logits."""
         return ClassDerivatives(self, wrt)
+
+    def by_given(self, gradient: Matrix, wrt: Literal["p", "z"]) -> NDArray[np.float64]:
+        """Return a gradient (C, n) by what was given: of one map (n,), which moves its complement too.
+
+        The logit of a single map is that of its class, beside a constant 0 of the background.
+        """
+        if not self.of_one_map:
+            return gradient
+        return np.asarray(gradient[1] - gradient[0] if wrt == "p" else gradient[1])
+
+    def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftClasses:
+        """Return the same classes with the probabilities that `make` gives of the grid of each, made to sum to 1."""
+        p = np.stack([make(self.grid(row)) for row in self.y])
+        total = p.sum(axis=0)
+        p = np.where(total > 0, p, 1.0) / np.where(total > 0, total, len(p))
+        options: dict[str, Any] = {"spacing": self.spacing, "valid": self.valid, "threshold": self.threshold}
+        return SoftClasses(p, self.grid(self.y), names=self.names, of_one_map=self.of_one_map, **options)
 
     def perfect(self, p: Matrix | None = None) -> SoftClasses:
         """Return the same classes predicted as the ground truth is, or as `p` (C, n)."""
@@ -260,7 +295,7 @@ def _log_softmax(z: Matrix) -> Matrix:
     return np.asarray(shifted - np.log1p(rest.sum(axis=0)))
 
 
-_SHARED = ("shape", "count", "names", "spacing", "valid", "threshold", "n", "y", "parts")
+_SHARED = ("shape", "count", "names", "spacing", "valid", "threshold", "n", "y", "parts", "of_one_map")
 
 
 class Classes:

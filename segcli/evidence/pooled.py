@@ -6,7 +6,7 @@ form: it raises `NoGridError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -72,6 +72,10 @@ class PooledPair(SoftPair):
         """Raise: pooled voxels lie on no common grid."""
         raise NoGridError
 
+    def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftPair:
+        """Return the same parts, each with the probabilities that `make` gives for it."""
+        return PooledPair([part.predicting(make) for part in self.parts])
+
     def split(self, vector: Vector) -> list[Vector]:
         """Return a vector over all voxels as one vector for each part."""
         return np.split(vector, np.cumsum([part.n for part in self.parts])[:-1])
@@ -111,6 +115,7 @@ class PooledClasses(SoftClasses):
             names=first.names,
             threshold=first.threshold,
             hard=all(part.hard for part in parts),
+            of_one_map=first.of_one_map,
         )
         self.spacing = first.spacing
         self.parts = list(parts)
@@ -118,6 +123,10 @@ class PooledClasses(SoftClasses):
     def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:  # noqa: ARG002 (as above)
         """Raise: pooled voxels lie on no common grid."""
         raise NoGridError
+
+    def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftClasses:
+        """Return the same parts, each with the probabilities that `make` gives for it."""
+        return PooledClasses([part.predicting(make) for part in self.parts])
 
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segcli.evidence.derivatives import Derivatives, Logs, logs_of
 from segcli.evidence.neighbours import Islands, box_around, spread
 from segcli.evidence.sums import LogSums, SoftSums, VoxelSums, sigmoid
 
@@ -25,61 +26,6 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 T = TypeVar("T")
 D = TypeVar("D", bound=np.generic)
-
-
-class Logs(NamedTuple):
-    """The probability that a cross-entropy really sees, its logarithm and that of its complement."""
-
-    p: Vector
-    q: Vector
-    log_p: Vector
-    log_q: Vector
-
-
-class LogSlopes(NamedTuple):
-    """Derivatives of `Logs.log_p` and `Logs.log_q`."""
-
-    log_p: Vector
-    log_q: Vector
-
-
-class Derivatives:
-    """Derivatives of what losses are made of, with respect to the probability or to the logit.
-
-    `p` is dp/dx; `clipped(clip)` holds the same for log p and log(1-p) of the clipped p. They are 0
-    where the clip flattens the loss: the gradient is that of the loss as it is computed.
-    """
-
-    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, LogSlopes] | None = None) -> None:
-        self._pair = pair
-        self.wrt = wrt
-        self._clipped: dict[float, LogSlopes] = {} if clipped is None else clipped
-
-    @cached_property
-    def p(self) -> Vector:
-        if self.wrt == "p":
-            return np.ones_like(self._pair.p)
-        return self._pair.p * self._pair.q
-
-    def clipped(self, clip: float) -> LogSlopes:
-        """Return d(log p, log(1-p)) of `SoftPair.logs(clip)`."""
-        if clip not in self._clipped:
-            self._clipped[clip] = self._slopes(clip)
-        return self._clipped[clip]
-
-    def _slopes(self, clip: float) -> LogSlopes:
-        pair = self._pair
-        if pair.z is not None:
-            if self.wrt == "z":
-                return LogSlopes(pair.q, -pair.p)
-            # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
-            return LogSlopes(1 / np.maximum(pair.p, 1e-150), -1 / np.maximum(pair.q, 1e-150))
-        p = pair.p
-        inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
-        seen = pair.logs(clip)
-        if self.wrt == "p":
-            return LogSlopes(inside / seen.p, -inside / seen.q)
-        return LogSlopes(inside * seen.q, -inside * seen.p)
 
 
 class SoftPair:
@@ -204,16 +150,27 @@ class SoftPair:
         if clip not in cache:
             if self._certain:
                 ends = np.array([0.0, 1.0])
-                both = _logs(ends, 1 - ends, None if self.z is None else np.array([-800.0, 800.0]), clip)
+                both = logs_of(ends, 1 - ends, None if self.z is None else np.array([-800.0, 800.0]), clip)
                 cache[clip] = Logs(*(np.where(self.rows[0], on, off) for off, on in both))
             else:
-                cache[clip] = _logs(self.p, self.q, self.z, clip)
+                cache[clip] = logs_of(self.p, self.q, self.z, clip)
         return cache[clip]
 
     @property
     def gt_empty(self) -> bool:
         """Return whether the ground truth has nothing of the label."""
         return self.sums.y == 0
+
+    @property
+    def gt_full(self) -> bool:
+        """Return whether the ground truth has nothing but the label."""
+        return self.sums.y == self.n > 0
+
+    @property
+    def gt_hard(self) -> bool:
+        """Return whether the ground truth is 0 and 1 only."""
+        y = self.rows[1]
+        return y.dtype == np.bool_ or bool(((y == 0) | (y == 1)).all())
 
     # --- stretch by stretch -------------------------------------------------------------------
 
@@ -259,9 +216,24 @@ class SoftPair:
         """Return the derivatives with respect to the probability or the logit."""
         return Derivatives(self, wrt)
 
+    def by_given(self, gradient: Vector, wrt: Literal["p", "z"]) -> Vector:  # noqa: ARG002 (as `SoftClasses`)
+        """Return a gradient by what was given: of one label that is the probability or the logit itself."""
+        return gradient
+
     def perfect(self, p: Vector | None = None) -> SoftPair:
         """Return the pair whose prediction is the ground truth, or `p`: L of it is the optimum."""
         return self._perfect if p is None else self._with_prediction(p)
+
+    def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftPair:
+        """Return a pair with the same ground truth and the probabilities that `make` gives for its grid."""
+        y = self._given[1]
+        options: dict[str, Any] = {"spacing": self.spacing, "valid": self.valid, "threshold": self.threshold}
+        return SoftPair(make(np.asarray(y, dtype=np.float32)), y, **options)
+
+    @cached_property
+    def is_right(self) -> bool:
+        """Return whether the prediction is the ground truth, to the last digit."""
+        return bool(np.array_equal(self.rows[0], self.rows[1]))
 
     @cached_property
     def _perfect(self) -> SoftPair:
@@ -377,13 +349,6 @@ class SoftPair:
         grid = np.zeros(self.shape, dtype=bool)
         grid[self.valid] = mask
         return grid
-
-
-def _logs(p: Vector, q: Vector, z: Vector | None, clip: float) -> Logs:
-    if z is not None:
-        return Logs(p, q, -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z))
-    p = np.clip(p, clip, 1 - clip)
-    return Logs(p, 1 - p, np.log(p), np.log1p(-p))
 
 
 def _logit(p: Vector) -> Vector:

@@ -13,7 +13,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.soft import Derivatives, LogSlopes, SoftPair, Vector
+from segcli.evidence.derivatives import Derivatives, LogSlopes
+from segcli.evidence.soft import SoftPair, Vector
 from segcli.evidence.sums import VoxelSums
 
 #: Voxels of a stretch: a dozen float64 vectors of it fit into a cache of 3 MB.

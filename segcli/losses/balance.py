@@ -22,7 +22,8 @@ from segcli.losses.region import (
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 

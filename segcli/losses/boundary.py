@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
     from segcli.kernels.ball import BallWeights
     from segcli.kernels.erosion import ErosionChain
 
@@ -79,6 +80,7 @@ def _far(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> Vector:
     range=(-_INF, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("boundary_loss", "surface_loss"),
     caution="Not usable alone: training ends at all background. Negative by design; read the excess over the optimum "
     "of the case. With an empty gt, or a full one, it is 0 for any prediction.",

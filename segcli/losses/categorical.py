@@ -64,6 +64,7 @@ def _smoothed(classes: SoftClasses, share: float) -> Matrix:
     reference="Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
     range=(0.0, _INF),
     optimum=None,
+    least="any gt",
     aliases=(
         "ce", "cross_entropy", "cce", "categorical_crossentropy", "sparse_categorical_ce",
         "sparse_categorical_crossentropy",
@@ -144,6 +145,7 @@ def _goal(classes: SoftClasses, weights: tuple[float, ...] | str, label_smoothin
     reference="Lin et al. 2017, arXiv:1708.02002",
     range=(0.0, _INF),
     optimum=None,
+    least="hard gt",
     aliases=("focal_softmax", "softmax_focal", "categorical_focal_crossentropy"),
     reads="all-classes",
     caution=f"{_HARD_MASK} It under-trains easy voxels: probabilities stay under-confident.",

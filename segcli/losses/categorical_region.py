@@ -295,6 +295,7 @@ def _class_weights(classes: SoftClasses, weighting: str, absent: str) -> Vector:
     reference="Isensee et al. 2018, arXiv:1809.10486",
     range=(0.0, _INF),
     optimum=None,
+    least="hard gt",
     aliases=("dice_ce_loss", "dicece", "ce_dice"),
     reads="all-classes",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs Dice. A class "

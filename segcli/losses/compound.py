@@ -9,7 +9,8 @@ from segcli.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 
@@ -29,6 +30,7 @@ Balance = Annotated[float, Param("weight of foreground voxels in the cross-entro
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("dice_bce",),
     reads="probability",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs Dice.",
@@ -70,6 +72,7 @@ def _bce_dice_map(pair: SoftPair, *, w_bce: float, w_dice: float, smooth: float,
     range=(-1.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("combo_loss",),
     reads="probability",
     caution="Its least value is -(1-alpha), not 0: read the excess over the optimum. On a hard mask the cross-entropy "

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, Logs, LogSlopes, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives, Logs, LogSlopes
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 
@@ -22,11 +23,7 @@ Clip = Annotated[float, Param("p is clipped to [clip, 1-clip]; logits need no cl
 Smoothing = Annotated[float, Param("share s of the gt replaced by 1/2: y becomes y(1-s) + s/2", ge=0, lt=1)]
 Beta = Annotated[
     float | Literal["auto"],
-    Param(
-        "weight of foreground voxels (background: 1); auto = background/foreground of this gt",
-        gt=0,
-        words=("auto",),
-    ),
+    Param("weight of foreground voxels (background: 1); auto = background/foreground of the gt", gt=0, words=("auto",)),
 ]
 Alpha = Annotated[
     float | Literal["none"],
@@ -71,6 +68,7 @@ def mean_cross_entropy(pair: SoftPair, clip: float, on: float = 1.0, off: float 
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="any gt",
     aliases=("log_loss", "binary_cross_entropy", "binary_crossentropy"),
     reads="probability",
     caution=f"{_HARD_MASK} Under imbalance the background outvotes a small object.",
@@ -121,6 +119,7 @@ def _smoothed(y: Vector, share: float) -> Vector:
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("wbce", "weighted_ce"),
     reads="probability",
     caution=f"{_HARD_MASK} With beta=auto a full gt weighs every voxel 0: value and gradient are 0 for any prediction.",
@@ -164,6 +163,7 @@ def _beta(pair: SoftPair, beta: float | str) -> float:
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("balanced_ce", "class_balanced_bce"),
     reads="probability",
     caution=f"{_HARD_MASK} An empty or a full gt weighs every voxel 0: value and gradient are 0 for any prediction.",
@@ -205,6 +205,7 @@ def _share(pair: SoftPair) -> float:
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("focal_loss", "binary_focal"),
     reads="probability",
     caution=f"{_HARD_MASK} It under-trains easy voxels: probabilities stay under-confident.",
@@ -254,6 +255,7 @@ def _alpha(alpha: float | str) -> tuple[float, float]:
     reference="Wu, Shen and van den Hengel 2016, arXiv:1605.06885",
     range=(0.0, _INF),
     optimum=None,
+    least="any gt",
     aliases=("topk_ce", "ohem", "ohem_ce"),
     reads="probability",
     caution=f"{_HARD_MASK} Only a share of the voxels has a gradient; mislabelled voxels are among the hardest.",

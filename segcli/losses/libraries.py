@@ -34,6 +34,40 @@ CHANNELS: dict[str, str] = {
     "all": "background is a channel too",
     "classes": "",
 }
+#: What becomes of several channels, where that is more than `averaging` and `channels` say.
+Several = Literal[
+    "",
+    "inner",
+    "inner log",
+    "softmax ce",
+    "cldice pooled",
+    "first two",
+    "classes",
+    "each",
+    "pooled dice",
+    "gdice focal",
+    "refused",
+]
+SEVERAL: dict[Several, str] = {
+    "": "",
+    "inner": "the first, the background, is left out",
+    "inner log": "the logarithm of 1 + the mean without the first, the background",
+    "softmax ce": "the cross-entropy is that of a softmax over the logits, the Dice part of their sigmoids",
+    "cldice pooled": "the clDice part pools them, the Dice part does not",
+    "first two": "only the first two are read, as background and foreground",
+    "classes": "generalized_dice_softmax of them",
+    "each": "the mean over all of them",
+    "pooled dice": "Dice of all of them pooled",
+    "gdice focal": "generalized_dice_softmax of their sigmoids, and the mean focal loss",
+    "refused": "an error",
+}
+#: How far it sees probabilities next to 0 and 1, in words.
+Sees = Literal["", "log >= -100", "float32 clip"]
+SEES: dict[Sees, str] = {
+    "": "",
+    "log >= -100": "logarithms cut at -100, not p at clip",
+    "float32 clip": "p in float32, clipped to [1e-7, 1-1.2e-7]",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +75,9 @@ class Implementation:
     """One public implementation of a loss and how it differs from segcli's.
 
     `same_as` is the measure that gives its value with its defaults, times `times`, where there is one and unless the
-    case is one of `not_when`. `channels`: what that measure reads, `classes` where it reads all at once. `parameters`:
-    ours to theirs, several joined by " = ". `checked`: run by the tests, read in its source, or reported by others.
+    case is one of `not_when`. `channels`: what that measure reads, `classes` where it reads all at once; `several`:
+    what else becomes of more than one; `sees`: what becomes of p next to 0 and 1. `parameters`: ours to theirs,
+    several joined by " = ". `checked`: run by the tests, read in its source, or reported by others.
     """
 
     library: str
@@ -54,10 +89,16 @@ class Implementation:
     cases: Literal["many", "one"] = "many"
     ndim: Literal[0, 2, 3] = 0
     times: Literal["1", "1/2", "1/4", "1/C"] = "1"
-    not_when: tuple[Literal["gt empty", "gt full", "a certain voxel is wrong"], ...] = ()
+    not_when: tuple[Literal["gt empty", "gt full"], ...] = ()
+    several: Several = ""
+    sees: Sees = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     differs: str = ""
     checked: Literal["run", "read", "reported"] = "run"
+
+    def of_several(self) -> str:
+        """Return what becomes of several channels where it is not their mean, in words."""
+        return SEVERAL[self.several] or ("they are pooled" if self.averaging in ("micro", "pooled") else "")
 
     def text(self, quote: str = "") -> str:
         """Return all of it as one line, code between `quote`."""
@@ -68,6 +109,8 @@ class Implementation:
             averaging = AVERAGING_CLASSES if self.channels == "classes" else AVERAGING
             how = [averaging[self.averaging], CHANNELS[self.channels]]
             how.append(", ".join(f"{ours} is {theirs}" for ours, theirs in self.parameters.items() if ours != theirs))
+            how.append(f"of several channels {SEVERAL[self.several]}" if self.several else "")
+            how.append(SEES[self.sees])
             how.append(f"not when {' or '.join(self.not_when)}" if self.not_when else "")
             line += f" = {factor}{quote}{self.same_as}{quote} ({'; '.join(part for part in how if part)})"
         only = f"{self.ndim}-D only. " if self.ndim else ""

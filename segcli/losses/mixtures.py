@@ -39,7 +39,8 @@ from segcli.losses.region import (
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 
@@ -63,6 +64,7 @@ Power = Annotated[float, Param("power of the logarithms; below 1 lifts small los
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("bce_log_dice",),
     reads="probability",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate. Without overlap the "
@@ -107,6 +109,7 @@ def _log_score(of: Ratio) -> float:
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("exp_log", "exponential_logarithmic"),
     reads="probability",
     caution="With gamma < 1 it has an infinite gradient dL/dp at the optimum, and from logits at every voxel that "
@@ -202,6 +205,7 @@ def _power_slopes(base: Vector, exponent: float) -> Vector:
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("dicefocal",),
     reads="probability",
     caution="On a hard mask the focal part measures only -ln(clip) times the error rate.",
@@ -259,6 +263,7 @@ def _dice_focal_map(
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("generalized_dice_focal",),
     reads="probability",
     caution="On a hard mask the focal part measures only -ln(clip) times the error rate. It inherits the smooth of "
@@ -329,6 +334,7 @@ def _gdice_focal_map(
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("focal+tversky", "tversky_focal"),
     reads="probability",
     caution="Not focal_tversky, which is a power of the Tversky loss. On a hard mask the focal part measures only "

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 Smooth = Annotated[float, Param("added to numerator and denominator of the overlap ratio", ge=0)]
 FalsePositives = Annotated[float, Param("weight of false positives (false alarms)", ge=0)]

@@ -8,7 +8,8 @@ from segcli.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
     from segcli.kernels.pooling import SoftSkeleton
 
 Iterations = Annotated[

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
     from segcli.kernels.length import ContourLength
     from segcli.kernels.windows import Similarity
 
@@ -77,6 +78,7 @@ def _similarity(pair: SoftPair, window: int, sigma: float) -> Similarity:
     reference="Qin et al. 2019, doi:10.1109/CVPR.2019.00766",
     range=(0.0, _INF),
     optimum=None,
+    least="hard gt",
     aliases=("basnet_loss",),
     reads="probability",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs the rest.",

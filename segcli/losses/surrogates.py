@@ -9,7 +9,8 @@ from segcli.losses.distribution import Clip
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 

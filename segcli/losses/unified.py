@@ -10,7 +10,8 @@ from segcli.losses.region import Ratio, Smooth, power_slope, ratio, ratio_map, r
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 
@@ -39,6 +40,7 @@ Reduce = Annotated[
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="hard gt",
     aliases=("unified_focal_loss", "asymmetric_unified_focal"),
     reads="probability",
     caution="With gamma > 0 it has an infinite gradient dL/dp at the optimum. On a hard mask the cross-entropy "

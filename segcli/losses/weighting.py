@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from segcli.evidence.soft import Derivatives, SoftPair, Vector
+    from segcli.evidence.derivatives import Derivatives
+    from segcli.evidence.soft import SoftPair, Vector
 
 _INF = float("inf")
 
@@ -57,6 +58,7 @@ Pad = Annotated[
     range=(0.0, _INF),
     local=True,
     optimum=None,
+    least="any gt",
     aliases=("distance_map_penalty", "pce"),
     reads="probability",
     caution="On a hard mask it measures only -ln(clip) times the weighted error rate. phi=raw grows with the spacing.",

@@ -17,6 +17,7 @@ from segcli.masks import geometry
 from segcli.masks.arrays import FARTHEST, farthest
 from segcli.masks.axes import (
     Side,
+    channel_axis,
     images,
     in_order,
     in_order_of_others,
@@ -54,6 +55,8 @@ class Grid:
     channels: int = 0
     regions: tuple[Label, ...] = ()
     threshold: float = 0.5
+    #: The axis of the file of the prediction that holds its channels.
+    channel_axis: int = 0
     #: Where the voxels of the ground truth lie, as the grid has its axes.
     affine: NDArray[np.float64] | None = None
     notes: tuple[Note, ...] = ()
@@ -105,8 +108,8 @@ def check_grids(pred: Mask, gt: Mask, reading: Reading) -> None:
     _aligned(*(images(*sides, reading, []) if reading.stack else [sides])[0], reading, [])
 
 
-def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> tuple[Mask, Mask]:
-    """Return both sides on one grid, the channels of the prediction on its first axis."""
+def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> tuple[Mask, Mask, int]:
+    """Return both sides on one grid, the channels of the prediction on its first axis, and the axis they had."""
     pred_side, gt_side = in_order(pred_side, gt_side, reading, notes)
     if reading.squeeze:
         pred_side, gt_side = squeezed(pred_side), squeezed(gt_side)
@@ -118,11 +121,13 @@ def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]
             code="geometry.dimensions",
         )
     pred = with_channels(pred_side, gt, reading, notes)
-    return _on_grid(pred, gt, reading, notes), gt
+    several = pred_side.mask.array.ndim > gt.array.ndim
+    axis = pred_side.file_axes[channel_axis(pred_side, reading)] if several else 0
+    return _on_grid(pred, gt, reading, notes), gt, axis
 
 
 def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], region: Side | None) -> Grid:
-    pred, gt = _aligned(pred_side, gt_side, reading, notes)
+    pred, gt, axis = _aligned(pred_side, gt_side, reading, notes)
     inside = None
     if region is not None:
         region = in_order_of_others(region, (gt_side, pred_side), reading)
@@ -165,6 +170,7 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], 
         channels=channels,
         regions=reading.channels or (),
         threshold=reading.threshold,
+        channel_axis=axis,
         affine=gt.affine,
         notes=tuple(notes),
         remarks=tuple(remarks(spec_of_void(reading))),

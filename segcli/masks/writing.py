@@ -36,8 +36,16 @@ def check_map_path(
             )
 
 
-def write_map(path: Path, values: NDArray[np.float64], spacing: tuple[float, ...], affine: NDArray[Any] | None) -> None:
-    """Write a map in array axis order; channels, if any, are on the first axis (the last one in NIfTI).
+def write_map(
+    path: Path,
+    values: NDArray[np.float64],
+    spacing: tuple[float, ...],
+    affine: NDArray[Any] | None,
+    channel_axis: int = 0,
+) -> None:
+    """Write a map in array axis order; channels, if any, are on its first axis.
+
+    NPY has them on `channel_axis`, NIfTI on the last one, where a viewer looks for them.
 
     `affine` is that of the ground truth, so that a viewer lays the map over it; without one the spacing
     makes it. PNG takes 2-D maps. Files appear whole or not at all.
@@ -53,7 +61,7 @@ def write_map(path: Path, values: NDArray[np.float64], spacing: tuple[float, ...
         data = png_bytes(colours(values))
     elif name.endswith(".npy"):
         buffer = io.BytesIO()
-        np.save(buffer, values)
+        np.save(buffer, np.moveaxis(values, 0, channel_axis) if values.ndim == len(spacing) + 1 else values)
         data = buffer.getvalue()
     else:
         data = _nifti_bytes(values, spacing, affine, packed=name.endswith(".gz"))

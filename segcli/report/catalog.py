@@ -70,9 +70,9 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
         found.append(("empty masks", empties))
         found.append(("best", "" if measure.optimum is not None else "depends on the case: its value at pred = gt"))
     else:
-        optimum = "depends on the case: L(gt, gt) is evaluated" if measure.optimum is None else f"{measure.optimum:g}"
         gradient = "closed form, with respect to p and to the logit" if measure.gradient else "none"
-        found += [("optimum", optimum), ("gradient", gradient), ("attribution", measure.attribution or "none")]
+        found += [("at pred = gt", _at_gt(measure)), ("gradient", gradient)]
+        found.append(("attribution", measure.attribution or "none"))
     found += [
         ("aliases", ", ".join(measure.aliases)),
         ("family", measure.family),
@@ -83,6 +83,15 @@ def facts(measure: Measure) -> list[tuple[str, str]]:
         ("caution", measure.caution),
     ]
     return [(name, text) for name, text in found if text]
+
+
+def _at_gt(measure: Measure) -> str:
+    """Return what a loss has at pred = gt, and whether that is proven to be the least it can be."""
+    if measure.optimum is not None:
+        return f"{measure.optimum:g}, its least"
+    lowest = f"where it is {measure.range[0]:g}"
+    proven = {"any gt": "its least", "hard gt": "its least where the gt is 0 and 1 only", "": f"its least {lowest}"}
+    return f"depends on the case, {proven[measure.least]}"
 
 
 def _pooled(measure: Measure) -> str:
@@ -120,6 +129,7 @@ def record(measure: Measure) -> dict[str, Any]:
         "when_empty": {"both": e.both, "gt": e.gt, "pred": e.pred} if measure.kind == "metric" else None,
         "params": [_param(p) for p in measure.params.values()],
         "optimum": measure.optimum if measure.kind == "loss" else None,
+        "least": measure.least or None,
         "gradient": measure.gradient is not None,
         "attribution": measure.attribution or None,
         "caution": measure.caution,

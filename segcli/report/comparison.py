@@ -8,7 +8,7 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from segcli.attribution import Norms
+from segcli.attribution import Norms, Wrt
 from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND
 from segcli.comparison import Comparison
 from segcli.loading import Loaded
@@ -37,7 +37,7 @@ def comparison_table(comparison: Comparison, kind: str) -> Table:
     lead = ["pred"] * preds + ["label"] * labels + [kind]
     headers = [*lead, "value"]
     if kind == "loss":
-        headers += ["optimum", "excess", "FP", "FN", "boundary", "|gradient|"]
+        headers += ["optimum", "excess", "FP", "FN", "boundary", f"|dL/d{comparison.felt_by}|"]
     table = Table([*headers, ""], left=frozenset({*range(len(lead)), len(headers)}))
     short = short_names(comparison)
     order = list(dict.fromkeys((r.label, r.measure) for r in rows))
@@ -45,7 +45,7 @@ def comparison_table(comparison: Comparison, kind: str) -> Table:
         if row.label.startswith("mean"):
             table.emphasis.add(len(table.rows))
         cells = [short[row.pred]] * preds + [row.label] * labels + [f"{row.measure} {row.unit}".strip()]
-        table.rows.append([*cells, *_values(row, kind), "; ".join(row.notes)])
+        table.rows.append([*cells, *_values(row, kind, comparison.felt_by), "; ".join(row.notes)])
     if all(not row[-1] for row in table.rows):
         table.headers.pop()
         table.rows = [row[:-1] for row in table.rows]
@@ -59,20 +59,24 @@ def short_names(comparison: Comparison) -> dict[str, str]:
     return dict(zip(paths, names if len(set(names)) == len(names) else paths, strict=True))
 
 
-def _values(row: Row, kind: str) -> list[str]:
+def _values(row: Row, kind: str, felt_by: Wrt) -> list[str]:
     if kind == "metric":
         return [number(row.value, find(row.measure.split(":")[0], "metric"))]
     share = row.share
     parts = [DASH] * 3 if share is None else [percent(share.fp), percent(share.fn), percent(share.boundary)]
-    return [number(row.value), number(row.optimum), number(row.excess), *parts, _norm(row.by_p)]
+    return [
+        number(row.value),
+        number(row.optimum),
+        number(row.excess),
+        *parts,
+        _norm(row.by_p if felt_by == "p" else row.by_z),
+    ]
 
 
 def _norm(norms: Norms | None) -> str:
     if norms is None:
         return DASH
-    if norms.l1 is None:
-        return "inf"
-    return "0 saturated" if norms.l1 == 0 else significant(norms.l1)
+    return "inf" if norms.l1 is None else significant(norms.l1)
 
 
 def ranking_table(comparison: Comparison) -> Table | None:
@@ -104,14 +108,17 @@ def agreement_table(comparison: Comparison) -> Table | None:
     return table
 
 
+BY_WHAT: dict[Wrt, str] = {"p": "probabilities", "z": "logits, through the sigmoid or softmax"}
+
+
 def footnotes(comparison: Comparison) -> list[str]:
     losses = [r for r in comparison.rows if r.kind == "loss"]
     notes = []
     if losses:
+        by = comparison.felt_by
         notes.append(
-            "excess = value - optimum; FP, FN, boundary: its shares outside and inside the gt, "
-            "and within a voxel of its border;"
-            " |gradient|: L1 norm of dL/dp"
+            "optimum: the value at pred = gt; excess = value - optimum; FP, FN, boundary: its shares outside and "
+            f"inside the gt, and within a voxel of its border; |dL/d{by}|: L1 norm of the gradient by the {BY_WHAT[by]}"
         )
     if any(r.label == MEAN_WITHOUT_BACKGROUND for r in losses):
         notes.append("mean: over all channels, the background included; --no-background leaves it out")
@@ -129,7 +136,12 @@ def footnotes(comparison: Comparison) -> list[str]:
 #: With more losses than this their cautions would bury the table.
 FEW = 8
 #: Sentences of a record's caution that begin so concern such a row only.
-CONDITIONS = {"With an empty gt": "gt empty", "On a hard mask": "a hard mask"}
+CONDITIONS = {
+    "With an empty gt, or a full one": ("gt empty", "gt full"),
+    "With an empty gt or a full one": ("gt empty", "gt full"),
+    "With an empty gt": ("gt empty",),
+    "On a hard mask": ("a hard mask",),
+}
 
 
 def _cautions(comparison: Comparison) -> list[str]:
@@ -140,8 +152,8 @@ def _cautions(comparison: Comparison) -> list[str]:
     remarks = " ".join(note for r in comparison.rows for note in r.notes)
     for name in dict.fromkeys(r.measure.split(":")[0] for r in comparison.rows if r.kind == "loss"):
         for sentence in re.split(r"(?<=\.)\s+", find(name, "loss").caution):
-            condition = next((c for start, c in CONDITIONS.items() if sentence.startswith(start)), "")
-            if sentence and condition in remarks:
+            conditions = next((c for start, c in CONDITIONS.items() if sentence.startswith(start)), ("",))
+            if sentence and any(condition in remarks for condition in conditions):
                 said.setdefault(sentence, []).append(name)
     return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
 
@@ -179,13 +191,16 @@ def comparison_csv(comparison: Comparison) -> str:
             "share_boundary",
             "grad_l1",
             "grad_l2",
+            "grad_z_l1",
+            "grad_z_l2",
+            "notes",
         ]
     )
     for r in comparison.rows:
         share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
-        norms = (None, None) if r.by_p is None else (r.by_p.l1, r.by_p.l2)
-        numbers = [r.value, r.optimum, r.excess, *share, *norms]
-        writer.writerow([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(float(v)) for v in numbers)])
+        norms = [v for n in (r.by_p, r.by_z) for v in ((None, None) if n is None else (n.l1, n.l2))]
+        numbers = ["" if v is None else repr(float(v)) for v in (r.value, r.optimum, r.excess, *share, *norms)]
+        writer.writerow([r.pred, r.label, r.kind, r.measure, *numbers, "; ".join(r.notes)])
     return stream.getvalue()
 
 

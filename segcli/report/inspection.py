@@ -9,8 +9,10 @@ from typing import Any
 from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
+from segcli.masks.mask import Note
 from segcli.report.table import Table, grouped, percent, significant
 from segcli.runs.document import finite
+from segcli.wording import counted
 
 SCHEMA = "segcli.inspect/1"
 #: Rows of a table of components or slices; JSON has all of them.
@@ -25,9 +27,10 @@ DOUBT = 0.005
 
 def text(found: Inspection, *, color: bool = False) -> str:
     """Return the headline, a table for each division that was asked for, and why other losses disagree."""
+    said = remarks(found)
     if found.parts and all(found.share(p) is None for p in found.parts):
-        return f"{found.loss} {significant(found.value)}: the least it can be for this gt, nothing to divide"
-    lines = [headline(found)]
+        return f"{found.loss} {significant(found.value)}: {said[0]}, nothing to divide"
+    lines = [headline(found), *said]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
     lines += _remarks(found, tables)
@@ -38,13 +41,28 @@ def text(found: Inspection, *, color: bool = False) -> str:
     return "\n".join(lines)
 
 
+def remarks(found: Inspection) -> list[str]:
+    """Return what the numbers alone do not say: that this is the least, or that the loss is blind here."""
+    blind = "blind: the same for every prediction of this gt"
+    if found.divisible is not None:
+        less = f"less than at {found.asked}, which is not the least of this loss" if found.excess < 0 else ""
+        return [text for text in (less, f"{', '.join(found.blind)}: {blind}" if found.blind else "") if text]
+    if found.is_blind:
+        return [blind]
+    if float(abs(found.excess_map).sum()) > ROUNDING * float(abs(found.map).sum()):
+        return [f"as at {found.asked}: what some voxels gain others lose"]
+    if found.wrong:
+        return [f"as at {found.asked}: it does not see the {counted(found.wrong, 'wrong voxel')}"]
+    return ["the least it can be for this gt" if found.is_least else f"its value at {found.asked}"]
+
+
 def headline(found: Inspection) -> str:
     """Return the value with its kinds and bands: `dice 0.1556 = FN 61% + FP 39%   band 0-1 mm 48%`."""
     unit = found.loaded.case.unit
     line = f"{found.loss} {significant(found.value)}"
     if _has_optimum(found):
         gain = found.excess
-        line += f" = optimum {significant(found.optimum)} {'-' if gain < 0 else '+'} {significant(abs(gain))}"
+        line += f" = {significant(found.optimum)} at {found.asked} {'-' if gain < 0 else '+'} {significant(abs(gain))}"
     parts = _merged(found, "kind") + _merged(found, "band")
     kinds = sorted((p for p in parts if p.by == "kind" and p.excess), key=lambda p: -abs(p.excess))
     if kinds:
@@ -60,7 +78,7 @@ def headline(found: Inspection) -> str:
 
 def sentence(found: Disagreement, unit: str, *, several: bool) -> str:
     """Return why losses disagree: a component or band, and its share of each of a few losses."""
-    voxels = f"{grouped(found.voxels)} voxel{'s' if found.voxels != 1 else ''}"
+    voxels = counted(found.voxels, "voxel", shown=grouped(found.voxels))
     if found.by == "component":
         side, number = found.name.split()
         what = f"{side} component {number} ({voxels}, {found.note})"
@@ -117,7 +135,7 @@ def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
     said = []
     left = [(by, len([p for p in _of(found, by) if not p.rest]) - MOST) for by in ("component",) if by in tables]
     left += [("slice", len(_merged(found, "slice")) - MOST)] if "slice" in tables else []
-    more = ", ".join(f"{grouped(n)} more {by}s" for by, n in left if n > 0)
+    more = ", ".join(counted(n, f"more {by}", shown=grouped(n)) for by, n in left if n > 0)
     said += [f"{more}: -f json has all"] if more else []
     if any((found.share(p) or 0) > DOUBT for p in _merged(found, "kind") if p.name in ("tp", "tn")):
         said.append("TP, TN: voxels on the right side of the threshold that are not certain")
@@ -155,7 +173,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
             for p in found.parts
         ],
         "disagreement": None if found.disagreement is None else _disagreement(found.disagreement),
-        "notes": [{"level": n.level, "text": n.text} for n in found.loaded.notes],
+        "notes": [{"level": n.level, "text": n.text} for n in [*found.loaded.notes, *map(Note, remarks(found))]],
         "environment": environment,
     }
 
