@@ -132,7 +132,7 @@ def test_numba_waits_until_much_is_counted():
     code = (
         "import sys, numpy as np; from segcli.evidence import case; from segcli.evidence.label_map import SMALL\n"
         "gt = np.arange(SMALL + 5000, dtype=np.uint32).reshape(-1, 8) // 700 % 40; pred = np.roll(gt, 30, axis=0)\n"
-        "counted = lambda: case.Case(pred, gt, []).matrix.tobytes()\n"
+        "counted = lambda: case.Case(pred, gt, []).cells.matrix.tobytes()\n"
         "one = counted(); assert 'numba' not in sys.modules\n"
         "expected = np.zeros((40, 40), int); np.add.at(expected, (pred, gt), 1); assert one == expected.tobytes()\n"
         "case.MOST_BY_NUMPY = 2 * gt.size - 1; assert one == counted(); assert 'numba' in sys.modules"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.errors import InputError
 from segcli.evidence.bands import SIDES, Side
+from segcli.evidence.cells import MOST_CELLS, Cells, Listed, Table
 from segcli.evidence.counts import Counts
 from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
@@ -36,8 +36,8 @@ Vector = NDArray[np.float64]
 #: million. Fewer, since surfaces, asked for later, import it anyway.
 MOST_BY_NUMPY = 1 << 25
 
-#: Cells of the largest contingency matrix that is built (512 MiB).
-MOST_CELLS = 1 << 26
+#: Labels of one layer: with the background and the ignored voxels they fit in two bytes.
+MOST_OF_LAYER = (1 << 16) - 2
 
 
 class Elements(NamedTuple):
@@ -85,15 +85,15 @@ class Case:
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
         self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
-        wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
-        if wide:
-            for m in self._maps.values():
-                m.codes = m.codes.astype(np.uint16, copy=False)
+        wider = np.result_type(*(m.codes for m in self._maps.values()))
+        for m in self._maps.values():
+            m.codes = m.codes.astype(wider, copy=False)
         #: Where probabilities are known: `soft(label)` and `classes()` return them.
         self.probabilities: Probabilities | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
         self._boxes: dict[Side, NDArray[np.int64]] = {}
+        self._occurring: dict[Side, list[int]] = {}
         self._counts: dict[Label, Counts] = {}
 
     @cached_property
@@ -125,9 +125,10 @@ class Case:
 
     def label_values(self, side: Side) -> list[int]:
         """Return the values that occur among the voxels that count, in ascending order."""
-        table = self._maps[side]
-        counts = self._sizes[0 if side == "pred" else 1]
-        return sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
+        if side not in self._occurring:
+            counts = self.cells.sizes[0 if side == "pred" else 1]
+            self._occurring[side] = self._maps[side].values[counts > 0].tolist()
+        return self._occurring[side]
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""
@@ -138,22 +139,18 @@ class Case:
         return self._maps[side].codes, self._maps[side].values
 
     @cached_property
-    def matrix(self) -> NDArray[np.int64]:
-        """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
+    def cells(self) -> Cells:
+        """Return the voxels by code of pred and of gt."""
         pred, gt = self._maps["pred"], self._maps["gt"]
         n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
+        if n_pred * n_gt > MOST_CELLS or pred.codes.dtype == np.uint32:
+            return Listed.of(pred.codes, gt.codes, n_pred, n_gt)
         if "numba" not in sys.modules and n_pred * n_gt < SMALL and Case._by_numpy + pred.codes.size <= MOST_BY_NUMPY:
             Case._by_numpy += pred.codes.size
-            return matrix_by_numpy(pred.codes, gt.codes, n_pred, n_gt)[:-1, :-1]
+            return Table(matrix_by_numpy(pred.codes, gt.codes, n_pred, n_gt)[:-1, :-1])
         from segcli.kernels.contingency import contingency
 
-        if n_pred * n_gt > MOST_CELLS:
-            raise InputError(
-                f"{n_pred - 1} labels against {n_gt - 1}: their table would have more than {MOST_CELLS} cells.",
-                hint="score a part of the image, or merge labels first",
-                code="labels.many",
-            )
-        return contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)[:-1, :-1]
+        return Table(contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)[:-1, :-1])
 
     def boxes(self, side: Side) -> NDArray[np.int64]:
         """Return the half-open ranges of the voxels of each code along the axes of memory: (codes, 3, 2)."""
@@ -168,17 +165,17 @@ class Case:
         label = self.labels[index]
         if label not in self._counts:
             rows, columns = self.rows("pred", label), self.rows("gt", label)
-            by_pred, by_gt = self._sizes
-            tp = int(self.matrix[np.ix_(rows, columns)].sum())
+            by_pred, by_gt = self.cells.sizes
+            tp = self.cells.shared(rows, columns)
             fp = int(by_pred[rows].sum()) - tp
             fn = int(by_gt[columns].sum()) - tp
-            self._counts[label] = Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
+            self._counts[label] = Counts(tp, fp, fn, self._counted - tp - fp - fn)
         return self._counts[label]
 
     @cached_property
-    def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many voxels each code of pred and of gt has."""
-        return self.matrix.sum(axis=1), self.matrix.sum(axis=0)
+    def _counted(self) -> int:
+        """Return how many voxels count."""
+        return int(self.cells.sizes[1].sum())
 
     def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
         """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
@@ -266,7 +263,7 @@ class Case:
         for index, label in enumerate(self.labels):
             codes = {(side, code) for side in sides for code in self.rows(side, label).tolist()}
             for members, taken in layers:
-                if not taken & codes:
+                if len(members) < MOST_OF_LAYER and not taken & codes:
                     members.append(index)
                     taken.update(codes)
                     break
@@ -293,7 +290,7 @@ class Case:
             return [nothing] * len(layer)
         # One voxel more on every side: what lies just outside the box has a say.
         box = self.grown(box)
-        crop = np.ascontiguousarray(self._maps[side].codes[tuple(box)])
+        crop, lut = self._crop(side, box, lut)
         weights: NDArray[Any]
         if surface == "mesh":
             offsets, points, weights = surface_cells(crop, lut, len(layer))
@@ -301,6 +298,15 @@ class Case:
             offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
         points += np.array([s.start for s in box], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
+
+    def _crop(self, side: Side, box: list[slice], lut: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Return the codes of a box with what `lut` makes of each, in two bytes a voxel at most."""
+        crop = self._maps[side].codes[tuple(box)]
+        if crop.dtype == np.uint32:
+            # More codes than two bytes tell apart: the numbers in the layer stand for them, from -1 on.
+            crop = (lut + 1).astype(np.uint16)[crop]
+            lut = np.arange(-1, MOST_OF_LAYER + 1, dtype=np.int32)
+        return np.ascontiguousarray(crop), lut
 
     @cached_property
     def _differences(self) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -312,9 +318,9 @@ class Case:
             luts = [self._lut(side, layer) for side in SIDES]
             box = self.union_box([self.box(s, np.flatnonzero(t > 0)) for s, t in zip(SIDES, luts, strict=True)])
             box = box or [slice(0, 1)] * len(self.shape)
-            crops = [np.ascontiguousarray(self._maps[side].codes[tuple(box)]) for side in SIDES]
+            crops = [self._crop(side, box, lut) for side, lut in zip(SIDES, luts, strict=True)]
             start = np.array([s.start for s in box], dtype=np.int32)
-            lists = differing_voxels(crops[0], crops[1], luts[0], luts[1], len(layer))
+            lists = differing_voxels(crops[0][0], crops[1][0], crops[0][1], crops[1][1], len(layer))
             cut = [[points[a:b] + start for a, b in itertools.pairwise(offsets)] for offsets, points in lists]
             found.update(zip(layer, zip(*cut, strict=True), strict=True))
         return [found[index] for index in range(len(self.labels))]

@@ -288,34 +288,42 @@ class Classes:
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Return how many voxels are of class i in the ground truth (rows) and of j in the prediction (C, C)."""
-        matrix = self.case.matrix
-        class_of = []
-        for side, size in (("pred", matrix.shape[0]), ("gt", matrix.shape[1])):
-            numbers = np.zeros(size, dtype=np.intp)
-            for number, label in enumerate(self.labels[1:], start=1):
-                numbers[self.case.rows("pred" if side == "pred" else "gt", label)] = number
-            class_of.append(numbers)
         found = np.zeros((len(self.labels),) * 2, dtype=np.int64)
-        rows, columns = np.nonzero(matrix)
-        np.add.at(found, (class_of[1][columns], class_of[0][rows]), matrix[rows, columns])
+        np.add.at(found, self._met[::-1], self.joint.n)
         return found
+
+    @cached_property
+    def _met(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return of each cell of the joint histogram the class in the prediction and in the ground truth."""
+        class_of = []
+        for side in _SIDES:
+            numbers = np.zeros(len(self.case.codes(side)[1]), dtype=np.intp)
+            for number, label in enumerate(self.labels[1:], start=1):
+                numbers[self.case.rows(side, label)] = number
+            class_of.append(numbers)
+        return class_of[0][self.joint.row], class_of[1][self.joint.column]
 
     @cached_property
     def sums(self) -> ClassSums:
         """Return the voxels of each class in both maps, in the prediction and in the ground truth."""
-        confusion = self.confusion
-        columns = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
-        return ClassSums(*(dict(zip(self.names, column.tolist(), strict=True)) for column in columns))
+        pred, gt = self._met
+        n, same = self.joint.n, pred == gt
+        columns = []
+        for classes, voxels in ((pred[same], n[same]), (pred, n), (gt, n)):
+            column = np.zeros(len(self.labels), dtype=np.int64)
+            np.add.at(column, classes, voxels)
+            columns.append(dict(zip(self.names, column.tolist(), strict=True)))
+        return ClassSums(*columns)
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """Return which classes occur in either map (C,)."""
-        return np.asarray((self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0)
+        return np.isin(np.arange(len(self.labels)), self._met)
 
     @cached_property
     def joint(self) -> Joint:
         """Return the joint histogram of the two maps over all their values, also those that no label names."""
-        return Joint.of_matrix(self.case.matrix)
+        return self.case.cells.joint
 
     @cached_property
     def foreground(self) -> Joint:

@@ -44,13 +44,13 @@ class Extents(NamedTuple):
 
 
 def runs_of(codes: NDArray[Any], numbers: Ints) -> Runs:
-    """Return the runs of a C-contiguous 3-D uint8 or uint16 map; `numbers[code]` is a run's value, -1 is none.
+    """Return the runs of a C-contiguous 3-D map: `numbers[code]` is a run's value, -1 is none.
 
-    Neighbours of one number are one run whatever their codes. Every code has to be below `len(numbers)`:
-    that is not checked. Raises ValueError for another layout.
+    Codes are uint8, uint16 or uint32. Neighbours of one number are one run whatever their codes. Every code has
+    to be below `len(numbers)`: that is not checked. Raises ValueError for another layout.
     """
-    if codes.ndim != 3 or codes.dtype not in (np.uint8, np.uint16) or not codes.flags.c_contiguous:
-        raise ValueError(f"runs_of: need a C-contiguous 3-D uint8 or uint16 map, not {codes.ndim}-D {codes.dtype}")
+    if codes.ndim != 3 or codes.dtype not in (np.uint8, np.uint16, np.uint32) or not codes.flags.c_contiguous:
+        raise ValueError(f"runs_of: need a C-contiguous 3-D map of 8, 16 or 32 bits, not {codes.ndim}-D {codes.dtype}")
     return Runs(codes.shape, *_read(writable(codes), np.asarray(numbers, dtype=np.int32)))
 
 
@@ -94,8 +94,8 @@ def painted(runs: Runs, wanted: NDArray[np.bool_], box: NDArray[np.int64]) -> ND
 
 
 def warm() -> None:
-    """Compile the kernels for both dtypes."""
-    for dtype in (np.uint8, np.uint16):
+    """Compile the kernels for all dtypes."""
+    for dtype in (np.uint8, np.uint16, np.uint32):
         runs = runs_of(np.ones((1, 1, 1), dtype=dtype), np.array([-1, 0], dtype=np.int32))
     runs, count = joined(background(runs), 6)
     overlaps(runs, runs)
