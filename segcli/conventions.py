@@ -154,8 +154,8 @@ class Views:
     @cached_property
     def only_in_pred(self) -> bool:
         """Return whether a class, the background too, is in the prediction only."""
-        confusion = self.case.classes.confusion
-        return bool(((confusion.sum(axis=1) == 0) & (confusion.sum(axis=0) > 0)).any())
+        sums = self.case.classes.sums
+        return any(pred and not gt for pred, gt in zip(sums.pred.values(), sums.gt.values(), strict=True))
 
     @property
     def why(self) -> str:
@@ -293,11 +293,16 @@ def conventions(
         hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
         raise UsageError("no metric and no loss was asked for.", hint=hint, code="conventions.nothing")
     found = []
-    for loaded in load(pred, gt, how, strict=strict):
-        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention)]
+    each = load(pred, gt, how, strict=strict)
+    objects = each
+    if how.labels is None and any(b.by_value or e.bound().by_value for b in asked for _, e in having(b, convention)):
+        objects = load(pred, gt, how, strict=strict, instances=True)
+    for loaded, of_objects in zip(each, objects, strict=True):
+        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention, of_objects)]
         for bound in chosen:
             rows += [row for row in loss_rows(bound, loaded) if convention in (None, row.tool)]
-        found.append(Conventions(loaded, ordered(rows), loaded.notes))
+        notes = list(dict.fromkeys([*loaded.notes, *of_objects.notes]))
+        found.append(Conventions(loaded, ordered(rows), notes))
     return found if how.stack else found[0]
 
 
@@ -326,22 +331,36 @@ def quantities(
     return list(found.values())
 
 
-def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None = None) -> list[Row]:
-    """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes."""
-    case, rows = loaded.case, []
-    every = [Views(case, i) for i in range(len(case.labels))]
-    for tool in tools().values():
-        for entry in tool.metrics:
-            if entry.quantity != reference.measure.name or convention not in (None, tool.name):
-                continue
-            open_ = replace(reference, named=reference.named - {"surface"})
-            bound = entry.bound(open_)
-            if entry.grid == "reversed" and all(map(same, case.spacing, case.spacing[::-1])):
-                continue
-            if reference.over_classes:
-                rows.append(_row(tool, entry, bound, reference, every[0], ALL))
-            elif not bound.over_classes or len(every) == 1:
-                rows += [_row(tool, entry, bound, reference, v, v.case.labels[v.index].name) for v in every]
+def having(reference: BoundMeasure, convention: str | None = None) -> list[tuple[Tool, Entry]]:
+    """Return the metrics of all tools, or of one, that are a quantity."""
+    return [
+        (tool, entry)
+        for tool in tools().values()
+        for entry in tool.metrics
+        if entry.quantity == reference.measure.name and convention in (None, tool.name)
+    ]
+
+
+def metric_rows(
+    reference: BoundMeasure, loaded: Loaded, convention: str | None = None, objects: Loaded | None = None
+) -> list[Row]:
+    """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes.
+
+    `objects` is the pair for tools to which each value is an object: without names its values are of one class.
+    """
+    rows = []
+    whole, single = ([Views(x.case, i) for i in range(len(x.case.labels))] for x in (loaded, objects or loaded))
+    for tool, entry in having(reference, convention):
+        open_ = replace(reference, named=reference.named - {"surface"})
+        bound = entry.bound(open_)
+        every = single if bound.by_value or reference.by_value else whole
+        spacing = loaded.case.spacing
+        if entry.grid == "reversed" and all(map(same, spacing, spacing[::-1])):
+            continue
+        if reference.over_classes:
+            rows.append(_row(tool, entry, bound, reference, every[0], ALL))
+        elif not bound.over_classes or len(every) == 1:
+            rows += [_row(tool, entry, bound, reference, v, v.case.labels[v.index].name) for v in every]
     return rows
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.labels import BACKGROUND, Label, LabelsLike, parse_labels, resolve
+from segcli.masks.labels import BACKGROUND, MOST_CLASSES, Label, LabelsLike, parse_labels, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
 
@@ -82,7 +82,10 @@ _SPACING_HINT = "mm per voxel in array axis order, for example --spacing 0.8,0.8
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pair on one grid with its labels: the hard `case` for metrics, `soft` pairs for losses."""
+    """A pair on one grid with its labels: the hard `case` for metrics, `soft` pairs for losses.
+
+    `instances`: that nobody named a label, and values are objects of one class.
+    """
 
     name: str
     pred: Mask
@@ -91,6 +94,7 @@ class Loaded:
     case: Case
     binary: bool
     notes: list[Note]
+    instances: bool = False
 
     @property
     def labels(self) -> list[Label]:
@@ -101,11 +105,20 @@ class Loaded:
         """Return the labels that losses average over, whatever rows were asked for.
 
         The channels of the prediction, the background among them; of a hard multi-label map the values
-        that occur. A binary pair or a single probability map has one.
+        that occur. A binary pair or a single probability map has one. Values too many for classes are no
+        channels: then they are the labels, or an `InputError` where each value is one.
         """
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        if len(occurring) > MOST_CLASSES:
+            if len(self.labels) > MOST_CLASSES:
+                raise InputError(
+                    f"a loss of {len(occurring)} values would have as many channels; {MOST_CLASSES} are the most.",
+                    hint="--labels cells=any makes them one class",
+                    code="labels.many",
+                )
+            return self.labels
         named = {x.values: x for x in reversed(self.labels) if x.values is not None and not x.is_region}
         taken = {x.name for x in self.labels}
         named.setdefault((0,), Label("0", (0,)) if BACKGROUND.name in taken else BACKGROUND)
@@ -230,7 +243,7 @@ class Batch(Loaded):
             valid = np.concatenate(whole)
         case = Case(joined[0], joined[1], first.labels, spacing=first.grid.spacing, unit=first.case.unit, valid=valid)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
-        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], tuple(images))
+        return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], images=tuple(images))
 
     @property
     def channels(self) -> list[Label]:
@@ -259,8 +272,13 @@ def _member(array: Any, label: Label) -> Any:
     return array == label.values[0] if len(label.values) == 1 else np.isin(array, label.values)
 
 
-def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:
-    """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
+def load(
+    pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False, instances: bool = False
+) -> list[Loaded]:
+    """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image.
+
+    With `instances` values that nobody named are objects of one class, not classes.
+    """
     import numpy as np
 
     from segcli.evidence.case import Case
@@ -279,6 +297,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         channels=grids[0].channels,
         one_channel=one_channel,
         ignored=reading.ignore_label,
+        instances=instances,
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
         raise InputError(
@@ -300,7 +319,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         if strict:
             _refuse_warnings(notes)
         title = base if len(grids) == 1 else f"{base}[{index}]"
-        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes)
+        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes, labels.instances)
         if grid.prob is not None:
             case.probabilities = one
         found.append(one)

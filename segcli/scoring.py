@@ -289,7 +289,7 @@ def score_cases(
     With `batch_dice` losses are of the whole stack: they stand in one more case, the last.
     """
     check_batch(batch_dice, how)
-    found = load(pred, gt, how, sha256=sha256, strict=strict)
+    found = load(pred, gt, how, sha256=sha256, strict=strict, instances=any(b.by_value for b in metrics))
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "convention": convention,
