@@ -314,7 +314,7 @@ def load(
     base = _stem(gt_mask.name if pred_mask.format == "array" else pred_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
-        case.labels = labels.labels
+        case.labels, case.ignored = labels.labels, reading.ignore_label
         notes = [*grid.notes, *(labels.notes if index == 0 else [])]
         if strict:
             _refuse_warnings(notes)

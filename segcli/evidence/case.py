@@ -82,6 +82,9 @@ class Case:
         self.spacing = spacing or (1.0,) * gt.ndim
         self.unit = unit
         self.valid = valid
+        #: The value that marks ignored voxels: of no label, also where the prediction has it.
+        self.ignored: int | None = None
+        self._pred = pred
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
         self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
         self._maps = {"pred": LabelMap(pred, valid, self.reverse), "gt": LabelMap(gt, valid, self.reverse)}
@@ -129,6 +132,16 @@ class Case:
             counts = self.cells.sizes[0 if side == "pred" else 1]
             self._occurring[side] = self._maps[side].values[counts > 0].tolist()
         return self._occurring[side]
+
+    @cached_property
+    def whole_pred(self) -> LabelMap:
+        """Return the prediction with what it has in ignored voxels."""
+        return self._maps["pred"] if self.valid is None else LabelMap(self._pred, None, self.reverse)
+
+    def whole_rows(self, label: Label) -> NDArray[np.intp]:
+        """Return the codes of `whole_pred` that belong to `label`."""
+        rows = self.whole_pred.codes_of(label)
+        return rows if self.ignored is None else rows[self.whole_pred.values[rows] != self.ignored]
 
     def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
         """Return the codes of `side` that belong to `label`."""
@@ -179,12 +192,20 @@ class Case:
 
     def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
         """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
-        boxes = self.boxes(side)[codes]
-        ndim = len(self.shape)
-        if not len(boxes):
-            return None
-        low, high = boxes[:, :, 0].min(axis=0)[-ndim:], boxes[:, :, 1].max(axis=0)[-ndim:]
-        return None if (low >= high).any() else [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+        return _around(self.boxes(side)[codes], len(self.shape))
+
+    def whole_box(self, label: Label) -> list[slice] | None:
+        """Return the slices that hold all of `label` in the prediction, ignored voxels included."""
+        if self.valid is None:
+            return self.box("pred", self.rows("pred", label))
+        return _around(self._whole_boxes[self.whole_rows(label)], len(self.shape))
+
+    @cached_property
+    def _whole_boxes(self) -> NDArray[np.int64]:
+        from segcli.kernels.contingency import label_boxes
+
+        table = self.whole_pred
+        return label_boxes(as_volume(table.codes), len(table.values))
 
     # --- surfaces -----------------------------------------------------------------------------
 
@@ -348,6 +369,14 @@ class Case:
         member = np.zeros(len(table.values) + 1, dtype=bool)
         member[self.rows(side, label)] = True
         return member[crop], crop == len(table.values)
+
+
+def _around(boxes: NDArray[np.int64], ndim: int) -> list[slice] | None:
+    """Return the slices around boxes (n, 3, 2), those of codes without a voxel among them; `None` for none."""
+    if not len(boxes):
+        return None
+    low, high = boxes[:, :, 0].min(axis=0)[-ndim:], boxes[:, :, 1].max(axis=0)[-ndim:]
+    return None if (low >= high).any() else [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
 def as_volume(array: NDArray[Any]) -> NDArray[Any]:

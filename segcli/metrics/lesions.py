@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from segcli.measure import Param, Rows, metric, table
 from segcli.metrics.objects import Instances, Iou, Matching
@@ -89,8 +89,11 @@ def objects(
     """Each object of both maps: its size, place and fit with the object it is matched with.
 
     `volume` is in the cube of the spacing's unit (square in 2-D), `hd95` in that unit, `centre` the centre
-    of gravity as indices. Components are numbered from the largest, objects that are values by value.
+    of gravity as indices. Components are numbered from the largest, objects that are values by value. Ignored
+    voxels are in no number, and a predicted object that is not matched and mostly ignored is left out.
     """
+    import numpy as np
+
     structure = pair.structure
     pairs = structure.objects(instances, connectivity)
     found = pairs.match(iou, matching)
@@ -101,7 +104,7 @@ def objects(
         fits["pred", p] = pairs.objects_gt.ids[g], overlap, dice, hd95
         fits["gt", g] = pairs.objects_pred.ids[p], overlap, dice, hd95
 
-    def rows(side: str, those: Objects) -> list[tuple[float | int | str | None, ...]]:
+    def rows(side: str, those: Objects, matched: Any) -> list[tuple[float | int | str | None, ...]]:
         return [
             (
                 side,
@@ -111,8 +114,10 @@ def objects(
                 *fits.get((side, k), (None, None, None, None)),
                 *structure.centre(those, k),
             )
-            for k in range(len(those.ids))
+            for k in np.flatnonzero(those.counted(matched)).tolist()
         ]
 
     axes = tuple(f"centre_{axis}" for axis in range(structure.ndim))
-    return Rows((*columns, *axes), rows("gt", pairs.objects_gt) + rows("pred", pairs.objects_pred))
+    return Rows(
+        (*columns, *axes), rows("gt", pairs.objects_gt, found.gt) + rows("pred", pairs.objects_pred, found.pred)
+    )
