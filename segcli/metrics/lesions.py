@@ -39,7 +39,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     """Mean Dice over lesions, each missed and each false one as 0, as BraTS 2023.
 
     Small lesions weigh as much as large ones. BraTS takes dilation=3:min_volume=50 for gliomas,
-    dilation=1:min_volume=2 for metastases; 1 where there is neither a lesion nor a false one.
+    dilation=1:min_volume=2 for metastases; 1 where there is neither a lesion nor a false one. Void is as in pq.
     """
     found = pair.objects.lesion_scores(dilation, min_volume)
     return found.total / found.lesions if found.lesions else 1.0
@@ -67,6 +67,7 @@ def lesion_hd95(
     """Mean hd95 over lesions, each missed and each false one as 374 mm, as BraTS 2023.
 
     374 mm is the diagonal of the BraTS grid, rounded up: set penalty= for another. Lesions are those of lesion_dice.
+    Void is as in pq.
     """
     found = pair.objects.lesion_scores(dilation, min_volume, surface, penalty)
     return found.total / found.lesions if found.lesions else 0.0
