@@ -108,7 +108,7 @@ def compare(
     rows: list[Row] = []
     notes: list[Note] = []
     for name, pred in zip(_names(several), several, strict=True):
-        cases = load(pred, gt, how, strict=strict)
+        cases = load(pred, gt, how, strict=strict, instances=any(b.by_value for b in chosen_metrics))
         found += cases
         notes += [n for case in cases for n in case.notes if n not in notes]
         options: dict[str, Any] = {"empty": empty, "background": background, "average": average}

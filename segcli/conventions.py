@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from segcli.averaging import ALL
 from segcli.errors import UsageError
-from segcli.grids import on_grid, refused, unit_on
+from segcli.grids import unit_on
 from segcli.loading import Loaded, load
 from segcli.masks.asked import reading_of
 from segcli.masks.mask import Note
 from segcli.measure import FORMULA, BoundMeasure, plain
 from segcli.notation import bind, parse
-from segcli.policy import check_ignored, classes_value, metric_value, why_empty
+from segcli.policy import check_ignored
+from segcli.printed import Printed, Views, given, printed, same
 from segcli.scoring import unit_of
-from segcli.tools import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, holds, tools
-
-if TYPE_CHECKING:
-    from segcli.evidence.case import Case
-    from segcli.evidence.pair import Pair
+from segcli.tools import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, tools
 
 #: The quantities that are compared unless others are asked for.
 METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"
-#: Values that differ by no more than this, relative to the larger, are the same number: a voxel size of 2 read from a
-#: header is 2.000000009 along one axis and 2.00000001 along another.
-SAME = 1e-7
 
 IN_WORDS = {"both_empty": "both masks are empty", "pred_empty": "pred is empty", "gt_empty": "gt is empty"}
 SURFACE_WORDS = {
@@ -82,14 +75,6 @@ TIMES_WORDS = {-1.0: "arguments exchanged: the sign turns"}
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
-    """What a tool prints: a number, or words where it prints none, or none that means anything."""
-
-    value: float | None
-    words: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One quantity of one tool. `own` is what segcli has for it by default, under `reference`.
 
@@ -130,100 +115,6 @@ class Conventions:
     loaded: Loaded
     rows: list[Row]
     notes: list[Note] = field(default_factory=list)
-
-
-def same(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return abs(a - b) <= SAME * max(abs(a), abs(b))
-
-
-class Views:
-    """One label of a case on the grids that tools put it on.
-
-    `own` is the case of segcli's own number, where that is another one: void in a prediction of one label.
-    """
-
-    def __init__(self, case: Case, index: int, own: Case | None = None) -> None:
-        self.case = case
-        self.index = index
-        self._own = case if own is None else own
-        self._pairs: dict[str, Pair] = {}
-
-    def pair(self, grid: str) -> Pair:
-        if grid not in self._pairs:
-            self._pairs[grid] = on_grid(self.case, grid).pair(self.index)
-        return self._pairs[grid]
-
-    def value(self, bound: BoundMeasure, grid: str = "file") -> float | None:
-        """Return a measure's own value, undefined where a mask is empty and its formula has none."""
-        if self.beyond(bound):
-            return None
-        if bound.over_classes:
-            return classes_value(bound, self.case.classes)[0]
-        return metric_value(bound, self.pair(grid), "undefined")[0]
-
-    def beyond(self, bound: BoundMeasure) -> bool:
-        """Return whether a measure needs one label in each voxel, and the labels overlap."""
-        return self.case.overlapping and (bound.over_classes or bound.params.get("instances") == "values")
-
-    def own(self, bound: BoundMeasure) -> float | None:
-        """Return segcli's own number."""
-        return self.value(bound) if self._own is self.case else Views(self._own, self.index).value(bound)
-
-    @cached_property
-    def only_in_pred(self) -> bool:
-        """Return whether a class, the background too, is in the prediction only."""
-        sums = self.case.classes.sums
-        return any(n and not sums.gt[name] for name, n in sums.pred.items())
-
-    @property
-    def why(self) -> str:
-        counts = self.case.counts(self.index)
-        return why_empty(counts.pred, counts.gt)
-
-
-def failure(entry: Entry, views: Views) -> str:
-    """Return what a tool does where it does not follow its own definition; nothing where it does."""
-    counts = views.case.counts(views.index)
-    said = [words for condition, words in entry.fails.items() if holds(condition, views.case.shape, counts)]
-    if "no surface" in entry.fails and not views.why and views.value(entry.bound()) is None:
-        said.append(entry.fails["no surface"])
-    if "only in pred" in entry.fails and views.only_in_pred:
-        said.append(entry.fails["only in pred"])
-    return "; ".join(said)
-
-
-def given(entry: Entry, bound: BoundMeasure, views: Views) -> tuple[str, float | str] | None:
-    """Return what a tool gives for a label by a rule of its own, with the condition that calls for it."""
-    none = bound.over_classes or not entry.gives
-    return None if none else entry.given(views.case.shape, views.case.counts(views.index))
-
-
-def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
-    """Return what a tool prints for a label, or for all classes."""
-    if views.beyond(bound):
-        return Printed(None, "takes one label for each voxel")
-    if (own := given(entry, bound, views)) is not None:
-        return _printed(own[1])
-    rule = entry.rule(views.why) if views.why and not bound.over_classes else "formula"
-    if isinstance(rule, (int, float)):
-        return Printed(float(rule))
-    failed = refused(views.case, entry.grid) or failure(entry, views)
-    if rule != "formula":
-        return Printed(None, WORDS[rule])
-    if failed:
-        return Printed(None, failed)
-    value = views.value(bound, entry.grid)
-    if value == 0 and "zero" in entry.fails:
-        return Printed(None, entry.fails["zero"])
-    if value is not None:
-        return Printed(value * entry.times)
-    return _printed(entry.undefined)
-
-
-def _printed(what: float | str) -> Printed:
-    return Printed(None, WORDS[what]) if isinstance(what, str) else Printed(float(what))
 
 
 # --- why it differs -------------------------------------------------------------------------------
@@ -329,11 +220,16 @@ def conventions(
         hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
         raise UsageError("no metric and no loss was asked for.", hint=hint, code="conventions.nothing")
     found = []
-    for loaded in load(pred, gt, how, strict=strict):
-        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention)]
+    each = load(pred, gt, how, strict=strict)
+    objects = each
+    if how.labels is None and any(b.by_value or e.bound().by_value for b in asked for _, e in having(b, convention)):
+        objects = load(pred, gt, how, strict=strict, instances=True)
+    for loaded, of_objects in zip(each, objects, strict=True):
+        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention, of_objects)]
         for bound in chosen:
             rows += [row for row in loss_rows(bound, loaded) if convention in (None, row.tool)]
-        found.append(Conventions(loaded, ordered(rows), loaded.notes))
+        notes = list(dict.fromkeys([*loaded.notes, *of_objects.notes]))
+        found.append(Conventions(loaded, ordered(rows), notes))
     return found if how.stack else found[0]
 
 
@@ -362,24 +258,43 @@ def quantities(
     return list(found.values())
 
 
-def metric_rows(reference: BoundMeasure, loaded: Loaded, convention: str | None = None) -> list[Row]:
-    """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes."""
-    case, rows = (loaded.written or loaded).case, []
-    every = [Views(case, i, loaded.case) for i in range(len(case.labels))]
-    for tool in tools().values():
-        for entry in tool.metrics:
-            if entry.quantity != reference.measure.name or convention not in (None, tool.name):
-                continue
-            fixed = bind(entry.measure, "metric").named if entry.variant else frozenset()
-            open_ = replace(reference, named=reference.named - {"surface"} - fixed)
-            bound = entry.bound(open_)
-            if entry.grid == "reversed" and all(map(same, case.spacing, case.spacing[::-1])):
-                continue
-            if reference.over_classes:
-                rows.append(_row(tool, entry, bound, reference, every[0], ALL))
-            elif not bound.over_classes or len(every) == 1:
-                rows += [_row(tool, entry, bound, reference, v, v.case.labels[v.index].name) for v in every]
+def having(reference: BoundMeasure, convention: str | None = None) -> list[tuple[Tool, Entry]]:
+    """Return the metrics of all tools, or of one, that are a quantity."""
+    return [
+        (tool, entry)
+        for tool in tools().values()
+        for entry in tool.metrics
+        if entry.quantity == reference.measure.name and convention in (None, tool.name)
+    ]
+
+
+def metric_rows(
+    reference: BoundMeasure, loaded: Loaded, convention: str | None = None, objects: Loaded | None = None
+) -> list[Row]:
+    """Return what each tool (or one) that has a quantity prints for it, for each label or for all classes.
+
+    `objects` is the pair for tools to which each value is an object: without names its values are of one class.
+    """
+    rows = []
+    whole, single = (_views(x) for x in (loaded, objects or loaded))
+    spacing = loaded.case.spacing
+    for tool, entry in having(reference, convention):
+        fixed = bind(entry.measure, "metric").named if entry.variant else frozenset()
+        open_ = replace(reference, named=reference.named - {"surface"} - fixed)
+        bound = entry.bound(open_)
+        every = single if bound.by_value or reference.by_value else whole
+        if entry.grid == "reversed" and all(map(same, spacing, spacing[::-1])):
+            continue
+        if reference.over_classes:
+            rows.append(_row(tool, entry, bound, reference, every[0], ALL))
+        elif not bound.over_classes or len(every) == 1:
+            rows += [_row(tool, entry, bound, reference, v, v.case.labels[v.index].name) for v in every]
     return rows
+
+
+def _views(loaded: Loaded) -> list[Views]:
+    case = (loaded.written or loaded).case
+    return [Views(case, i, loaded.case) for i in range(len(case.labels))]
 
 
 def _row(tool: Tool, entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Views, label: str) -> Row:

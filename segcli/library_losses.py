@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from segcli.conventions import Printed, Row, effective, same
+from segcli.conventions import Row, effective
 from segcli.library_values import Channels, reads_logits
 from segcli.losses.libraries import AVERAGING, SEES, SEVERAL, Implementation, known
 from segcli.measure import BoundMeasure, plain
 from segcli.notation import bind
+from segcli.printed import Printed, same
 from segcli.tools import LOSS_LIBRARIES, swapped, with_parameters
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, SegcliError
 from segcli.masks.colours import colours
-from segcli.masks.labels import BACKGROUND, Label, resolve
+from segcli.masks.labels import BACKGROUND, MOST_CLASSES, Label, resolve
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.reading import Reading
 from segcli.masks.void import holds, members, unmarked
@@ -37,6 +37,8 @@ class Loaded:
     roi: Mask | None = None
     #: The pair as the file has it, where void in a prediction of one label was made the wrong class.
     written: Loaded | None = None
+    #: Nobody named a label, and values are objects of one class.
+    instances: bool = False
 
     @property
     def labels(self) -> list[Label]:
@@ -47,7 +49,8 @@ class Loaded:
         """Return the labels that losses average over, whatever rows were asked for.
 
         The channels of the prediction, the background among them; of a hard multi-label map the values
-        that occur. A binary pair or a single probability map has one. None is of a value that marks void.
+        that occur. A binary pair or a single probability map has one. None is of a value that marks void. Values
+        too many for classes are no channels: then they are the labels, or an `InputError` where each value is one.
         """
         if self.grid.regions:
             return list(self.grid.regions)
@@ -60,6 +63,14 @@ class Loaded:
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
         occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        if len(occurring) > MOST_CLASSES:
+            if len(self.labels) > MOST_CLASSES:
+                raise InputError(
+                    f"a loss of {len(occurring)} values would have as many channels; {MOST_CLASSES} are the most.",
+                    hint="--labels cells=any makes them one class",
+                    code="labels.many",
+                )
+            return self.labels
         if not holds(self.grid.void, 0):
             occurring.add(0)
         named = {x.values: x for x in reversed(self.labels) if x.values is not None and not x.is_region}
@@ -219,8 +230,13 @@ class Loaded:
         return members(self.grid.pred if side == "pred" else self.grid.gt, label, self.grid.void)
 
 
-def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False) -> list[Loaded]:
-    """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image."""
+def load(
+    pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: bool = False, instances: bool = False
+) -> list[Loaded]:
+    """Read a pair (paths, arrays or masks) and bring it onto one grid; a stack gives one for each image.
+
+    With `instances` values that nobody named are objects of one class, not classes.
+    """
     import numpy as np
 
     from segcli.evidence.case import Case
@@ -245,6 +261,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         one_channel=one_channel,
         ignored=reading.ignore,
         names=_names(reading),
+        instances=instances,
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
         raise InputError(
@@ -270,7 +287,7 @@ def load(pred: Any, gt: Any, reading: Reading, *, sha256: bool = False, strict: 
         if strict:
             _refuse_warnings(notes)
         title = base if len(grids) == 1 else f"{base}[{index}]"
-        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes, roi)
+        one = Loaded(title, pred_mask, gt_mask, grid, case, labels.binary, notes, roi, instances=labels.instances)
         if grid.prob is not None:
             case.probabilities = one
         found.append(_decided(one))
@@ -305,10 +322,11 @@ def _decided(one: Loaded) -> Loaded:
     grid, case = one.grid, one.case
     if len(one.labels) != 1 or not grid.void or grid.prob is not None:
         return one
-    pred, count = decided(grid.pred, grid.gt, grid.valid, one.labels[0], grid.void)
+    pred, count = decided(grid.pred, grid.gt, grid.valid, one.labels[0], grid.void, fresh=one.instances)
     if pred is grid.pred:
         return one
     twin = Case(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
+    twin.itk_spacing = case.itk_spacing
     text = f"{count} of them lie outside {one.labels[0].name}: with one label they are false alarms"
     notes = [*one.notes, Note(text, code="void.charged")] if count else one.notes
     return replace(one, grid=replace(grid, pred=pred), case=twin, notes=notes, written=one)

@@ -150,6 +150,11 @@ class BoundMeasure:
         """Return whether it reads all classes at once: its one value has the label `all`."""
         return self.measure.reads in ("all-classes", "class-probabilities")
 
+    @property
+    def by_value(self) -> bool:
+        """Return whether each value of a label is an object to it."""
+        return self.params.get("instances") == "values"
+
     def __call__(self, pair: Any) -> Any:
         return self.measure.function(pair, **self.params)
 

@@ -47,6 +47,14 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
     if measure.reads == "probability" and pair.soft is None:
         return None, "undefined", "hard_mask"
     why = why_empty(counts.pred, counts.gt)
+    if (
+        why == "gt_empty"
+        and pair.case.valid is not None
+        and measure.reads == "labels"
+        and "instances" in measure.params
+    ):
+        how = {key: bound.params[key] for key in ("connectivity", "instances")}
+        why = why if pair.objects.any_predicted(**how) else "both_empty"
     given = own_rule(bound, why) if why else FORMULA
     value = bound(pair) if given == FORMULA else given
     if why:

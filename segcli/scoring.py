@@ -376,7 +376,7 @@ def score_cases(
     """
     check_batch(batch_dice, how)
     check_ignored(None if convention is None else convention.tool, how)
-    found = load(pred, gt, how, sha256=sha256, strict=strict)
+    found = load(pred, gt, how, sha256=sha256, strict=strict, instances=any(b.by_value for b in metrics))
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "mean_over": mean_over, "convention": convention,

@@ -26,13 +26,14 @@ from test_loss_libraries import SINGLE_CHANNEL, Scene, with_keywords
 import segcli
 from segcli import conventions, empty_means, policy, tools
 from segcli.cli.main import run as command_line
-from segcli.conventions import Printed, Row, Views, printed
+from segcli.conventions import Row
 from segcli.errors import InputError, UsageError
 from segcli.evidence.case import Case
 from segcli.losses.libraries import known
 from segcli.masks.labels import Label
 from segcli.measure import measures
 from segcli.notation import bind
+from segcli.printed import Printed, Views, printed
 from segcli.report.conventions import text
 from segcli.summary import Resampling, summaries
 from segcli.tools import Entry, convention_of

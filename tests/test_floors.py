@@ -57,6 +57,7 @@ FLOORS = {
     "gate": 6,
     "inspection": 6,
     "library_losses": 6,
+    "printed": 5,
     "runs": 6,
     "report": 7,
     "cli": 8,

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from segcli import tools
-from segcli.conventions import Printed, Views, printed
 from segcli.evidence.case import Case
 from segcli.masks.labels import Label
 from segcli.notation import bind
+from segcli.printed import Printed, Views, printed
 from segcli.tools import Entry
 
 HERE = Path(__file__).parent / "golden" / "peers"

@@ -14,7 +14,7 @@ from segcli.notation import bind
 from segcli.runs.document import mean_record
 
 #: What a record holds for this module alone.
-_OWN = {"of", "occur", "one_map", "literal", "absent"}
+_OWN = {"of", "occur", "one_map", "literal", "absent", "instances"}
 
 
 def assemble(
@@ -26,8 +26,9 @@ def assemble(
 
     Without named labels the label set is the union over all cases: where every prediction has the same one
     value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
-    whose two files have only one each. Raises `InputError` where predictions are single probability maps
-    and the ground truths have several labels: whose the map is nobody says.
+    whose two files have only one each. Where values are objects, they are so in every case. Raises
+    `InputError` where predictions are single probability maps and the ground truths have several labels:
+    whose the map is nobody says.
     """
     ordered: list[Record] = sorted(records, key=lambda r: str(r["case"]))
     errors = [
@@ -36,7 +37,7 @@ def assemble(
         if "error" in r
     ]
     scored = [r for r in ordered if "error" not in r]
-    if spec["labels"] is None and not _binary(scored):
+    if spec["labels"] is None and not _of_one_class(scored) and not _binary(scored):
         _refuse_one_map(scored)
         scored = _with_all_labels(spec, scored)
     elif any(r["status"] == "missing" for r in scored):
@@ -51,6 +52,19 @@ def assemble(
         if not record.get("parts"):
             record.pop("parts", None)
     return scored, errors
+
+
+def _of_one_class(records: Sequence[Record]) -> bool:
+    """Return whether the values of all cases are objects of one class; raise where only those of some are."""
+    apart = [r for r in records if not r.get("instances")]
+    if not apart or len(apart) == len(records):
+        return not apart
+    other = next(r for r in records if r.get("instances"))
+    raise InputError(
+        f"{apart[0]['case']}: channels of the prediction are classes; in {other['case']} values are objects of one.",
+        hint="--labels a=1,b=2 names the classes of both",
+        code="kind.mixed",
+    )
 
 
 def _binary(records: Sequence[Record]) -> bool:

@@ -55,6 +55,11 @@ class Plan:
             return rules.metrics, rules.losses
         return _measures(self.metrics, self.losses)
 
+    @property
+    def by_value(self) -> bool:
+        """Return whether each value of a label is an object to a metric."""
+        return any(bound.by_value for bound in self.measures()[0])
+
 
 # Every case of a run asks for these, three times; finding them can take longer than counting a case.
 
@@ -95,7 +100,8 @@ def score_task(plan: Plan, task: Task) -> list[Record]:
     A record is a case of the run document, with what only the whole cohort can decide beside it: the file
     case it is `of`, the values that occur in each file (`occur`), whether the prediction is one probability
     map (`one_map`), and where no labels are named what each value is as a label of its own (`literal`, of a
-    pair that was scored as binary) and what a label is that neither file has (`absent`).
+    pair that was scored as binary) and what a label is that neither file has (`absent`); or that the values are
+    objects of one class (`instances`).
     An error has `case`, `pred`, `gt` and `error`: code, message and, where there is one, the next step (`hint`).
     """
     try:
@@ -133,7 +139,7 @@ def _score(plan: Plan, task: Task) -> list[Record]:
             raise InputError("it has no region of interest: that file does not exist.", code="roi.missing")
         plan = replace(plan, reading=replace(plan.reading, roi=task.roi))
     if task.pred:
-        found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict)
+        found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict, instances=plan.by_value)
         records = [_record(plan, loaded) for loaded in found]
     else:
         records = _of_nothing(plan, read_side(task.gt, "gt", plan.reading, sha256=True))
@@ -158,7 +164,7 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
     records = []
     # An empty mask has the axes of the ground truth, whatever those of the predictions are.
     reading = replace(plan.reading, channel_axis=None, channels=None, axes=None)
-    for loaded in load(nothing, gt, reading, sha256=True):
+    for loaded in load(nothing, gt, reading, sha256=True, instances=plan.by_value):
         record, usual = (_record(replace(plan, empty=empty), loaded) for empty in ("worst", plan.empty))
         for part, other in [(record, usual), *([(record["literal"], usual["literal"])] if "literal" in record else [])]:
             there = {name: c["tp"] + c["fn"] > 0 for name, c in part["counts"].items()}
@@ -193,6 +199,8 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     one_map = loaded.grid.prob is not None and loaded.grid.channels == 0
     occur = {side: [v for v in loaded.case.label_values(side) if v] for side in ("pred", "gt")}
     record |= {"occur": occur, "one_map": one_map}
+    if loaded.instances:
+        return record | {"instances": True}
     if plan.reading.labels is not None or one_map:
         return record
     values = sorted({*occur["pred"], *occur["gt"]})

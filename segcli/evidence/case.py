@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.errors import InputError
 from segcli.evidence.bands import SIDES, Side
-from segcli.evidence.counts import Counts
 from segcli.evidence.distances import Distances
-from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
+from segcli.evidence.maps import Maps
 from segcli.evidence.pair import Pair
 from segcli.masks.labels import BACKGROUND, Label
-from segcli.masks.void import Ranges
 from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
@@ -33,12 +30,8 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-#: Voxels that one process counts with NumPy before it imports Numba, which takes as long as counting some 250
-#: million. Fewer, since surfaces, asked for later, import it anyway.
-MOST_BY_NUMPY = 1 << 25
-
-#: Cells of the largest contingency matrix that is built (512 MiB).
-MOST_CELLS = 1 << 26
+#: Labels of one layer: with the background and the ignored voxels they fit in two bytes.
+MOST_OF_LAYER = (1 << 16) - 2
 
 
 class Elements(NamedTuple):
@@ -59,59 +52,17 @@ class Probabilities(Protocol):
     def classes(self) -> SoftClasses: ...
 
 
-class Case:
-    """Two label maps on one grid, and the labels to score.
+class Case(Maps):
+    """Two label maps on one grid, the labels to score, and their surfaces; arguments as of `Maps`."""
 
-    `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
-    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Values of `void` are no labels:
-    a voxel that is predicted so is of no class, the background neither. Where labels of the prediction overlap,
-    `bits` has the bit of `pred` that says of a voxel that it is in a label.
-    """
-
-    _by_numpy: ClassVar[int] = 0
-
-    def __init__(
-        self,
-        pred: NDArray[Any],
-        gt: NDArray[Any],
-        labels: Sequence[Label],
-        *,
-        spacing: tuple[float, ...] | None = None,
-        unit: Literal["mm", "voxel"] = "mm",
-        valid: NDArray[np.bool_] | None = None,
-        bits: Mapping[Label, int] | None = None,
-        void: Ranges = (),
-    ) -> None:
-        self.shape = tuple(int(n) for n in gt.shape)
-        self.labels = list(labels)
-        self.spacing = spacing or (1.0,) * gt.ndim
-        self.unit = unit
-        self.valid = valid
-        # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
-        self.reverse = bool(gt.ndim > 1 and gt.flags.f_contiguous and not gt.flags.c_contiguous)
-        self.void = void
-        self._maps = {
-            "pred": LabelMap(pred, valid, self.reverse, () if bits else void),
-            "gt": LabelMap(gt, valid, self.reverse, void),
-        }
-        self._maps["pred"].bits = bits
-        wide = any(m.codes.dtype == np.uint16 for m in self._maps.values())
-        if wide:
-            for m in self._maps.values():
-                m.codes = m.codes.astype(np.uint16, copy=False)
+    def __init__(self, pred: NDArray[Any], gt: NDArray[Any], labels: Sequence[Label], **options: Any) -> None:
+        super().__init__(pred, gt, labels, **options)
         #: Where probabilities are known: `soft(label)` and `classes()` return them.
         self.probabilities: Probabilities | None = None
         #: The voxel size with which ITK reads the files where that is another, or why it does not read them.
         self.itk_spacing: tuple[float, ...] | str | None = None
         self._distances: dict[tuple[str, int], Distances | None] = {}
         self._elements: dict[tuple[str, Side, int], list[Elements]] = {}
-        self._boxes: dict[Side, NDArray[np.int64]] = {}
-        self._counts: dict[Label, Counts] = {}
-
-    @cached_property
-    def diagonal(self) -> float:
-        """Return the length of the image's diagonal, in the unit of the spacing."""
-        return float(np.sqrt(sum((n * s) ** 2 for n, s in zip(self.shape, self.spacing, strict=True))))
 
     @cached_property
     def classes(self) -> Classes:
@@ -148,85 +99,6 @@ class Case:
     def exclusive(self) -> Classes | None:
         """Return `classes`; `None` where labels overlap."""
         return None if self.overlapping else self.classes
-
-    @property
-    def overlapping(self) -> bool:
-        """Return whether a voxel of the prediction may be in several labels."""
-        return self._maps["pred"].bits is not None
-
-    def label_values(self, side: Side) -> list[int]:
-        """Return the values that occur among the voxels that count, in ascending order; of `void` none."""
-        table = self._maps[side]
-        counts = self._sizes[0 if side == "pred" else 1] * table.is_label
-        found = sorted(int(v) for v, n in zip(table.values, counts, strict=True) if n)
-        if table.bits is None:
-            return found
-        there = [label.values or (1,) for label, bit in table.bits.items() if any(v & bit for v in found)]
-        return sorted({0, *(v for values in there for v in values)})
-
-    def is_label(self, side: Side) -> NDArray[np.bool_]:
-        """Return which codes of `side` can be of a label, the background included."""
-        return self._maps[side].is_label
-
-    def rows(self, side: Side, label: Label) -> NDArray[np.intp]:
-        """Return the codes of `side` that belong to `label`."""
-        return self._maps[side].codes_of(label)
-
-    def codes(self, side: Side) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return a map as codes in memory order, and their values; ignored voxels have the code after the last."""
-        return self._maps[side].codes, self._maps[side].values
-
-    @cached_property
-    def matrix(self) -> NDArray[np.int64]:
-        """Return the contingency matrix: voxels by code of pred (rows) and of gt (columns)."""
-        pred, gt = self._maps["pred"], self._maps["gt"]
-        n_pred, n_gt = len(pred.values) + 1, len(gt.values) + 1  # the last code is the ignored voxels
-        if "numba" not in sys.modules and n_pred * n_gt < SMALL and Case._by_numpy + pred.codes.size <= MOST_BY_NUMPY:
-            Case._by_numpy += pred.codes.size
-            return matrix_by_numpy(pred.codes, gt.codes, n_pred, n_gt)[:-1, :-1]
-        from segcli.kernels.contingency import contingency
-
-        if n_pred * n_gt > MOST_CELLS:
-            raise InputError(
-                f"{n_pred - 1} labels against {n_gt - 1}: their table would have more than {MOST_CELLS} cells.",
-                hint="score a part of the image, or merge labels first",
-                code="labels.many",
-            )
-        return contingency(as_volume(pred.codes), as_volume(gt.codes), n_pred, n_gt)[:-1, :-1]
-
-    def boxes(self, side: Side) -> NDArray[np.int64]:
-        """Return the half-open ranges of the voxels of each code along the axes of memory: (codes, 3, 2)."""
-        if side not in self._boxes:
-            from segcli.kernels.contingency import label_boxes
-
-            table = self._maps[side]
-            self._boxes[side] = label_boxes(as_volume(table.codes), len(table.values) + 1)
-        return self._boxes[side]
-
-    def counts(self, index: int) -> Counts:
-        label = self.labels[index]
-        if label not in self._counts:
-            rows, columns = self.rows("pred", label), self.rows("gt", label)
-            by_pred, by_gt = self._sizes
-            tp = int(self.matrix[np.ix_(rows, columns)].sum())
-            fp = int(by_pred[rows].sum()) - tp
-            fn = int(by_gt[columns].sum()) - tp
-            self._counts[label] = Counts(tp, fp, fn, int(by_gt.sum()) - tp - fp - fn)
-        return self._counts[label]
-
-    @cached_property
-    def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many voxels each code of pred and of gt has."""
-        return self.matrix.sum(axis=1), self.matrix.sum(axis=0)
-
-    def box(self, side: Side, codes: NDArray[np.intp]) -> list[slice] | None:
-        """Return the slices of the memory-order grid that hold all voxels of `codes`; `None` for none."""
-        boxes = self.boxes(side)[codes]
-        ndim = len(self.shape)
-        if not len(boxes):
-            return None
-        low, high = boxes[:, :, 0].min(axis=0)[-ndim:], boxes[:, :, 1].max(axis=0)[-ndim:]
-        return None if (low >= high).any() else [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
     # --- surfaces -----------------------------------------------------------------------------
 
@@ -279,10 +151,6 @@ class Case:
         ones = (np.ones(len(to_gt)), np.ones(len(to_pred)))
         return Distances(to_gt, to_pred, *ones, weighted=False, shared=(counts.tp, counts.tp))
 
-    @property
-    def memory_spacing(self) -> tuple[float, ...]:
-        return self.spacing[::-1] if self.reverse else self.spacing
-
     def elements(self, side: Side, surface: Surface, *, ignored: Literal[-1, 0] = -1) -> list[Elements]:
         """Return the surface elements of every label in one map, all labels in one pass.
 
@@ -305,7 +173,7 @@ class Case:
         for index, label in enumerate(self.labels):
             codes = {(side, code) for side in sides for code in self.rows(side, label).tolist()}
             for members, taken in layers:
-                if not taken & codes:
+                if len(members) < MOST_OF_LAYER and not taken & codes:
                     members.append(index)
                     taken.update(codes)
                     break
@@ -332,7 +200,7 @@ class Case:
             return [nothing] * len(layer)
         # One voxel more on every side: what lies just outside the box has a say.
         box = self.grown(box)
-        crop = np.ascontiguousarray(self._maps[side].codes[tuple(box)])
+        crop, lut = self._crop(side, box, lut)
         weights: NDArray[Any]
         if surface == "mesh":
             offsets, points, weights = surface_cells(crop, lut, len(layer))
@@ -340,6 +208,15 @@ class Case:
             offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
         points += np.array([s.start for s in box], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
+
+    def _crop(self, side: Side, box: list[slice], lut: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Return the codes of a box with what `lut` makes of each, in two bytes a voxel at most."""
+        crop = self._maps[side].codes[tuple(box)]
+        if crop.dtype == np.uint32:
+            # More codes than two bytes tell apart: the numbers in the layer stand for them, from -1 on.
+            crop = (lut + 1).astype(np.uint16)[crop]
+            lut = np.arange(-1, MOST_OF_LAYER + 1, dtype=np.int32)
+        return np.ascontiguousarray(crop), lut
 
     @cached_property
     def _differences(self) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -351,38 +228,9 @@ class Case:
             luts = [self._lut(side, layer) for side in SIDES]
             box = self.union_box([self.box(s, np.flatnonzero(t > 0)) for s, t in zip(SIDES, luts, strict=True)])
             box = box or [slice(0, 1)] * len(self.shape)
-            crops = [np.ascontiguousarray(self._maps[side].codes[tuple(box)]) for side in SIDES]
+            crops = [self._crop(side, box, lut) for side, lut in zip(SIDES, luts, strict=True)]
             start = np.array([s.start for s in box], dtype=np.int32)
-            lists = differing_voxels(crops[0], crops[1], luts[0], luts[1], len(layer))
+            lists = differing_voxels(crops[0][0], crops[1][0], crops[0][1], crops[1][1], len(layer))
             cut = [[points[a:b] + start for a, b in itertools.pairwise(offsets)] for offsets, points in lists]
             found.update(zip(layer, zip(*cut, strict=True), strict=True))
         return [found[index] for index in range(len(self.labels))]
-
-    # --- parts of the grid, in memory order -----------------------------------------------------
-
-    def grown(self, box: list[slice]) -> list[slice]:
-        """Return the box with one voxel more on every side, where the grid has one."""
-        shape = self._maps["gt"].codes.shape
-        return [slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True)]
-
-    def union_box(self, boxes: Sequence[list[slice] | None]) -> list[slice] | None:
-        """Return the box around boxes; `None` for none."""
-        present = [box for box in boxes if box is not None]
-        if not present:
-            return None
-        return [
-            slice(min(b[d].start for b in present), max(b[d].stop for b in present)) for d in range(len(self.shape))
-        ]
-
-    def inside(self, side: Side, label: Label, box: list[slice]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which voxels of a box are of the label, and which are ignored."""
-        table = self._maps[side]
-        crop = table.codes[tuple(box)]
-        member = np.zeros(len(table.values) + 1, dtype=bool)
-        member[self.rows(side, label)] = True
-        return member[crop], crop == len(table.values)
-
-
-def as_volume(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a 2-D array as a volume of one slice (for counting only: its neighbours are 2-D)."""
-    return array[None] if array.ndim == 2 else array

@@ -323,16 +323,8 @@ class Classes:
     @cached_property
     def _table(self) -> NDArray[np.int64]:
         """Return the confusion (C, C + 1), its last column the voxels whose prediction is no label."""
-        matrix = self.case.matrix
-        class_of = []
-        for side in _SIDES:
-            numbers = np.where(self.case.is_label(side), 0, len(self.labels))
-            for number, label in enumerate(self.labels[1:], start=1):
-                numbers[self.case.rows(side, label)] = number
-            class_of.append(numbers)
         found = np.zeros((len(self.labels) + 1,) * 2, dtype=np.int64)
-        rows, columns = np.nonzero(matrix)
-        np.add.at(found, (class_of[1][columns], class_of[0][rows]), matrix[rows, columns])
+        np.add.at(found, self._met[::-1], self.joint.n)
         return found[:-1]
 
     @property
@@ -346,20 +338,40 @@ class Classes:
         return self._table[:, -1]
 
     @cached_property
+    def _met(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return of each cell of the joint histogram the class in the prediction and in the ground truth.
+
+        What is predicted as no label has the number after the last class.
+        """
+        class_of = []
+        for side in _SIDES:
+            numbers = np.where(self.case.is_label(side), 0, len(self.labels)).astype(np.intp)
+            for number, label in enumerate(self.labels[1:], start=1):
+                numbers[self.case.rows(side, label)] = number
+            class_of.append(numbers)
+        return class_of[0][self.joint.row], class_of[1][self.joint.column]
+
+    @cached_property
     def sums(self) -> ClassSums:
         """Return the voxels of each class in both maps, in the prediction and in the ground truth."""
-        columns = self.confusion.diagonal(), self.confusion.sum(axis=0), self._table.sum(axis=1)
-        return ClassSums(*(dict(zip(self.names, column.tolist(), strict=True)) for column in columns))
+        pred, gt = self._met
+        n, same = self.joint.n, pred == gt
+        columns = []
+        for classes, voxels in ((pred[same], n[same]), (pred, n), (gt, n)):
+            column = np.zeros(len(self.labels) + 1, dtype=np.int64)  # the last is no label
+            np.add.at(column, classes, voxels)
+            columns.append(dict(zip(self.names, column[:-1].tolist(), strict=True)))
+        return ClassSums(*columns)
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """Return which classes occur in either map (C,)."""
-        return np.asarray((self.confusion.sum(axis=0) + self._table.sum(axis=1)) > 0)
+        return np.isin(np.arange(len(self.labels)), self._met)
 
     @cached_property
     def joint(self) -> Joint:
         """Return the joint histogram of the two maps over all their values, also those that no label names."""
-        return Joint.of_matrix(self.case.matrix)
+        return self.case.cells.joint
 
     @cached_property
     def foreground(self) -> Joint:

@@ -1,4 +1,4 @@
-"""A label map in one or two bytes a voxel, whatever type and values its file has."""
+"""A label map in one, two or four bytes a voxel, whatever type and values its file has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = 1 << 20
 
 
 class LabelMap:
-    """One label map as codes of one or two bytes, in memory order, with the values they stand for.
+    """One label map as codes of one, two or four bytes, in memory order, with the values they stand for.
 
     Code `len(values)` marks an ignored voxel. The values of `void` are of no label. Where labels overlap each has a bit
     of the values, told by `bits`.
@@ -94,7 +94,6 @@ def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDA
     array = array.astype(np.int64)
     if high - low >= 1 << 24:
         values = np.unique(counted).astype(np.int64)
-        _check_number(len(values))
         return values, np.searchsorted(values, array)
     if valid is not None:
         np.clip(array, low, high, out=array)
@@ -102,19 +101,9 @@ def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDA
     present = np.zeros(high - low + 1, dtype=bool)
     present[array if valid is None else array[valid]] = True
     values = np.flatnonzero(present) + low
-    _check_number(len(values))
     return values, (np.cumsum(present) - 1).astype(_narrow(len(values)))[array]
-
-
-def _check_number(labels: int) -> None:
-    if labels > 65534:
-        raise InputError(
-            f"{labels} different labels; at most 65534 can be told apart.",
-            hint="is this a label map? an intensity image is not",
-            code="labels.many",
-        )
 
 
 def _narrow(labels: int) -> type[np.unsignedinteger[Any]]:
     """Return the type for codes of so many labels and one more."""
-    return np.uint8 if labels < 256 else np.uint16
+    return np.uint8 if labels < 1 << 8 else np.uint16 if labels < 1 << 16 else np.uint32

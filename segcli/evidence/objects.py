@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,34 @@ Matching = Literal["optimal", "greedy"]
 
 
 class Objects(NamedTuple):
-    """The objects of one map: runs whose value is the number of an object (from 0), and the id of each."""
+    """The objects of one map: runs whose value is the number of an object (from 0), and the id of each.
+
+    They are of the voxels that count; `void` says how many more each has in ignored voxels, `None` for none.
+    """
 
     runs: Runs
     ids: list[int]
     extents: Extents
+    void: NDArray[np.int64] | None = None
 
     @property
     def sizes(self) -> NDArray[np.int64]:
         return self.extents.sizes
 
+    def counted(self, used: Any) -> NDArray[np.bool_]:
+        """Return which objects count, given the numbers of those that belong to one of the other map.
+
+        What belongs to none and lies in ignored voxels for more than its half is neither true nor false.
+        """
+        kept = np.ones(len(self.ids), dtype=np.bool_)
+        if self.void is not None:
+            kept = self.void <= self.sizes
+            kept[used] = True
+        return kept
+
 
 class Match(NamedTuple):
-    """Objects that were matched one to one: their numbers, their overlap, and how many objects there are."""
+    """Objects that were matched one to one: their numbers, their overlap, and how many objects count."""
 
     pred: Ints
     gt: Ints
@@ -54,7 +69,11 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class ObjectPairs:
-    """Objects of both maps and every pair of them that shares voxels: numbers, and voxels in both."""
+    """Objects of both maps and every pair of them that shares voxels: numbers, and voxels in both.
+
+    Ignored voxels are void as in Kirillov et al. 2019 (section 4.2): they are taken from an object before it is
+    compared, and a predicted one that then has no partner is no false one if more than half of it was void.
+    """
 
     objects_pred: Objects
     objects_gt: Objects
@@ -88,15 +107,17 @@ class ObjectPairs:
             chosen = self._greedy(possible) if matching == "greedy" else self._optimal(possible)
         pred, gt = self.pred[chosen], self.gt[chosen]
         dice = 2 * self.shared[chosen] / (self.objects_pred.sizes[pred] + self.objects_gt.sizes[gt])
-        return Match(pred, gt, self.iou[chosen], dice, len(self.objects_pred.ids), len(self.objects_gt.ids))
+        n_pred = int(np.count_nonzero(self.objects_pred.counted(pred)))
+        return Match(pred, gt, self.iou[chosen], dice, n_pred, len(self.objects_gt.ids))
 
     def detected(self, threshold: float, matching: Literal["optimal", "greedy", "overlap"]) -> Detected:
         """Return how many objects were found: by a match, or with `overlap` by any shared voxel."""
-        n_pred, n_gt = len(self.objects_pred.ids), len(self.objects_gt.ids)
+        n_gt = len(self.objects_gt.ids)
         if matching == "overlap":
+            n_pred = int(np.count_nonzero(self.objects_pred.counted(self.pred)))
             return Detected(len(np.unique(self.gt)), len(np.unique(self.pred)), n_gt, n_pred)
-        tp = self.match(threshold, matching).tp
-        return Detected(tp, tp, n_gt, n_pred)
+        found = self.match(threshold, matching)
+        return Detected(found.tp, found.tp, n_gt, found.n_pred)
 
     def best_pairs(self) -> NDArray[np.intp]:
         """Return pairs that share voxels, each object in one at most, with the greatest sum of IoU."""
@@ -144,12 +165,16 @@ class ObjectPairs:
         """
         sizes_pred, sizes_gt = self.objects_pred.sizes, self.objects_gt.sizes
         if once:
-            shared = int(self.shared[self.best_pairs()].sum())
-            return Aggregated(shared, int(sizes_pred.sum() + sizes_gt.sum()) - shared)
+            pairs = self.best_pairs()
+            shared = int(self.shared[pairs].sum())
+            counted = sizes_pred[self.objects_pred.counted(self.pred[pairs])]
+            return Aggregated(shared, int(counted.sum() + sizes_gt.sum()) - shared)
         best, found = self.best_of_gt()
         used = best[found]
-        unused = sizes_pred.sum() - sizes_pred[np.unique(self.pred[used])].sum()
-        return Aggregated(int(self.shared[used].sum()), int(self.united[used].sum() + sizes_gt[~found].sum() + unused))
+        unused = self.objects_pred.counted(self.pred[used])
+        unused[self.pred[used]] = False
+        united = self.united[used].sum() + sizes_gt[~found].sum() + sizes_pred[unused].sum()
+        return Aggregated(int(self.shared[used].sum()), int(united))
 
     def best_of_gt(self) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return for each gt object the pair with the greatest IoU, and which objects have one."""

@@ -119,6 +119,11 @@ class ObjectParts:
             self.answers[key] = make()
         return cast("Answer", self.answers[key])
 
+    def any_predicted(self, connectivity: str, instances: Instances) -> bool:
+        """Return whether an object is predicted that is not void for more than its half."""
+        objects = self.pair.structure.objects(instances, connectivity).objects_pred
+        return bool(objects.counted([]).any())
+
     def matched(
         self,
         iou: float,

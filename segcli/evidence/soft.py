@@ -79,6 +79,11 @@ class SoftPair:
         return np.clip(_logit(self.p), -800.0, 800.0)
 
     @property
+    def given(self) -> NDArray[Any]:
+        """Return the probabilities on the grid as they were given, those of ignored voxels included."""
+        return np.asarray(self._given[0])
+
+    @property
     def _has_logits(self) -> bool:
         return self._given[2] is not None
 

@@ -69,16 +69,23 @@ class Structure:
 
     @cached_property
     def box(self) -> NDArray[np.int64]:
-        """Return the box (3, 2) of the label in both maps, in memory order; a plane is one slice."""
-        sides: tuple[Side, Side] = ("pred", "gt")
-        found = [b for b in (self.case.box(s, self.case.rows(s, self.label)) for s in sides) if b is not None]
+        """Return the box (3, 2) of the label in both maps, in memory order; a plane is one slice.
+
+        What the prediction has in ignored voxels lies within it too.
+        """
+        case = self.case
+        both = case.box("gt", case.rows("gt", self.label)), case.whole_box(self.label)
+        found = [b for b in both if b is not None]
         box = [[min(b[d].start for b in found), max(b[d].stop for b in found)] for d in range(self.ndim) if found]
         return np.array([[0, 1]] * (3 - len(box)) + box, dtype=np.int64)
 
     def _codes(self, side: Side, box: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         codes, values = self.case.codes(side)
+        return self._part(codes, box), values
+
+    def _part(self, codes: NDArray[Any], box: NDArray[np.int64]) -> NDArray[Any]:
         volume = codes.reshape((1,) * (3 - codes.ndim) + codes.shape)
-        return np.ascontiguousarray(volume[tuple(slice(*ends) for ends in box)]), values
+        return np.ascontiguousarray(volume[tuple(slice(*ends) for ends in box)])
 
     def _runs(self, side: Side, instances: Instances = "components", grown: int = 0) -> tuple[Runs, list[int]]:
         """Return the label's runs, of one value or numbered by the label's values, and these values."""
@@ -173,20 +180,48 @@ class Structure:
     def _objects(self, side: Literal["pred", "gt"], instances: Instances, connectivity: int, grown: int = 0) -> Objects:
         from segcli.kernels.components import Extents, extents, joined
 
-        runs, ids = self._runs(side, instances, grown)
-        if instances == "values":
-            return Objects(runs, ids, extents(runs, len(ids)))
-        runs, count = joined(runs, connectivity)
+        cut = side == "pred" and self.case.valid is not None
+        runs, ids = self._whole_runs(instances, grown) if cut else self._runs(side, instances, grown)
+        count = len(ids)
+        if instances == "components":
+            runs, count = joined(runs, connectivity)
+        void = None
+        if cut:
+            # An object is what was predicted: ignored voxels are taken from it, and do not cut it into pieces.
+            runs, void = _outside(runs, self._ignored(grown), count)
         found = extents(runs, count)
-        # The largest is the first; of equal ones the first along the image's axes.
-        axes = [2, 1, 0] if not self.case.reverse else [0, 1, 2]
-        order = np.lexsort((*(found.centres[:, axis] for axis in axes), -found.sizes))
-        rank = np.empty(count, dtype=np.int32)
-        rank[order] = np.arange(count)
+        order = np.flatnonzero(found.sizes) if cut else np.arange(count)
+        if instances == "components":
+            # The largest is the first; of equal ones the first along the image's axes.
+            axes = [2, 1, 0] if not self.case.reverse else [0, 1, 2]
+            order = order[np.lexsort((*(found.centres[order, axis] for axis in axes), -found.sizes[order]))]
+            ids = list(range(1, len(order) + 1))
+        else:
+            ids = [ids[k] for k in order.tolist()] if cut else ids
+        rank = np.zeros(count, dtype=np.int32)
+        rank[order] = np.arange(len(order))
         runs = runs._replace(values=rank[runs.values])
-        return Objects(
-            runs, list(range(1, count + 1)), Extents(found.sizes[order], found.boxes[order], found.centres[order])
-        )
+        own = Extents(found.sizes[order], found.boxes[order], found.centres[order])
+        return Objects(runs, ids, own, None if void is None else void[order])
+
+    def _whole_runs(self, instances: Instances, grown: int) -> tuple[Runs, list[int]]:
+        """Return the runs that the label has in the prediction, ignored voxels included, and its values."""
+        from segcli.kernels.components import runs_of
+
+        table = self.case.whole_pred
+        rows = self.case.whole_rows(self.label)
+        numbers = np.full(len(table.values), -1, dtype=np.int32)
+        numbers[rows] = np.arange(len(rows)) if instances == "values" else 0
+        return runs_of(self._part(table.codes, self.grown(grown)), numbers), table.values[rows].tolist()
+
+    def _ignored(self, grown: int) -> Runs:
+        """Return the runs of ignored voxels."""
+        from segcli.kernels.components import runs_of
+
+        codes, values = self._codes("gt", self.grown(grown))
+        numbers = np.full(len(values) + 1, -1, dtype=np.int32)
+        numbers[-1] = 0
+        return runs_of(codes, numbers)
 
     def centre(self, objects: Objects, number: int) -> list[float]:
         """Return an object's centre of gravity as indices along the image's axes."""
@@ -244,7 +279,7 @@ class Structure:
         """Return the pieces of {p > floor} as detections of the true objects; without probabilities there are none.
 
         A piece has the confidence of its largest p, and hits every true object that shares voxels with it, with an
-        IoU of `iou` or more.
+        IoU of `iou` or more. One that hits none, and of which more than half is ignored, is not false.
         """
         whole = max(self.case.codes("gt")[0].shape)
         gt = self._objects("gt", instances, self.neighbours(connectivity), whole)
@@ -255,30 +290,35 @@ class Structure:
         hits = pairs.iou >= iou
         best = np.zeros(len(gt.ids))
         np.maximum.at(best, pairs.gt[hits], confidence[pairs.pred[hits]])
-        true = np.zeros(len(confidence), dtype=np.bool_)
-        true[pairs.pred[hits]] = True
+        wrong = pieces.counted(pairs.pred[hits])
+        wrong[pairs.pred[hits]] = False
         # A confidence is above the floor, so above 0.
-        hit, false = (np.sort(side)[::-1].tolist() for side in (best[best > 0], confidence[~true]))
+        hit, false = (np.sort(side)[::-1].tolist() for side in (best[best > 0], confidence[wrong]))
         return Candidates(hit, false, len(gt.ids), 1)
 
     def _pieces(self, soft: SoftPair, floor: float, connectivity: int) -> tuple[Objects, NDArray[np.float64]]:
         """Return the connected pieces of {p > floor} in the whole grid, and the largest p of each."""
         from segcli.kernels.components import extents, joined, runs_of
 
-        p = soft.rows[0]
-        inside = np.asarray(p > floor)
-        # Axes in the order of memory, as the codes have them; values in that order too.
-        mask, values = soft.placed(inside), soft.grid(p)
-        if self.case.reverse:
-            mask, values = mask.T, values.T
-        volume = np.ascontiguousarray(mask.reshape((1,) * (3 - self.ndim) + mask.shape)).view(np.uint8)
-        runs, count = joined(runs_of(volume, np.array([-1, 0], dtype=np.int32)), connectivity)
+        def volume(grid: NDArray[Any]) -> NDArray[Any]:
+            # Axes in the order of memory, as the codes have them; values in that order too.
+            grid = grid.T if self.case.reverse else grid
+            return np.ascontiguousarray(grid.reshape((1,) * (3 - self.ndim) + grid.shape))
+
+        p = soft.given
+        inside = volume(np.asarray(p > floor))
+        numbers = np.array([-1, 0], dtype=np.int32)
+        runs, count = joined(runs_of(inside.view(np.uint8), numbers), connectivity)
+        void = None
+        if soft.valid is not None:
+            runs, void = _outside(runs, runs_of(volume(~soft.valid).view(np.uint8), numbers), count)
+            inside &= volume(soft.valid)
         confidence = np.zeros(count)
-        if count:
+        if len(runs.starts):
             lengths = (runs.stops - runs.starts).astype(np.int64)
-            best = np.maximum.reduceat(values[mask].astype(np.float64), np.cumsum(lengths) - lengths)
+            best = np.maximum.reduceat(volume(p)[inside].astype(np.float64), np.cumsum(lengths) - lengths)
             np.maximum.at(confidence, runs.values, best)
-        return Objects(runs, list(range(1, count + 1)), extents(runs, count)), confidence
+        return Objects(runs, list(range(1, count + 1)), extents(runs, count), void), confidence
 
     # --- lesions ------------------------------------------------------------------------------
 
@@ -316,4 +356,16 @@ class Structure:
                 near_by = met_by[slice(*np.searchsorted(met, (lesion, lesion + 1)))].tolist()
                 distances.append(self.hd95(pred, near_by, gt, [lesion], surface, dilation) if near_by else None)
         dice = 2 * common[counted] / (near[counted] + gt.sizes[counted])
-        return Lesions([float(d) for d in dice], distances, len(pred.ids) - len(np.unique(met_by)))
+        false = pred.counted(met_by)
+        false[met_by] = False
+        return Lesions([float(d) for d in dice], distances, int(np.count_nonzero(false)))
+
+
+def _outside(runs: Runs, ignored: Runs, count: int) -> tuple[Runs, NDArray[np.int64]]:
+    """Return the runs of `count` objects without ignored voxels, and how many of those each has."""
+    from segcli.kernels.components import overlaps, without
+
+    numbers, _, inside = overlaps(runs, ignored)
+    void = np.zeros(count, dtype=np.int64)
+    void[numbers] = inside
+    return without(runs, ignored), void

@@ -44,13 +44,14 @@ class Extents(NamedTuple):
 
 
 def runs_of(codes: NDArray[Any], numbers: Ints) -> Runs:
-    """Return the runs of a C-contiguous 3-D uint8 or uint16 map; `numbers[code]` is a run's value, -1 is none.
+    """Return the runs of a C-contiguous 3-D map: `numbers[code]` is a run's value, -1 is none.
 
-    Neighbours of one number are one run whatever their codes. Every code has to be below `len(numbers)`:
-    that is not checked. Raises ValueError for another layout.
+    Codes are uint8, uint16 or uint32. Neighbours of one number are one run whatever their codes. Every code has
+    to be below `len(numbers)`: that is not checked. Raises ValueError for another layout.
     """
-    if codes.ndim != 3 or codes.dtype not in (np.uint8, np.uint16) or not codes.flags.c_contiguous:
-        raise ValueError(f"runs_of: need a C-contiguous 3-D uint8 or uint16 map, not {codes.ndim}-D {codes.dtype}")
+    if codes.ndim != 3 or codes.dtype not in (np.uint8, np.uint16, np.uint32) or not codes.flags.c_contiguous:
+        given = f"{codes.ndim}-D {codes.dtype}"
+        raise ValueError(f"runs_of: need a C-contiguous 3-D uint8, uint16 or uint32 map, not {given}")
     return Runs(codes.shape, *_read(writable(codes), np.asarray(numbers, dtype=np.int32)))
 
 
@@ -69,6 +70,12 @@ def background(runs: Runs) -> Runs:
     grown = tuple(n + 2 for n in runs.shape)
     offsets, starts, stops = _gaps(runs.offsets, runs.starts, runs.stops, runs.shape)
     return Runs(grown, offsets, starts, stops, np.zeros(len(starts), dtype=np.int32))
+
+
+def without(runs: Runs, holes: Runs) -> Runs:
+    """Return what is left of the runs outside of others of the same volume, with their values."""
+    offsets, starts, stops, values = _subtract(*runs[1:], holes.offsets, holes.starts, holes.stops)
+    return Runs(runs.shape, offsets, starts, stops, values)
 
 
 def overlaps(a: Runs, b: Runs) -> tuple[Ints, Ints, NDArray[np.int64]]:
@@ -94,11 +101,12 @@ def painted(runs: Runs, wanted: NDArray[np.bool_], box: NDArray[np.int64]) -> ND
 
 
 def warm() -> None:
-    """Compile the kernels for both dtypes."""
-    for dtype in (np.uint8, np.uint16):
+    """Compile the kernels for all dtypes."""
+    for dtype in (np.uint8, np.uint16, np.uint32):
         runs = runs_of(np.ones((1, 1, 1), dtype=dtype), np.array([-1, 0], dtype=np.int32))
     runs, count = joined(background(runs), 6)
     overlaps(runs, runs)
+    without(runs, runs)
     painted(runs, np.ones(1, dtype=np.bool_), extents(runs, count).boxes[0])
 
 
@@ -255,6 +263,32 @@ def _overlap(
             else:
                 j += 1
     return first[:count].copy(), second[:count].copy(), lengths[:count].copy()
+
+
+@kernel()
+def _subtract(offsets: Any, starts: Any, stops: Any, values: Any, offsets_b: Any, starts_b: Any, stops_b: Any) -> Any:
+    most = starts.size + starts_b.size  # what is left ends with its run, or where a hole begins
+    left = np.zeros(offsets.size, dtype=np.int64)
+    first, past, own = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
+    count = 0
+    for row in range(offsets.size - 1):
+        hole, end = offsets_b[row], offsets_b[row + 1]
+        for i in range(offsets[row], offsets[row + 1]):
+            low = starts[i]
+            while hole < end and stops_b[hole] <= low:
+                hole += 1
+            at = hole  # a hole may go on in the next run
+            while at < end and starts_b[at] < stops[i]:
+                if starts_b[at] > low:
+                    first[count], past[count], own[count] = low, starts_b[at], values[i]
+                    count += 1
+                low = max(low, stops_b[at])
+                at += 1
+            if low < stops[i]:
+                first[count], past[count], own[count] = low, stops[i], values[i]
+                count += 1
+        left[row + 1] = count
+    return left, first[:count].copy(), past[:count].copy(), own[:count].copy()
 
 
 @kernel()

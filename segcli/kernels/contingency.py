@@ -45,7 +45,9 @@ def contingency(pred: NDArray[Any], gt: NDArray[Any], n_pred: int, n_gt: int) ->
 
 
 def label_boxes(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
-    """Find the box of every label of a C-contiguous 3-D map, uint8 or uint16, of values below `n` (not checked).
+    """Find the box of every label of a C-contiguous 3-D map of unsigned integers, at most 32 bits, of values below `n`.
+
+    The values are not checked.
 
     Returns an int64 array (n, 3, 2) of half-open index ranges along each axis; a label that does not occur
     has (shape, 0).
@@ -60,11 +62,12 @@ def label_boxes(labels: NDArray[Any], n: int) -> NDArray[np.int64]:
 
 
 def warm() -> None:
-    """Compile the kernels for both dtypes."""
-    for dtype in (np.uint8, np.uint16):
+    """Compile the kernels for all dtypes."""
+    for dtype in ("u1", "u2", "u4"):
         tiny = np.zeros((1, 1, 1), dtype=dtype)
-        contingency(tiny, tiny, 1, 1)
         label_boxes(tiny, 1)
+        if dtype != "u4":
+            contingency(tiny, tiny, 1, 1)
 
 
 @kernel()

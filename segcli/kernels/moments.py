@@ -11,15 +11,15 @@ from segcli.kernels._jit import kernel, writable
 
 
 def label_moments(labels: NDArray[Any], n: int, start: int = 0) -> NDArray[np.int64]:
-    """Sum the coordinates of every label of a C-contiguous 3-D map, uint8 or uint16, of values below `n`.
+    """Sum the coordinates of every label of a C-contiguous 3-D map of unsigned integers below `n`.
 
     Coordinates are indices; those of the first axis begin with `start`, which cuts a map into slabs. Neither the
     values nor the sums are checked: the caller knows the largest label, and that no sum leaves 64 bits. Returns
     int64 (n, 10): voxels, the sums of z, y, x, and of zz, zy, zx, yy, yx, xx. Raises ValueError for another layout.
     """
-    if labels.ndim != 3 or labels.dtype not in (np.uint8, np.uint16) or not labels.flags.c_contiguous:
+    if labels.ndim != 3 or labels.dtype not in (np.uint8, np.uint16, np.uint32) or not labels.flags.c_contiguous:
         raise ValueError(
-            f"label_moments: need a C-contiguous 3-D uint8 or uint16 map, not {labels.ndim}-D {labels.dtype}"
+            f"label_moments: need a C-contiguous 3-D uint8, uint16 or uint32 map, not {labels.ndim}-D {labels.dtype}"
         )
     sums = np.zeros((n, 10), dtype=np.int64)
     _sum_runs(writable(labels), start, sums)
@@ -27,8 +27,8 @@ def label_moments(labels: NDArray[Any], n: int, start: int = 0) -> NDArray[np.in
 
 
 def warm() -> None:
-    """Compile the kernel for both dtypes."""
-    for dtype in (np.uint8, np.uint16):
+    """Compile the kernel for all dtypes."""
+    for dtype in (np.uint8, np.uint16, np.uint32):
         label_moments(np.zeros((1, 1, 1), dtype=dtype), 1)
 
 

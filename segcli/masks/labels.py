@@ -39,6 +39,9 @@ class Label:
 BACKGROUND = Label("background", (0,))
 #: Names of rows of the output, which no label may have.
 RESERVED = ("mean", "mean without background", "all")
+FOREGROUND = Label("foreground", None)
+#: More values than this in a label map are ids of objects rather than classes: atlases of the brain stay below.
+MOST_CLASSES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +215,15 @@ def _itk_snap(text: str) -> list[Label]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The labels of a pair and what has to be said about them; `binary` pairs have one, `foreground`."""
+    """The labels of a pair and what has to be said about them; `binary` pairs have one, `foreground`.
+
+    `instances`: that nobody named a label, and the values are instances of that one class.
+    """
 
     labels: list[Label]
     binary: bool
     notes: list[Note]
+    instances: bool = False
 
 
 def resolve(
@@ -228,16 +235,25 @@ def resolve(
     one_channel: bool = False,
     ignored: Ranges = (),
     names: Mapping[int, str] = MappingProxyType({}),
+    instances: bool = False,
 ) -> Found:
     """Return the labels of a pair from the values that occur in each map.
 
     `channels` is the number of channels of the prediction, `one_channel` says that it is a single
     probability map, `ignored` are the values that mark void, `names` are those that a table of colours gives to
-    values; 0 is a class of its own where it has a name that is not the background's. Raises `InputError` for negative
-    values that nobody named and for a single probability map against several labels.
+    values; 0 is a class of its own where it has a name that is not the background's. `instances` says that values are
+    to be objects: those that nobody named are objects of one class, unless channels say which classes there are.
+    Raises `InputError` for negative values that nobody named and for a single probability map against several labels.
     """
     in_pred, in_gt = [v for v in pred if v], [v for v in gt if v]
     _refuse_negative(asked, in_pred, in_gt)
+    zero = {0} if not is_background(names.get(0, "")) else set()
+    named = bool(names) and bool({*in_pred, *in_gt, *zero})
+    binary = len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2 and not named
+    if instances and asked is None and not named and (binary or not channels):
+        return Found(
+            [FOREGROUND], True, _as_instances(in_pred, in_gt, by_probability=one_channel or channels == 2), True
+        )
     if one_channel and len(in_gt if asked is None else asked) > 1:
         what = f"labels {_some(in_gt)}" if asked is None else f"--labels names {len(asked)}"
         raise InputError(
@@ -255,10 +271,8 @@ def resolve(
         )
     if asked is not None:
         return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel, ignored))
-    zero = {0} if not is_background(names.get(0, "")) else set()
-    named = bool(names) and bool({*in_pred, *in_gt, *zero})
-    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2 and not named:
-        return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
+    if binary:
+        return Found([FOREGROUND], True, _differing(in_pred, in_gt, one_channel or channels == 2))
     values = sorted({*in_pred, *in_gt, *(c for c in range(1, channels) if not holds(ignored, c)), *zero})
     notes = []
     only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
@@ -269,12 +283,43 @@ def resolve(
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
         notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
+    if len(values) > MOST_CLASSES:
+        notes.append(
+            Note(
+                f"{len(values)} values, each taken as a label: ids of objects? --labels cells=any makes them one "
+                "class, of which instances=values takes each as an object",
+                "warning",
+                "labels.many",
+            )
+        )
     return Found([Label(names.get(v, str(v)), (v,)) for v in values], False, notes)
 
 
 def is_background(name: str) -> bool:
     """Tell whether a name, or none, says that the voxels are of no class."""
     return name.strip().lower() in ("", "background", "bg", "clear label", "_background_", "__background__")
+
+
+def _as_instances(pred: Sequence[int], gt: Sequence[int], *, by_probability: bool) -> list[Note]:
+    if by_probability:
+        have = f"the prediction is one object, the {_counted(gt)} of the ground truth are objects"
+    elif len(pred) <= 1 and pred == gt:
+        return []
+    else:
+        have = f"the {_counted(pred)} of the prediction and the {_counted(gt)} of the ground truth are objects"
+    notes = [
+        Note(
+            f"instances=values without --labels: {have} of one class, foreground; --labels a=1+2,b=3 names classes",
+            code="labels.instances",
+        )
+    ]
+    if any(255 in own and 254 not in own for own in (pred, gt)):
+        notes.append(Note("255 is taken as an object; --ignore-label 255 leaves it out", code="labels.instances.255"))
+    return notes
+
+
+def _counted(values: Sequence[int]) -> str:
+    return f"{len(values)} value{'' if len(values) == 1 else 's'}"
 
 
 def _refuse_negative(asked: Sequence[Label] | None, pred: Sequence[int], gt: Sequence[int]) -> None:
@@ -308,10 +353,11 @@ def _absent(
     asked: Sequence[Label], pred: Sequence[int], gt: Sequence[int], one_channel: bool, ignored: Ranges
 ) -> list[Note]:
     notes = []
+    there = {*pred}, {*gt}
     for label in asked:
         wanted = label.values
-        in_pred = bool(pred) if wanted is None or one_channel else bool({*pred} & {*wanted})
-        in_gt = bool(gt) if wanted is None else bool({*gt} & {*wanted})
+        in_pred = bool(pred) if wanted is None or one_channel else not there[0].isdisjoint(wanted)
+        in_gt = bool(gt) if wanted is None else not there[1].isdisjoint(wanted)
         if wanted is not None and 0 in wanted:
             continue
         if not in_pred and not in_gt and wanted is not None and all(holds(ignored, v) for v in wanted):

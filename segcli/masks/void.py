@@ -252,13 +252,20 @@ def void_channels(count: int, ranges: Ranges) -> list[Note]:
 
 
 def decided(
-    pred: NDArray[Any], gt: NDArray[Any], valid: NDArray[np.bool_] | None, label: Label, ranges: Ranges
+    pred: NDArray[Any],
+    gt: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    label: Label,
+    ranges: Ranges,
+    *,
+    fresh: bool = False,
 ) -> tuple[NDArray[Any], int]:
     """Return a prediction of one label in which void is the wrong one of two classes, and how often it is the label.
 
     Of one label there are two classes, it and everything else. A voxel predicted as neither is wrong in both: inside
     the label a miss, outside a false alarm. Taken for everything else it would be right wherever the label is not, and
     a prediction would gain by writing it over its false alarms. A predicted 0 claims nothing, also where 0 marks void.
+    `fresh`: values are objects, and these voxels are one of their own.
     """
     import numpy as np
 
@@ -269,7 +276,10 @@ def decided(
         return pred, 0
     outside = void & ~members(gt, label, ranges)
     # Any value of the label; of everything that is not 0 the first that marks no void.
-    known = (1, *(high + 1 for _, high in ranges if 0 < high < _MOST)) if label.values is None else label.values
+    first = 1 + max(int(pred.max()), int(gt.max())) if fresh else 1
+    known = (
+        (first, *(high + 1 for _, high in ranges if first <= high < _MOST)) if label.values is None else label.values
+    )
     value = next((v for v in known if not holds(ranges, v)), 0)
     fits = np.can_cast(np.min_scalar_type(value), pred.dtype)
     found = np.array(pred, dtype=pred.dtype if fits else np.int64, order="K")

@@ -59,7 +59,7 @@ def froc(
     one lesion only. A map that is high everywhere is one candidate: with iou=0 it would hit every lesion.
     The figure is of a cohort: segcli evaluate pools the candidates of all cases (pooled, in the run and in gate).
     A mean of the values of single cases is another number: a case without lesions has none, so its false alarms
-    would cost nothing, and a case with one lesion would weigh as much as one with many.
+    would cost nothing, and a case with one lesion would weigh as much as one with many. Void is as in pq.
     """
     found = pair.objects.candidates(floor, iou, connectivity, instances)
     return _mean_sensitivity(found, rates) if found.lesions else None

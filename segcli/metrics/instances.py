@@ -33,7 +33,7 @@ def ap(
     """Average precision of StarDist and Cellpose: found objects among all that are true or predicted.
 
     No confidences and no area under a curve, unlike the average precision of detection. Here an IoU equal
-    to the threshold is a match; for pq it is none.
+    to the threshold is a match; for pq it is none. Void is as in pq.
     """
     return _ap(pair, iou, connectivity, instances)
 
@@ -59,7 +59,7 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
     """Mean of ap over the IoU thresholds 0.5, 0.55 ... 0.95.
 
     The thresholds are those of COCO (Lin et al.). Rewards a close fit: small objects, where a voxel is much of the
-    IoU, weigh it down.
+    IoU, weigh it down. Void is as in pq.
     """
     values = [_ap(pair, (50 + 5 * k) / 100, connectivity, instances) for k in range(10)]
     return None if None in values else sum(v for v in values if v is not None) / len(values)
@@ -80,7 +80,7 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
 def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI: voxels shared by true objects and their best fits, over all voxels of these and the rest.
 
-    For crowded instance maps (nuclei). Large objects weigh more. aji_plus takes each object once.
+    For crowded instance maps (nuclei). Large objects weigh more. aji_plus takes each object once. Void is as in pq.
     """
     found = pair.objects.aggregated(connectivity, instances, once=False)
     return found.shared / found.united if found.united else None
@@ -100,7 +100,7 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
 def aji_plus(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI with each object in one pair at most.
 
-    Objects are paired so that the sum of their IoU is greatest; the rest of the voxels is wrong.
+    Objects are paired so that the sum of their IoU is greatest; the rest of the voxels is wrong. Void is as in pq.
     """
     found = pair.objects.aggregated(connectivity, instances, once=True)
     return found.shared / found.united if found.united else None

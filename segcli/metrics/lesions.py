@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from segcli.measure import Param, Rows, metric, table
 from segcli.metrics.objects import Instances, Iou, Matching
@@ -39,7 +39,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     """Mean Dice over lesions, each missed and each false one as 0, as BraTS 2023.
 
     Small lesions weigh as much as large ones. BraTS takes dilation=3:min_volume=50 for gliomas,
-    dilation=1:min_volume=2 for metastases; 1 where there is neither a lesion nor a false one.
+    dilation=1:min_volume=2 for metastases; 1 where there is neither a lesion nor a false one. Void is as in pq.
     """
     found = pair.objects.lesion_scores(dilation, min_volume)
     return found.total / found.lesions if found.lesions else 1.0
@@ -68,6 +68,7 @@ def lesion_hd95(
     """Mean hd95 over lesions, each missed and each false one as 374 mm, as BraTS 2023.
 
     374 mm is the diagonal of the BraTS grid, rounded up: set penalty= for another. Lesions are those of lesion_dice.
+    Void is as in pq.
     """
     found = pair.objects.lesion_scores(dilation, min_volume, surface, penalty)
     return found.total / found.lesions if found.lesions else 0.0
@@ -90,8 +91,11 @@ def objects(
     """Each object of both maps: its size, place and fit with the object it is matched with.
 
     `volume` is in the cube of the spacing's unit (square in 2-D), `hd95` in that unit, `centre` the centre
-    of gravity as indices. Components are numbered from the largest, objects that are values by value.
+    of gravity as indices. Components are numbered from the largest, objects that are values by value. Ignored
+    voxels are in no number, and a predicted object that is not matched and mostly ignored is left out.
     """
+    import numpy as np
+
     structure = pair.structure
     pairs = structure.objects(instances, connectivity)
     found = pairs.match(iou, matching)
@@ -102,7 +106,7 @@ def objects(
         fits["pred", p] = pairs.objects_gt.ids[g], overlap, dice, hd95
         fits["gt", g] = pairs.objects_pred.ids[p], overlap, dice, hd95
 
-    def rows(side: str, those: Objects) -> list[tuple[float | int | str | None, ...]]:
+    def rows(side: str, those: Objects, matched: Any) -> list[tuple[float | int | str | None, ...]]:
         return [
             (
                 side,
@@ -112,8 +116,10 @@ def objects(
                 *fits.get((side, k), (None, None, None, None)),
                 *structure.centre(those, k),
             )
-            for k in range(len(those.ids))
+            for k in np.flatnonzero(those.counted(matched)).tolist()
         ]
 
     axes = tuple(f"centre_{axis}" for axis in range(structure.ndim))
-    return Rows((*columns, *axes), rows("gt", pairs.objects_gt) + rows("pred", pairs.objects_pred))
+    return Rows(
+        (*columns, *axes), rows("gt", pairs.objects_gt, found.gt) + rows("pred", pairs.objects_pred, found.pred)
+    )

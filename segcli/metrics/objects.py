@@ -1,7 +1,11 @@
 """Objects: which were found, which were missed or made up, and how well the found ones fit.
 
-An object is a connected piece of the label, or with `instances=values` each value of an instance map
-(`--labels cells=any`). All overlaps come from one pass; every measure here only reduces them.
+An object is a connected piece of the label, or with `instances=values` each value of an instance map: of one class
+where no labels are named, else of the label that has the value (`--labels cells=any`, `--labels nuclei=1+2+3`).
+All overlaps come from one pass; every measure here only reduces them.
+
+Ignored voxels are void as in Kirillov et al. 2019, section 4.2. A predicted object is found with what it has in void;
+void counts in no size and no IoU; one that then has no partner, and that was void for more than its half, is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
 Instances = Annotated[
     Literal["components", "values"],
     Param(
-        "components: connected pieces of the label are objects; values: each value of the label is one",
+        "components: connected pieces of the label are objects; values: each value of the label is one, and without "
+        "--labels all values are objects of one class",
         words=("components", "values"),
     ),
 ]
@@ -68,6 +73,8 @@ def pq(
 
     The product of rq and sq. Touching objects are one connected piece: score an instance map with
     instances=values. panoptica also matches where the IoU equals the threshold.
+    Ignored voxels are void as in Kirillov et al. (section 4.2) and torchmetrics: they count in no size and no IoU, and
+    a predicted object without a partner that is void for more than its half is no false one.
     """
     found = pair.objects.matched(iou, matching, connectivity, instances)
     return 2 * found.iou / found.objects if found.objects else None
@@ -95,7 +102,7 @@ def sq(
 ) -> float | None:
     """Segmentation quality: mean IoU of the matched objects.
 
-    Undefined where nothing was matched. Never below the threshold, so read it with rq.
+    Undefined where nothing was matched. Never below the threshold, so read it with rq. Void is as in pq.
     """
     found = pair.objects.matched(iou, matching, connectivity, instances)
     return found.iou / found.tp if found.tp else None
@@ -122,7 +129,7 @@ def rq(
 ) -> float | None:
     """Recognition quality: F1 of the objects, whatever the fit of the found ones.
 
-    The same number as object_f1, named as the factor of pq.
+    The same number as object_f1, named as the factor of pq. Void is as in pq.
     """
     found = pair.objects.matched(iou, matching, connectivity, instances)
     return 2 * found.tp / found.objects if found.objects else None
@@ -150,7 +157,7 @@ def matched_dice(
 ) -> float | None:
     """Mean Dice of the matched objects: sq with Dice in place of IoU.
 
-    Undefined where nothing was matched.
+    Undefined where nothing was matched. Void is as in pq.
     """
     found = pair.objects.matched(iou, matching, connectivity, instances)
     return found.dice / found.tp if found.tp else None
@@ -179,7 +186,7 @@ def object_f1(
 ) -> float | None:
     """F1 of the objects: harmonic mean of how many were found and how many predicted ones are true.
 
-    With matching=overlap one large piece can find many objects.
+    With matching=overlap one large piece can find many objects. Void is as in pq.
     """
     d = pair.objects.detected(iou, matching, connectivity, instances)
     if not d.pred or not d.gt:
@@ -210,6 +217,7 @@ def object_sensitivity(
     """Share of the true objects that were found.
 
     What counts as found is matching and iou: a lesion that screening has to flag may need overlap only.
+    Void is as in pq.
     """
     d = pair.objects.detected(iou, matching, connectivity, instances)
     return d.found / d.gt if d.gt else None
@@ -233,7 +241,10 @@ def object_precision(
     connectivity: Connectivity = "26",
     instances: Instances = "components",
 ) -> float | None:
-    """Share of the predicted objects that are true."""
+    """Share of the predicted objects that are true.
+
+    Void is as in pq.
+    """
     d = pair.objects.detected(iou, matching, connectivity, instances)
     return d.true / d.pred if d.pred else None
 
@@ -257,6 +268,7 @@ def true_positives(
     """How many true objects were found.
 
     Objects, not voxels. More is better only for a given ground truth: object_sensitivity is the share.
+    Void is as in pq.
     """
     return pair.objects.detected(iou, matching, connectivity, instances).found
 
@@ -280,7 +292,7 @@ def false_positives(
 ) -> int:
     """How many predicted objects match no true one.
 
-    Objects, not voxels. With matching=overlap these are the ones that touch nothing true.
+    Objects, not voxels. With matching=overlap these are the ones that touch nothing true. Void is as in pq.
     """
     d = pair.objects.detected(iou, matching, connectivity, instances)
     return d.pred - d.true
@@ -305,7 +317,7 @@ def false_negatives(
 ) -> int:
     """How many true objects were missed.
 
-    Objects, not voxels. With matching=overlap these are the ones of which no voxel was found.
+    Objects, not voxels. With matching=overlap these are the ones of which no voxel was found. Void is as in pq.
     """
     d = pair.objects.detected(iou, matching, connectivity, instances)
     return d.gt - d.found

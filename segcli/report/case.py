@@ -47,14 +47,18 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
     headers += [_header(b, units.get((b.measure.kind, b.name), ""), common, measures) for b in measures]
     table = Table([*headers, ""], left=frozenset({0, int(several), len(headers)}))
     for case in cases:
+        values: dict[str, list[Value]] = {}
+        for value in case.values:
+            values.setdefault(value.label, []).append(value)
         if not all(b.over_classes for b in measures):
-            for label in case.labels:
-                _add_values(table, case, label.name, measures, several=several, remark=_remark(case, label.name))
+            for name in (label.name for label in case.labels):
+                own = values.get(name, [])
+                _add_values(table, case, name, own, measures, several=several, remark=_remark(case, name))
             for name in mean_labels(case):
                 _add_mean(table, case, name, measures, several=several)
-        if any(v.label == ALL for v in case.values):
+        if ALL in values:
             table.emphasis.add(len(table.rows))
-            _add_values(table, case, ALL, measures, several=several)
+            _add_values(table, case, ALL, values[ALL], measures, several=several)
     if all(not row[-1] for row in table.rows):
         table.headers.pop()
         table.rows = [row[:-1] for row in table.rows]
@@ -62,11 +66,18 @@ def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Ta
 
 
 def _add_values(
-    table: Table, case: Scored, label: str, measures: Sequence[BoundMeasure], *, several: bool, remark: str = ""
+    table: Table,
+    case: Scored,
+    label: str,
+    values: Sequence[Value],
+    measures: Sequence[BoundMeasure],
+    *,
+    several: bool,
+    remark: str = "",
 ) -> None:
     """Add the row of a label, or of all classes; a measure that is not of that row leaves its cell blank."""
-    values = {(v.kind, v.measure): v for v in case.values if v.label == label}
-    found = [(b.measure, values.get((b.measure.kind, b.name))) for b in measures]
+    known = {(v.kind, v.measure): v for v in values}
+    found = [(b.measure, known.get((b.measure.kind, b.name))) for b in measures]
     cells = ["" if value is None else number(value.value, measure) for measure, value in found]
     table.rows.append([case.case] * several + [label, *cells, remark])
 
