@@ -84,6 +84,16 @@ def test_a_binary_mask_scaled_from_255(tmp_path: Path) -> None:
     assert segcli.score(mask, file, metrics="dice").value("dice") == 1
 
 
+def test_a_binary_mask_of_floats_off_by_rounding() -> None:
+    """A float32 of 1.0000001 beside 0 alone is a mask; beside a fraction it is a probability."""
+    mask = labels((9, 8)) > 0
+    off = mask * np.nextafter(np.float32(1), np.float32(2))
+    assert segcli.score(mask, off, metrics="dice").value("dice") == 1
+    assert from_array(off, name="a", kind="probability").kind == "probability"
+    off[0, 0] = 0.5
+    assert from_array(off, name="a").kind == "probability"
+
+
 def test_probabilities_that_nibabel_scaled_stay_probabilities(tmp_path: Path) -> None:
     """A value that is not within half a step of a whole number makes the map what it was; so does `kind`."""
     p = np.random.default_rng(0).random((9, 8, 7))

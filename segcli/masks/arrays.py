@@ -91,7 +91,10 @@ def meaning(
     if low >= 0 and high <= 1:
         return array, "probability", []
     text = f"{shown(name)}: probabilities beyond [0, 1] by rounding ({max(-low, high - 1):.1g}) were set to the bound"
-    return np.clip(array, 0, 1), "probability", [Note(text)]
+    array = np.clip(array, 0, 1)
+    if kind is None and _whole(array):  # a mask of 0 and 1.0000001
+        return array.astype(np.uint8), "labels", [Note(text.replace("probabilities", "values"))]
+    return array, "probability", [Note(text)]
 
 
 def _of_fractions(
