@@ -215,6 +215,16 @@ def test_soft_edges_in_8_bits_are_warned_of(tmp_path: Path, shape: tuple[int, ..
         segcli.score(gt, soft, labels="fg=any", strict=True)
 
 
+def test_a_soft_map_that_is_not_white_anywhere_is_warned_of_too() -> None:
+    """Percent, and the blurred image of something small."""
+    for most in (100, 200):
+        soft = (blurred((64, 64), 4).astype(float) * most / 255).round().astype(np.uint8)
+        assert 50 <= len(np.unique(soft)) <= 150
+        said = texts(from_array(soft, name="a"))
+        assert "--prob-scale 255" in said
+        assert ("100 for percent" in said) is (most == 100)
+
+
 def test_label_maps_of_many_values_are_not_warned_of() -> None:
     """Instances that touch, an atlas, small objects and single dots: a label has neighbours of its own, or none."""
     rng = np.random.default_rng(0)
