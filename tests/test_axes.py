@@ -177,6 +177,17 @@ def test_the_last_axis_of_a_nifti_as_cases(tmp_path: Path) -> None:
     assert "--stack-axis last" in caught.value.hint
 
 
+def test_frames_by_hand(tmp_path: Path) -> None:
+    """Six voxels against six, five of them shared, then the same, then nothing; a step along z is 3 mm."""
+    gt = np.zeros((4, 5, 9, 3), np.uint8)
+    gt[1, 2, 1:7, :2] = 1
+    pred = gt.copy()
+    pred[..., 0] = np.roll(gt[..., 0], 1, axis=2)
+    files = [nifti(tmp_path / f"{n}.nii.gz", a) for n, a in (("pred", pred), ("gt", gt))]
+    cases = segcli.score(*files, metrics="dice,hd", stack_axis="last")
+    assert [numbers(case) for case in cases] == [[pytest.approx(5 / 6), 3], [1, 0], [None, None]]
+
+
 def test_a_time_axis_of_length_one_is_still_the_axis_of_the_cases(tmp_path: Path) -> None:
     """A file with one frame, of which a reader leaves the axis out, is one case and no stack of slices."""
     pred, gt = (frame[..., :1] for frame in frames())

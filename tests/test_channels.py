@@ -76,6 +76,15 @@ def test_overlapping_channels_score_as_the_label_map(form: str) -> None:
     assert any("each cut by itself" in note.text for note in found.notes)
 
 
+def test_by_hand() -> None:
+    """Regions of 8, 4 and 2 voxels, of which 7, 3 and 1 are found and as many are false as missed."""
+    gt = np.zeros((2, 10), np.uint8)
+    gt[0, 1:5], gt[0, 5:7], gt[0, 7:9] = 2, 1, 4
+    p = np.stack([np.roll(np.isin(gt, members), 1, 1) for members in SETS.values()]) * 0.8 + 0.1
+    case = segcli.score(p, gt, labels=LABELS, channels=NAMES, metrics="dice")
+    assert [v.value for v in case.values] == [0.875, 0.75, 0.5]
+
+
 def test_segments_of_a_nifti_with_four_axes(tmp_path: Path) -> None:
     """A 4-D file of 0/1 segments that overlap: channels last, spacing from the header."""
     pred, gt = maps()

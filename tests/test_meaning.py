@@ -84,6 +84,16 @@ def test_a_binary_mask_scaled_from_255(tmp_path: Path) -> None:
     assert segcli.score(mask, file, metrics="dice").value("dice") == 1
 
 
+def test_a_binary_mask_of_floats_off_by_rounding() -> None:
+    """A float32 of 1.0000001 beside 0 alone is a mask; beside a fraction it is a probability."""
+    mask = labels((9, 8)) > 0
+    off = mask * np.nextafter(np.float32(1), np.float32(2))
+    assert segcli.score(mask, off, metrics="dice").value("dice") == 1
+    assert from_array(off, name="a", kind="probability").kind == "probability"
+    off[0, 0] = 0.5
+    assert from_array(off, name="a").kind == "probability"
+
+
 def test_probabilities_that_nibabel_scaled_stay_probabilities(tmp_path: Path) -> None:
     """A value that is not within half a step of a whole number makes the map what it was; so does `kind`."""
     p = np.random.default_rng(0).random((9, 8, 7))
@@ -203,6 +213,16 @@ def test_soft_edges_in_8_bits_are_warned_of(tmp_path: Path, shape: tuple[int, ..
     assert segcli.score(soft, gt, prob_scale=255, metrics="dice").value("dice") == 1
     with pytest.raises(InputError, match="--prob-scale 255"):
         segcli.score(gt, soft, labels="fg=any", strict=True)
+
+
+def test_a_soft_map_that_is_not_white_anywhere_is_warned_of_too() -> None:
+    """Percent, and the blurred image of something small."""
+    for most in (100, 200):
+        soft = (blurred((64, 64), 4).astype(float) * most / 255).round().astype(np.uint8)
+        assert 50 <= len(np.unique(soft)) <= 150
+        said = texts(from_array(soft, name="a"))
+        assert "--prob-scale 255" in said
+        assert ("100 for percent" in said) is (most == 100)
 
 
 def test_label_maps_of_many_values_are_not_warned_of() -> None:

@@ -217,7 +217,7 @@ READING: list[tuple[str, Any, Any]] = [
             str | None,
             _masks(
                 metavar="NAME,NAME,...",
-                help="What each channel holds, labels that overlap (WT,TC,ET): each is cut by itself.",
+                help="What each channel holds, where labels overlap: WT,TC,ET; each is cut by itself.",
             ),
         ],
         None,

@@ -19,7 +19,6 @@ ROUNDING = 1e-6
 MOST_GREYS = 150
 #: From so many distinct values on an 8-bit map that is smooth is taken for a soft one.
 FEWEST_GREYS = 50
-_BRIGHT = 128
 #: The farthest that `--round` moves a value: noise stays near its label, a resampled edge lies anywhere between two.
 FARTHEST = 0.25
 _CHUNK = 1 << 20
@@ -74,7 +73,10 @@ def meaning(
     if low >= 0 and high <= 1:
         return array, "probability", []
     text = f"{shown(name)}: probabilities beyond [0, 1] by rounding ({max(-low, high - 1):.1g}) were set to the bound"
-    return np.clip(array, 0, 1), "probability", [Note(text)]
+    array = np.clip(array, 0, 1)
+    if kind is None and _whole(array):  # a mask of 0 and 1.0000001
+        return array.astype(np.uint8), "labels", [Note(text.replace("probabilities", "values"))]
+    return array, "probability", [Note(text)]
 
 
 def _of_fractions(
@@ -153,8 +155,7 @@ def _of_integers(
                 f"{greys} distinct values in 8 bits (without --kind at most {MOST_GREYS}): labels or a probability map"
             )
             refuse(name, text, "--prob-scale 255 for a probability map, --kind labels for labels", "kind.levels")
-        bright = greys >= FEWEST_GREYS and int(array.max()) >= _BRIGHT
-        return array, "labels", _soft_edges(name, array) if bright else []
+        return array, "labels", _soft_edges(name, array) if greys >= FEWEST_GREYS else []
     low, high = int(array.min()), int(array.max())
     if kind == "probability" and (low < 0 or high > 1):
         _refuse_range(name, array, (low, high), kind, None)
@@ -180,7 +181,8 @@ def _soft_edges(name: str, array: NDArray[np.uint8]) -> list[Note]:
     if greys < FEWEST_GREYS or between < FEWEST_GREYS or alike > 0.5 * between:
         return []
     text = f"{greys} distinct values in 8 bits, seldom two alike side by side: a probability map, read as labels?"
-    return [Note(f"{shown(name)}: {text} --prob-scale 255 reads a prediction as one", "warning", "kind.soft")]
+    scale = "--prob-scale 255 reads a prediction as one" + (" (100 for percent)" if array.max() <= 100 else "")
+    return [Note(f"{shown(name)}: {text} {scale}", "warning", "kind.soft")]
 
 
 def distinct_bytes(array: NDArray[np.uint8]) -> int:

@@ -131,7 +131,8 @@ def regions_of(roi: Mask, count: int, reading: Reading) -> list[Side]:
 def stack_hint(mask: Mask) -> str:
     """Return the option that makes cases of an axis too many: time or echo is the last of a NIfTI."""
     if mask.array.ndim > 3:
-        return f"--stack-axis {'last' if order_of(mask) == 'xyz' else 'first'} makes cases of that axis"
+        axis = "last" if order_of(mask) == "xyz" else "first"
+        return f"--stack-axis {axis} makes cases of the {axis} axis"
     return ""
 
 

@@ -129,7 +129,7 @@ def read_prediction(
             raise InputError(
                 f"{pred.name}: the {len(array)} channels of voxel {tuple(int(i) for i in at)} sum to "
                 f"{float(total[at]):.4g}; 1 is wanted (within {SUM_TOLERANCE:g}).",
-                hint=_sum_hint(total),
+                hint=_sum_hint(total, len(array), reading),
                 code="channels.sum",
             )
         if float(total.min()) <= 0:
@@ -147,9 +147,12 @@ def read_prediction(
     return hard, prob, None
 
 
-def _sum_hint(total: NDArray[np.float64]) -> str:
+def _sum_hint(total: NDArray[np.float64], channels: int, reading: Reading) -> str:
     """Return what channels are whose sums are not 1: rounded, or of labels that overlap or leave voxels to nobody."""
-    regions = "--channels WT,TC,ET (with --labels) names labels that overlap, or lack the background: each is cut alone"
+    names = "WT,TC,ET (with --labels)"
+    if reading.labels is not None and len(reading.labels) == channels:
+        names = ",".join(label.name for label in reading.labels)
+    regions = f"--channels {names} names labels that overlap, or lack the background: each is cut alone"
     if float(np.abs(total - 1).max()) <= ROUNDED_SUM:
         return f"--normalize divides by the sum; {regions}"
     return regions
