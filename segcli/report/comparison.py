@@ -121,6 +121,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append("--batch-dice: losses are of all images of the stack, their sums taken together")
     surfaces = {part.partition("=")[2] for r in comparison.rows for part in r.measure.split(":") if "surface=" in part}
     notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
+    notes += dict.fromkeys(text for loaded in comparison.loaded for text in loaded.grid.remarks)
     return notes + _cautions(comparison)
 
 
