@@ -383,7 +383,8 @@ def score_cases(
     }  # fmt: skip
     cases = [score_loaded(loaded, metrics, apart, entropy_map=entropy_map, **options) for loaded in found]
     if batch_dice and losses:
-        cases.append(score_loaded(Batch.of(found), [], losses, **options))
+        images = found if convention is None else [image.written or image for image in found]
+        cases.append(score_loaded(Batch.of(images), [], losses, **options))
     return cases
 
 

@@ -240,3 +240,15 @@ def test_a_run_says_what_was_ignored(folder: Path) -> None:
         cited = command("--isolated", "cite", folder / "run.json").stdout
         assert f"{said} were ignored" in cited
     assert "ignore_in" not in segcli.evaluate(folder / "pred", folder / "gt", metrics="dice", jobs=1)["spec"]
+
+
+def test_a_cluster_gets_the_region_by_its_whole_path() -> None:
+    """Workers stand in other folders; what comes back has the path that was given."""
+    from segcli.cohort.dask_engine import _absolute, _files
+    from segcli.cohort.work import Task
+
+    task = Task("a", "", "gt/a.npy", "roi/a.npy")
+    far = _absolute(task)
+    assert (far.pred, Path(far.gt).is_absolute(), Path(far.roi).is_absolute()) == ("", True, True)
+    record = {side: {"path": path, "sha256": "0"} for side, path in far.files.items()}
+    assert _files(record, task)["roi"] == {"path": "roi/a.npy", "sha256": "0"}

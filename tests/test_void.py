@@ -506,3 +506,22 @@ def test_a_region_stands_in_the_run(tmp_path: Path) -> None:
     assert code == 2
     code, _, err = called("score", p, g, "--roi", str(tmp_path / "none.npy"))
     assert (code, "none.npy: no such file" in err) == (3, True)
+
+
+def test_every_command_says_what_was_left_out(tmp_path: Path) -> None:
+    gt, pred = square(), square(1, 1)
+    gt[0] = 255
+    for name, array in (("p", pred), ("g", gt), ("r", np.tri(12, dtype=np.uint8))):
+        np.save(tmp_path / f"{name}.npy", array)
+    p, g, r = (tmp_path / f"{name}.npy" for name in "pgr")
+    for words in (
+        ("score", p, g, "-m", "dice"), ("score", p, g, "-m", "dice", "-f", "md"), ("compare", p, g, "-l", "dice"),
+        ("compare", p, g, "-l", "dice", "-f", "md"), ("inspect", p, g, "-l", "dice"),
+        ("conventions", p, g, "-m", "dice"),
+    ):  # fmt: skip
+        code, out, _ = called(*words, "--ignore-label", "255", "--roi", r)
+        assert code == 0
+        assert "ignored: 255 in the ground truth" in out
+        assert "only voxels inside the regions of interest count" in out
+    for words in (("score", p, g), ("compare", p, g), ("inspect", p, g, "-l", "dice"), ("conventions", p, g)):
+        assert "12 of 144 voxels ignored" in called(*words, "--ignore-label", "255", "-f", "json")[1]

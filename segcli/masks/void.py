@@ -237,8 +237,8 @@ def _wrong(hard: NDArray[Any], valid: NDArray[np.bool_] | None, ranges: Ranges) 
                 "void.all",
             )
         ]
-    voxels = f"{count} voxel{'s' * (count != 1)}"
-    return [Note(f"{text} in the prediction at {voxels} that count: no label, and wrong there", code="void.predicted")]
+    voxels = f"{count} voxels that count" if count != 1 else "1 voxel that counts"
+    return [Note(f"{text} in the prediction at {voxels}: no label, and wrong there", code="void.predicted")]
 
 
 def void_channels(count: int, ranges: Ranges) -> list[Note]:

@@ -130,6 +130,7 @@ def footnotes(comparison: Comparison) -> list[str]:
     notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
     if len(losses) < len(comparison.rows):
         notes += list(dict.fromkeys(n.text for n in comparison.notes if n.code == "threshold.cut"))
+    notes += dict.fromkeys(text for loaded in comparison.loaded for text in loaded.grid.remarks)
     return notes + _cautions(comparison)
 
 

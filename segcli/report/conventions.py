@@ -110,6 +110,7 @@ def footnotes(found: Sequence[Conventions]) -> list[str]:
         notes.append(f"computed by segcli, not by the tools: {', '.join(versions)}")
         notes += dict.fromkeys(n.text for case in found for n in case.notes if n.code == "threshold.cut")
         notes += dict.fromkeys(f"{r.tool} {r.call}: {r.note}" for r in metrics if r.note)
+    notes += dict.fromkeys(text for case in found for text in case.loaded.grid.remarks)
     for how, words in CHECKED.items():
         names = dict.fromkeys(r.tool for r in metrics if r.checked == how)
         if words and names:

@@ -33,7 +33,7 @@ def text(found: Inspection, *, color: bool = False) -> str:
     lines = [headline(found), *said]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
-    lines += _remarks(found, tables)
+    lines += [*_remarks(found, tables), *found.loaded.grid.remarks]
     if found.disagreement is not None:
         lines.append(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1))
     if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
