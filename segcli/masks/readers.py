@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self, cast, get_args
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.mask import Mask, MaskKind, Note
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ def from_array(
         if not all(math.isfinite(s) and s > 0 for s in sizes):
             raise UsageError(f"{shown(name)}: spacing {sizes} must be finite and above 0", code="geometry.spacing")
         if len(sizes) not in (plain.ndim, plain.ndim - 1):
-            text = f"{shown(name)}: {len(sizes)} spacings for an array of {plain.ndim} axes"
+            text = f"{shown(name)}: {counted(len(sizes), 'spacing')} for {counted(plain.ndim, 'axis', 'axes')}"
             raise UsageError(text, hint="give one for each axis, in array order", code="geometry.spacing")
     return _mask(name, Decoded(plain, "array", sizes), kind, prob_scale, "")
 
@@ -274,7 +275,7 @@ def size_text(count: int) -> str:
         if size < 1000 or unit == "EB":
             break
         size /= 1000
-    return f"{size:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+    return f"{size:.3g} {unit}" if unit != "bytes" else counted(count, "byte")
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from segcli.masks.mask import Mask
 from segcli.report.table import Table, grouped, shape_text, share, significant
+from segcli.wording import counted
 
 
 def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def text(found: dict[str, Any]) -> str:
     ]
     if found["kind"] == "labels":
         present = [x for x in found["labels"] if x["label"]]
-        lines.append(f"  {len(present)} label{'s' if len(present) != 1 else ''} and background")
+        lines.append(f"  {counted(len(present), 'label')} and background")
         table = Table(["label", "voxels", "share"] + ["volume"] * (spacing is not None), left=frozenset())
         for x in found["labels"][:60]:
             row = [str(x["label"]), grouped(x["voxels"]), share(x["share"])]

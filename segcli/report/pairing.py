@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from segcli.report.table import Table, escape_markdown, flat
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.cohort.pairing import Missing, Pairing
@@ -24,21 +25,17 @@ def _partnerless(pairing: Pairing) -> list[str]:
     """Return a line for each file without a partner, and how many of each there are."""
     lines = [_lacks(m) for m in pairing.missing]
     counts = {side: sum(m.side == side for m in pairing.missing) for side in ("pred", "gt")}
-    said = [f"{_several(len(pairing.pairs), 'pair')}"]
+    said = [f"{counted(len(pairing.pairs), 'pair')}"]
     if counts["pred"]:
-        said.append(f"{_several(counts['pred'], 'missing prediction')}")
+        said.append(f"{counted(counts['pred'], 'missing prediction')}")
     if counts["gt"]:
-        said.append(f"{_several(counts['gt'], 'prediction')} without ground truth")
+        said.append(f"{counted(counts['gt'], 'prediction')} without ground truth")
     return [*lines, ", ".join(said)]
 
 
 def _lacks(missing: Missing) -> str:
     what = {"pred": "no prediction", "gt": "no ground truth"}[missing.side]
     return f"{missing.case}: {what}" + (f" for {missing.path}" if missing.path is not None else "")
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def pairing_text(pairing: Pairing, *, color: bool = False) -> str:
