@@ -75,6 +75,9 @@ def compare(
     those of `segcli.score`. Losses of several channels are averaged over them as `average` says,
     `background=False` leaves the background out of that mean. With `batch_dice` the losses of a stack are of
     all its images pooled, else the mean over its images.
+
+    Of a row `optimum` is the value at pred = gt, `by_p` are norms of dL/dp and `by_z` of dL/dz: over the logits of
+    all channels, through their softmax, for a label's own loss too; of a single map through the sigmoid.
     """
     how = reading_of(**reading)
     chosen, chosen_metrics = measures_of("loss", losses), measures_of("metric", metrics, surface=surface)
@@ -241,9 +244,8 @@ def _over_images(per_image: Sequence[Sequence[Row]]) -> list[Row]:
     found = []
     for (label, kind, _), rows in grouped.items():
         defined = [r for r in rows if r.value is not None]
-        note = (
-            f"mean of {len(rows)} images" if len(defined) == len(rows) else f"mean of {len(defined)}/{len(rows)} images"
-        )
+        share = "" if len(defined) == len(rows) else f"{len(defined)}/{len(rows)}"
+        note = f"mean of {counted(len(rows), 'image', shown=share)}"
         mean = mean_row(label, defined or rows)
         found.append(replace(mean, kind=kind, unit=rows[0].unit, notes=(note,)))
     return found
@@ -265,7 +267,9 @@ def loss_rows(
         parts: Sequence[SoftPair | SoftClasses] = getattr(pair, "parts", ())
         rows = [row for part in parts for row in loss_rows(name, label, [bound], part, by)]
         defined = [r for r in rows if r.value is not None]
-        return replace(mean_row(label, defined or rows), notes=(f"mean of {len(rows)} images: it reads neighbours",))
+        return replace(
+            mean_row(label, defined or rows), notes=(f"mean of {counted(len(rows), 'image')}: it reads neighbours",)
+        )
 
     return _loss_rows(name, label, losses, pair, by, over_images)
 

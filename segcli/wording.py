@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 
-def counted(n: int, noun: str, plural: str = "", *, shown: str = "") -> str:
+def counted(n: float, noun: str, plural: str = "", *, shown: str = "") -> str:
     """Return a number with its noun: `1 case`, `0 cases`; `shown` is how the number is written."""
-    return f"{shown or n} {noun if n == 1 else plural or noun + 's'}"
+    one = n == 1 or shown == "1"
+    return f"{shown or n} {noun if one else plural or noun + 's'}"

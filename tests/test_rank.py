@@ -232,7 +232,7 @@ def test_a_run_that_is_silent_about_cases_is_warned_of() -> None:
         "a": made_run({("x", DICE): [0.5, 0.5]}),
         "b": made_run({("x", DICE): [0.5]}, names=["case_000"]),
     }
-    assert ranked(runs).warnings == ("b says nothing of 1 cases, not even that they are missing",)
+    assert ranked(runs).warnings == ("b says nothing of 1 case, not even that it is missing",)
 
 
 # --- properties -------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from segcli.cli.progress import Progress
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 from segcli.report.table import flat
+from segcli.wording import counted
 from segcli.writing import write_whole
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class _told:  # noqa: N801 (reads as a word of a `with`)
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._progress.done:
             self._progress.clear()
-            done = f"note: {self._progress.done} of {self._progress.of} cases are done"
+            done = f"note: {self._progress.done} of {counted(self._progress.of, 'case')} done"
             print(f"{done} and kept: --resume goes on" if self._kept else f"{done} and lost without -o RUN.json",
                   file=sys.stderr)  # fmt: skip
 

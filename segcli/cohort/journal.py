@@ -20,6 +20,7 @@ from segcli.bulk import Sharing
 from segcli.cohort.work import REPEATED, Record, Task
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import files_of
+from segcli.wording import counted
 
 SCHEMA = "segcli.journal/1"
 
@@ -122,7 +123,7 @@ class Journal:
         done = sum("case" in entry for entry in entries)
         if done and not entries[-1].get("finished"):
             raise UsageError(
-                f"{self.path}: an interrupted run is there, with {done} cases done.",
+                f"{self.path}: an interrupted run is there, with {counted(done, 'case')} done.",
                 hint="--resume goes on with it; delete the journal to begin anew",
                 code="journal.there",
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.errors import UsageError
 from segcli.losses.distribution import Clip, Gamma
 from segcli.measure import Param, gradient_of, ideal_of, loss, voxel_map_of
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def one_each(name: str, given: Sequence[float], classes: SoftClasses) -> Vector:
 
     if len(given) != classes.count:
         raise UsageError(
-            f"{name} has {len(given)} entr{'y' if len(given) == 1 else 'ies'}; there are {classes.count} classes.",
+            f"{name} has {counted(len(given), 'entry', 'entries')}; there are {classes.count} classes.",
             hint=f"one for each class, in this order: {'/'.join(classes.names)}",
             code="measure.parameter",
         )

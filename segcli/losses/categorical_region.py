@@ -13,6 +13,7 @@ from segcli.losses.distribution import Clip
 from segcli.losses.region import Ratio, Smooth, dice, dice_gradient, dice_map, ratio, ratio_map
 from segcli.losses.surrogates import lovasz, lovasz_gradient, lovasz_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.evidence.classes import ClassDerivatives, Matrix, SoftClasses
@@ -202,8 +203,8 @@ def _matrix(distances: tuple[float, ...] | str, classes: SoftClasses) -> Matrix:
     pairs = [f"{a}-{b}" for i, a in enumerate(classes.names) for b in classes.names[i + 1 :]]
     if len(distances) != len(pairs):
         raise UsageError(
-            f"gwdl: distances has {len(distances)} entr{'y' if len(distances) == 1 else 'ies'}; "
-            f"{count} classes have {len(pairs)} distances.",
+            f"gwdl: distances has {counted(len(distances), 'entry', 'entries')}; "
+            f"{count} classes have {counted(len(pairs), 'distance')}.",
             hint=f"one for each two classes, in this order: {'/'.join(pairs)}",
             code="measure.parameter",
         )

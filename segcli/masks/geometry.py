@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segcli.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,7 +103,8 @@ def compare(pred: Mask, gt: Mask) -> list[Difference]:
         found.append(Difference("geometry.origin", f"origin {pair} mm, {np.linalg.norm(moved):.3g} mm apart"))
     if len(found) == before or (turned[0] == turned[1] and _turn(pred.affine, gt.affine, axes) > TOLERANCE):
         far = offset(pred.affine, gt.affine, theirs)
-        text = f"affine {_both(_rows(pred.affine), _rows(gt.affine), ', ')}; corners up to {far:.3g} voxels apart"
+        apart = counted(far, "voxel", shown=f"{far:.3g}")
+        text = f"affine {_both(_rows(pred.affine), _rows(gt.affine), ', ')}; corners up to {apart} apart"
         found.append(Difference("geometry.affine", text))
     return found
 

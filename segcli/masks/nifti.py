@@ -29,6 +29,7 @@ from segcli.masks.source import (
     trailing,
 )
 from segcli.masks.stream import Stream
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def _read_header(source: Source, stream: Stream) -> Header:
         refuse(source.name, f"not a NIfTI file: {inside}", "check how it was written or downloaded", "read.magic")
     block += stream.read(size - 348) if len(block) == 348 and size > 348 else b""
     if len(block) < size:
-        refuse(source.name, f"truncated: {len(block)} bytes, a header has {size}", _AGAIN, "read.truncated")
+        refuse(source.name, f"truncated: {counted(len(block), 'byte')}, a header has {size}", _AGAIN, "read.truncated")
     magic = block[4:12] if size == 540 else block[344:348]
     if magic[:4] not in ((b"n+2\0", b"ni2\0") if size == 540 else (b"n+1\0", b"ni1\0")):
         if size == 540 or suffix_of(source.path) not in {".hdr", ".hdr.gz"}:

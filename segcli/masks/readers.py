@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from segcli.errors import UsageError, keywords_checked
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.source import Decoded, Room, Source, glimpse, refuse, shown, trailing
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +157,7 @@ def from_array(
         if not all(math.isfinite(s) and s > 0 for s in sizes):
             raise UsageError(f"{shown(name)}: spacing {sizes} must be finite and above 0", code="geometry.spacing")
         if len(sizes) not in (plain.ndim, plain.ndim - 1):
-            text = f"{shown(name)}: {len(sizes)} spacings for an array of {plain.ndim} axes"
+            text = f"{shown(name)}: {counted(len(sizes), 'spacing')} for {counted(plain.ndim, 'axis', 'axes')}"
             raise UsageError(text, hint="give one for each axis, in array order", code="geometry.spacing")
     found = found or Decoded(plain, "array")
     found.spacing = found.spacing if sizes is None else sizes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self, cast
 
 from segcli.errors import InputError
 from segcli.masks.mask import Note
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ def size_text(count: int) -> str:
         if size < 1000 or unit == "EB":
             break
         size /= 1000
-    return f"{size:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+    return f"{size:.3g} {unit}" if unit != "bytes" else counted(count, "byte")
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from segcli.report.table import Table, escape_markdown, grouped, number, shape_t
 from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
+from segcli.wording import counted
 
 WHY = {
     "both_empty": "both empty",
@@ -199,7 +200,7 @@ def _over_classes(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> 
         absent = [name for name in plain if not case.counts[name].pred and not case.counts[name].gt]
         if absent:
             where = f"{case.case} all" if len(cases) > 1 else "all"
-            count = f"{len(absent)} of {len(plain)} labels"
+            count = f"{len(absent)} of {counted(len(plain), 'label')}"
             notes.append(f"{where}: {count} in neither mask, left out of means over classes: {_some(absent, 8)}")
     return notes
 

@@ -8,6 +8,7 @@ from segcli.masks.void import ignored_in
 from segcli.runs.bibliography import Work, bibtex, entry, escape_bibtex
 from segcli.runs.cite import BCA, Citation, Cited
 from segcli.surfaces import BY_AREA, MEANING
+from segcli.wording import counted
 
 SCHEMA = "segcli.cite/1"
 
@@ -40,15 +41,15 @@ def paragraph(citation: Citation) -> str:
 def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:
     version = f" {citation.version}" if citation.version and citation.version != "unknown" else ""
     tool = f"{citation.spec['source']} and segcli{version}" if citation.spec.get("source") else f"segcli{version}"
-    found = [f"Segmentations of {_count(citation.cases, 'case')} were evaluated with {tool}."]
+    found = [f"Segmentations of {counted(citation.cases, 'case')} were evaluated with {tool}."]
     if citation.missing:
         policy = citation.spec.get("missing", "fail")
         worth = (
             "counted as the worst possible" if policy == "worst" and citation.stand_ins else "left out of the numbers"
         )
-        found.append(f"{_count(citation.missing, 'ground truth')} had no prediction, {worth}.")
+        found.append(f"{counted(citation.missing, 'ground truth')} had no prediction, {worth}.")
     if citation.errors:
-        found.append(f"{_count(citation.errors, 'case')} could not be scored, left out of the numbers.")
+        found.append(f"{counted(citation.errors, 'case')} could not be scored, left out of the numbers.")
     found.append(f"The measures are {'; '.join(_measure(cited, named) for cited in citation.measures)}.")
     surfaces = list(dict.fromkeys(v for c in citation.measures for k, v in c.parameters if k == "surface"))
     told = [text for text in map(_surface, surfaces) if text]
@@ -119,10 +120,6 @@ def _interval_text(citation: Citation, named: dict[Work, str]) -> str:
         parts.append("the normal approximation of the mean for large numbers of cases")
     level = f"{intervals.level * 100:g}"
     return f"{level}% confidence intervals of means are by {' and '.join(parts)}." if parts else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def citation_text(citation: Citation) -> str:

@@ -17,6 +17,7 @@ from segcli.ranking import Row
 from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
 from segcli.runs.document import finite
 from segcli.surfaces import MEANING
+from segcli.wording import counted
 
 SCHEMA = "segcli.compare/1"
 
@@ -24,7 +25,7 @@ SCHEMA = "segcli.compare/1"
 def heading(comparison: Comparison) -> str:
     first: Loaded = comparison.loaded[0]
     preds = list(dict.fromkeys(r.pred for r in comparison.rows))
-    who = preds[0] if len(preds) == 1 else f"{len(preds)} predictions"
+    who = preds[0] if len(preds) == 1 else counted(len(preds), "prediction")
     grid = f"{shape_text(first.case.shape)} · {spacing_text(first.case.spacing, first.case.unit)}"
     return f"{who} vs {first.gt.name}   {grid}"
 

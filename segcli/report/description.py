@@ -12,6 +12,7 @@ from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
 from segcli.report.table import Table, grouped, shape_text, share, significant
+from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.
 FIRST = 12
@@ -142,7 +143,7 @@ def text(found: dict[str, Any]) -> str:
     ]
     if found["kind"] == "labels":
         present = [x for x in found["labels"] if x["label"]]
-        lines.append(f"  {len(present)} label{'s' if len(present) != 1 else ''} and background")
+        lines.append(f"  {counted(len(present), 'label')} and background")
         table = Table(["label", "voxels", "share"] + ["volume"] * (spacing is not None), left=frozenset())
         for x in found["labels"][:60]:
             row = [str(x["label"]), grouped(x["voxels"]), share(x["share"])]

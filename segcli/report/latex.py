@@ -16,6 +16,7 @@ from segcli.runs.places import Spread
 from segcli.runs.rank import Ranking
 from segcli.summary import said_means
 from segcli.surfaces import MEANING
+from segcli.wording import counted
 
 Cell = Literal["sd", "iqr"]
 
@@ -233,7 +234,7 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
     caption = [
         f"A: {escape_latex(difference.a)}; B: {escape_latex(difference.b)}.",
         f"{_upper(CELLS[cell])} over the $n$ cases with a value in both, the mean difference with its interval,",
-        f"and $p$ of Wilcoxon's signed-rank test, corrected for {tests} tests (Holm).",
+        f"and $p$ of Wilcoxon's signed-rank test, corrected for {counted(tests, 'test')} (Holm).",
         f"The better run is bold. {ARROWS_SAY}",
         *(escape_latex(f"{_upper(text)}.") for text in dict.fromkeys(row.mean_of for row in difference.rows) if text),
         *definitions(difference.bounds),
@@ -280,8 +281,9 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         if ranking.missing == "worst"
         else "Cases in which a run has no value are left out for all runs."
     )
+    n = f"$n = {ranking.cases}$"
     caption = [
-        f"{len(ranking.runs)} runs on $n = {ranking.cases}$ cases: {CELLS[cell]}. {filled}",
+        f"{counted(len(ranking.runs), 'run')} on {counted(ranking.cases, 'case', shown=n)}: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
         *definitions(ranking.bounds),

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from segcli.report.table import Table, escape_markdown, flat
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,25 +40,21 @@ def _partnerless(pairing: Pairing) -> list[str]:
     regions = pairing.lacks_regions
     lines += [f"{pair.case}: no region of interest: {pair.roi} does not exist" for pair in regions]
     counts = {side: sum(m.side == side for m in pairing.missing) for side in ("pred", "gt")}
-    said = [f"{_several(len(pairing.pairs), 'pair')}"]
+    said = [f"{counted(len(pairing.pairs), 'pair')}"]
     if counts["pred"]:
-        said.append(f"{_several(counts['pred'], 'missing prediction')}")
+        said.append(f"{counted(counts['pred'], 'missing prediction')}")
     if counts["gt"]:
-        said.append(f"{_several(counts['gt'], 'prediction')} without ground truth")
+        said.append(f"{counted(counts['gt'], 'prediction')} without ground truth")
     if regions:
-        said.append(f"{_several(len(regions), 'pair')} without the region of interest")
+        said.append(f"{counted(len(regions), 'pair')} without the region of interest")
     if pairing.unused:
-        said.append(f"{_several(len(pairing.unused), 'region')} of interest of no case")
+        said.append(f"{counted(len(pairing.unused), 'region')} of interest of no case")
     return [*lines, ", ".join(said)]
 
 
 def _lacks(missing: Missing) -> str:
     what = {"pred": "no prediction", "gt": "no ground truth"}[missing.side]
     return f"{missing.case}: {what}" + (f" for {missing.path}" if missing.path is not None else "")
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def pairing_text(pairing: Pairing, *, color: bool = False) -> str:

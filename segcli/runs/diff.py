@@ -16,6 +16,7 @@ from segcli.runs.comparability import Record, Source, check_comparable, other_tr
 from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, differences, generator, holm, paired
 from segcli.summary import Resampling, mean_by_label
+from segcli.wording import counted
 
 Verdict = Literal["better", "worse", "changed", "no evidence"]
 Sort = Literal["delta", "worse", "better", "case"]
@@ -141,7 +142,9 @@ def compare_runs(
     warnings = []
     changed = other_truths(a, b)
     if changed:
-        warnings.append(f"{len(changed)} cases have another ground truth in {b.name}: {', '.join(changed[:MOST])}")
+        have = "has" if len(changed) == 1 else "have"
+        some = ", ".join(changed[:MOST])
+        warnings.append(f"{counted(len(changed), 'case')} {have} another ground truth in {b.name}: {some}")
     corrected = holm([row.p for row in rows])
     alpha = 1 - resampling.level
     return Difference(

@@ -23,6 +23,7 @@ from segcli.runs.comparability import Record, Source, check_comparable, other_tr
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
 from segcli.summary import Resampling
+from segcli.wording import counted
 
 Missing = Literal["worst", "exclude"]
 
@@ -149,10 +150,12 @@ def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
     for source in sources:
         silent = [c for c in cases if c not in source.cases and why_absent(source, c) == "not in the run"]
         if silent:
-            found.append(f"{source.name} says nothing of {len(silent)} cases, not even that they are missing")
+            they = "it is" if len(silent) == 1 else "they are"
+            found.append(f"{source.name} says nothing of {counted(len(silent), 'case')}, not even that {they} missing")
         changed = other_truths(sources[0], source)
         if changed:
-            found.append(f"{len(changed)} cases have another ground truth in {source.name} than in {sources[0].name}")
+            cases_have = f"{counted(len(changed), 'case')} {'has' if len(changed) == 1 else 'have'}"
+            found.append(f"{cases_have} another ground truth in {source.name} than in {sources[0].name}")
     return found
 
 
