@@ -92,6 +92,7 @@ def score_loaded(
         shape=case.shape,
         spacing=case.spacing,
         unit=case.unit,
+        geometry=loaded.grid.geometry,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
         values=values + _over_classes(loaded, wide),

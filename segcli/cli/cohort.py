@@ -222,6 +222,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
         form = PAPER_SUFFIXES[path.suffix.lower()]
         write_whole(path, json_lines(run) if form == "json" else render(form))
     _close_journal(asked)
+    _say(asked, run)
     deliver(render, asked.form, [], asked.session)
     _wrote(asked, f"segcli gate {shlex.quote(str(asked.run_file))}")
     return _code(collected, failed=bool(run["errors"]))
@@ -246,6 +247,18 @@ def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
         return report.run_text(run, asked.worst, color=color)
 
     return render
+
+
+def _say(asked: Asked, run: dict[str, Any]) -> None:
+    """Print the warnings of the cases to stderr, each kind once; a terminal that shows the table has them there."""
+    from segcli.report.noted import kind_lines
+    from segcli.runs.noted import warnings_of
+
+    if asked.session.verbose:
+        for case in run["cases"]:
+            asked.session.tell([f"{n['level']}: {case['case']}: {n['text']}" for n in case["notes"]])
+    elif asked.form != "table" or not sys.stdout.isatty():
+        asked.session.tell(kind_lines(warnings_of(run)))
 
 
 def _close_journal(asked: Asked) -> None:

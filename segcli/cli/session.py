@@ -57,6 +57,11 @@ class Session:
         for text in texts:
             print(flat(f"warning: {text}"), file=sys.stderr)
 
+    def tell(self, lines: Sequence[str]) -> None:
+        """Print lines to stderr as they are."""
+        for line in lines:
+            print(flat(line), file=sys.stderr)
+
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """Tell on stderr that something takes its time: compiling at once, anything else after a second."""

@@ -12,9 +12,10 @@ from segcli.averaging import MEAN
 from segcli.errors import InputError, UsageError
 from segcli.gate.baseline import check_baseline, check_row
 from segcli.gate.columns import NOTHING, Cell, Columns, Key
-from segcli.gate.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
+from segcli.gate.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gate.statistic import seed_of, statistic
 from segcli.measure import BoundMeasure, Measure
+from segcli.runs.noted import kind_text, said_of
 from segcli.statistics import Interval, generator, paired
 
 Status = Literal["passed", "failed", "warned", "skipped"]
@@ -84,6 +85,8 @@ class Judgement:
     new: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     changed_truth: tuple[str, ...] = ()
+    #: What was said of the cases of the run, by kind.
+    said: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -109,11 +112,12 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
     found = [(resolved, labels) for resolved, labels in (_resolved(rule, ours) for rule in rules.rules)]
     theirs = None if baseline is None else Columns(baseline)
     changed = [] if theirs is None else check_baseline(ours, theirs)
-    verdicts = [_missing(rules, run), _errors(rules, run)]
+    said = tuple(said_of(run["cases"]))
+    verdicts = [_missing(rules, run), _errors(rules, run), *_warnings(rules, said)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
     if theirs is None:
-        return Judgement(verdicts=tuple(verdicts))
+        return Judgement(verdicts=tuple(verdicts), said=said)
     drops_of, drops = _biggest_drops(verdicts, ours, theirs)
     return Judgement(
         verdicts=tuple(verdicts),
@@ -122,6 +126,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         new=tuple(name for name in ours.cases if name not in theirs.cases),
         lost=tuple(name for name in theirs.cases if name not in ours.cases),
         changed_truth=tuple(changed),
+        said=said,
     )
 
 
@@ -201,6 +206,20 @@ def _errors(rules: Rules, run: Mapping[str, Any]) -> Verdict:
     cases = tuple(CaseValue(e["case"], None, why=e["message"]) for e in run["errors"])
     status = _status(rules.no_errors, passed=not cases)
     return Verdict(rule=NO_ERRORS, level=rules.no_errors, status=status, value=len(cases), max=0, cases=cases)
+
+
+def _warnings(rules: Rules, said: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Return a verdict for each kind of warning that the cases of the run have; without one nothing is warned of."""
+    level = rules.no_warnings
+    found = [
+        Verdict(
+            rule=NO_WARNINGS, level=level, status=_status(level, passed=False), value=kind["n"], max=0,
+            why=kind_text(kind), cases=tuple(CaseValue(name, None) for name in kind["cases"]),
+        )
+        for kind in said if kind["level"] == "warning"
+    ]  # fmt: skip
+    passed = Verdict(rule=NO_WARNINGS, level=level, status="passed", value=0, max=0)
+    return found or [passed] * (level == "error")
 
 
 def _status(level: Level, *, passed: bool) -> Status:

@@ -78,7 +78,7 @@ def meaning(
     if low >= 0 and high <= 1:
         return array, "probability", []
     text = f"{shown(name)}: probabilities beyond [0, 1] by rounding ({max(-low, high - 1):.1g}) were set to the bound"
-    return np.clip(array, 0, 1), "probability", [Note(text)]
+    return np.clip(array, 0, 1), "probability", [Note(text, code="kind.rounding")]
 
 
 def smallest_integer(low: int, high: int) -> type[np.integer[Any]]:
@@ -299,4 +299,4 @@ def _expect(name: str, got: int, need: int) -> None:
 
 
 def _after(name: str, extra: int) -> Note:
-    return Note(f"{shown(name)}: {size_text(extra)} after the declared voxels ignored", "warning")
+    return Note(f"{shown(name)}: {size_text(extra)} after the declared voxels ignored", "warning", "read.trailing")

@@ -72,7 +72,7 @@ def read(source: Source, room: Room, colors: str | None) -> Decoded:
     explicit = colour == 3 or colors is not None
     if colors is not None and colour not in (2, 6):
         what = "palette image: its indices" if colour == 3 else "grey image: its values"
-        notes.append(Note(f"{shown(name)}: a {what} are the labels; --colors is not used"))
+        notes.append(Note(f"{shown(name)}: a {what} are the labels; --colors is not used", code="read.colors"))
     elif colors is not None:
         array = _decode_colours(name, array, colors)
     elif array.ndim == 3:
@@ -120,11 +120,15 @@ def _take_apart(source: Source) -> tuple[Head, bytes, list[Note]]:
             refuse(name, text, "save the frame that is meant as a plain PNG", "read.animated")
         elif word == b"eXIf" and (turn := _orientation(data)) > 1:
             text = f"{said}: EXIF orientation {turn} is not applied; the pixel grid is used as stored"
-            notes.append(Note(text, "warning"))
+            notes.append(Note(text, "warning", "read.orientation"))
         elif word == b"IEND":
             break
     if source.size > at:
-        notes.append(Note(f"{said}: {size_text(source.size - at)} after the end of the image ignored", "warning"))
+        notes.append(
+            Note(
+                f"{said}: {size_text(source.size - at)} after the end of the image ignored", "warning", "read.trailing"
+            )
+        )
     if head is None:
         refuse(name, "corrupt: an image without a header", _AGAIN, "read.corrupt")
     if _raw_size(head) > MOST_DEFLATE * (packed + 64):

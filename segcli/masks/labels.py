@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.mask import Note
@@ -244,20 +243,28 @@ def resolve(
         )
     if asked is not None:
         return Found(list(asked), False, _absent(asked, in_pred, in_gt, one_channel, ignored))
-    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2:
-        return Found([Label("foreground", None)], True, _differing(in_pred, in_gt, one_channel or channels == 2))
+    # A single map is that of the one label, whatever its value; the second of two channels is label 1.
+    told = [] if one_channel else [1] if channels == 2 else in_pred
+    if len(in_pred) <= 1 and len(in_gt) <= 1 and channels <= 2 and (not in_gt or one_foreground([*told, *in_gt])):
+        return Found([Label("foreground", None)], True, [] if channels else _full_scale(told, in_gt))
     values = sorted({*in_pred, *in_gt, *range(1, channels)})
     notes = []
+    if len(in_pred) == len(in_gt) == 1 and in_pred != in_gt and not channels:
+        return Found([Label(str(v), (v,)) for v in values], False, [disjoint(in_pred[0], in_gt[0])])
     only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
     if only_gt:
-        notes.append(Note(f"{_plural(only_gt)} only in the ground truth"))
+        notes.append(Note(f"{_plural(only_gt)} only in the ground truth", code="labels.gt-only"))
     if only_pred:
-        notes.append(Note(f"{_plural(only_pred)} only in the prediction"))
+        notes.append(Note(f"{_plural(only_pred)} only in the prediction", code="labels.pred-only"))
     if 255 in {*only_gt, *only_pred} and len(values) > 1:
-        notes.append(Note("255 often marks voxels that do not count: --ignore-label 255 leaves them out"))
+        notes.append(
+            Note("255 often marks voxels that do not count: --ignore-label 255 leaves them out", code="labels.void")
+        )
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
-        notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
+        notes.append(
+            Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning", "channels.few")
+        )
     return Found([Label(str(v), (v,)) for v in values], False, notes)
 
 
@@ -284,29 +291,50 @@ def _absent(
         if wanted is not None and 0 in wanted:
             continue
         if not in_pred and not in_gt and wanted == (ignored,):
-            notes.append(Note(f"label {label.name} is the one that --ignore-label {ignored} leaves out", "warning"))
+            notes.append(
+                Note(
+                    f"label {label.name} is the one that --ignore-label {ignored} leaves out",
+                    "warning",
+                    "labels.ignored",
+                )
+            )
         elif not in_pred and not in_gt:
             have = f"; the files hold {_some(sorted({*pred, *gt}))}" if pred or gt else ""
-            notes.append(Note(f"label {label.name} is in neither file{have}", "warning"))
+            notes.append(Note(f"label {label.name} is in neither file{have}", "warning", "labels.absent"))
         elif not in_pred:
-            notes.append(Note(f"label {label.name} only in the ground truth"))
+            notes.append(Note(f"label {label.name} only in the ground truth", code="labels.gt-only"))
         elif not in_gt:
-            notes.append(Note(f"label {label.name} only in the prediction"))
+            notes.append(Note(f"label {label.name} only in the prediction", code="labels.pred-only"))
     return notes
 
 
-def _differing(pred: Sequence[int], gt: Sequence[int], by_probability: bool) -> list[Note]:
-    if not pred or not gt or pred[0] == gt[0] or by_probability:
+#: What writers of binary masks call foreground: 1, or the largest number of their type.
+FULL_SCALE = {1, 255, 65535}
+#: The note on a pair of two such values; a cohort that takes values for labels has to take it back.
+BOTH_READ = "labels.full-scale"
+
+
+def one_foreground(values: Iterable[int]) -> bool:
+    """Return whether values of several binary masks can be the same foreground: one value, or each its full scale."""
+    found = set(values)
+    return len(found) <= 1 or found <= FULL_SCALE
+
+
+def _full_scale(pred: Sequence[int], gt: Sequence[int]) -> list[Note]:
+    if not pred or not gt or pred[0] == gt[0]:
         return []
-    full_scale = {1, 255, 65535}
-    level: Literal["note", "warning"] = "note" if {pred[0], gt[0]} <= full_scale else "warning"
-    return [
-        Note(
-            f"foreground is {pred[0]} in the prediction and {gt[0]} in the ground truth; both read as foreground"
-            + ("" if level == "note" else " (--labels makes values literal)"),
-            level,
-        )
-    ]
+    text = f"foreground is {pred[0]} in the prediction and {gt[0]} in the ground truth; both read as foreground"
+    return [Note(text, code=BOTH_READ)]
+
+
+def disjoint(pred: int, gt: int) -> Note:
+    """Return what to say of a pair whose files have one value each, and not the same."""
+    return Note(
+        f"the prediction holds label {pred} alone, the ground truth label {gt} alone "
+        "(--labels fg=any scores everything that is not 0 as one)",
+        "warning",
+        "labels.disjoint",
+    )
 
 
 def _plural(values: Sequence[int]) -> str:

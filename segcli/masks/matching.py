@@ -27,7 +27,8 @@ class Grid:
     """A pair on one grid: label maps, probabilities where there are some, and what is to be said.
 
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
-    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known.
+    channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known. `geometry` says how
+    the headers lie: `ok`, `shapes only` (a file has no affine), `reoriented`, or `ignored: ` and what differs.
     """
 
     pred: NDArray[Any]
@@ -40,6 +41,7 @@ class Grid:
     soft_gt: NDArray[Any] | None = None
     channels: int = 0
     threshold: float = 0.5
+    geometry: str = "shapes only"
     notes: tuple[Note, ...] = ()
 
 
@@ -75,7 +77,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
             code="geometry.dimensions",
         )
     pred = _with_channels(pred, gt, reading, notes)
-    pred = _on_grid(pred, gt, reading, notes)
+    pred, aligned = _on_grid(pred, gt, reading, notes)
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
         axis = gt.shape.index(1)
@@ -84,12 +86,15 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
                 f"{gt.name}: one voxel along axis {axis}; read as a volume, so every voxel is surface "
                 "(--squeeze makes it a 2-D image)",
                 "warning",
+                "geometry.thin",
             )
         )
     if gt.array.ndim == 3 and unit == "voxel" and not reading.stack and 1 not in gt.shape:
-        notes.append(Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images"))
+        notes.append(
+            Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images", code="geometry.volume")
+        )
     if pred.channels is not None and reading.threshold != 0.5:
-        notes.append(Note("--threshold is not used: of several channels the largest decides"))
+        notes.append(Note("--threshold is not used: of several channels the largest decides", code="threshold.unused"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = _prediction(pred, reading, notes)
     valid = _valid(hard if prob is None else None, gt_labels, reading, notes)
@@ -104,6 +109,7 @@ def _match(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Grid:
         soft_gt=soft_gt,
         channels=0 if pred.channels is None else pred.shape[0],
         threshold=reading.threshold,
+        geometry=aligned,
         notes=tuple(notes),
     )
 
@@ -187,22 +193,32 @@ def _with_channels(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) ->
             code="geometry.shape",
         )
     axis = axis % pred.array.ndim + int(reading.stack)
-    notes.append(Note(f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)"))
+    notes.append(
+        Note(
+            f"{pred.name}: {len(moved)} channels on axis {axis}, channel c is label c (0 is background)",
+            code="channels.axis",
+        )
+    )
     return replace(pred, array=moved, channels=0)
 
 
-def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
-    """Return the prediction on the ground truth's grid, or refuse."""
+def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> tuple[Mask, str]:
+    """Return the prediction on the ground truth's grid and how the grids lie (`Grid.geometry`), or refuse."""
     differences = geometry.compare(pred, gt)
     if not differences:
-        return pred
+        return pred, "ok" if pred.affine is not None and gt.affine is not None else "shapes only"
     text = "; ".join(d.text for d in differences)
     first = differences[0]
     if reading.on_geometry == "reorient":
         turned = geometry.reorient(pred, gt)
         if turned is not None:
-            notes.append(Note(f"{pred.name}: axes reordered onto the grid of {gt.name} (no resampling)"))
-            return turned
+            notes.append(
+                Note(
+                    f"{pred.name}: axes reordered onto the grid of {gt.name} (no resampling)",
+                    code="geometry.reoriented",
+                )
+            )
+            return turned, "reoriented"
         raise InputError(
             f"{pred.name} vs {gt.name}: not the same grid in another orientation: {text}.",
             hint="segcli never resamples: resample the prediction onto the ground truth first",
@@ -210,8 +226,8 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
         )
     fits = pred.array.shape[-gt.array.ndim :] == gt.array.shape
     if reading.on_geometry == "ignore" and fits:
-        notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning"))
-        return replace(pred, spacing=gt.spacing, affine=gt.affine)
+        notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning", "geometry.ignored"))
+        return replace(pred, spacing=gt.spacing, affine=gt.affine), f"ignored: {text}"
     hints = list(dict.fromkeys(d.hint for d in differences if d.hint))
     ignore = "; --on-geometry ignore compares voxel by voxel" if fits else ""
     raise InputError(
@@ -241,7 +257,7 @@ def _spacing(
     if own is None or len(own) != ndim:
         return (1.0,) * ndim, "voxel"
     if gt.spacing is None:
-        notes.append(Note(f"{gt.name} has no spacing; that of {pred.name} is used"))
+        notes.append(Note(f"{gt.name} has no spacing; that of {pred.name} is used", code="spacing.shared"))
     return own, "mm"
 
 
@@ -284,7 +300,11 @@ def _prediction(
     if pred.kind == "logits":
         if float(array.min()) >= 0 and float(np.abs(array.sum(axis=0) - 1).max()) <= SUM_TOLERANCE:
             notes.append(
-                Note(f"{pred.name}: channels are in [0, 1] and sum to 1: probabilities, not logits?", "warning")
+                Note(
+                    f"{pred.name}: channels are in [0, 1] and sum to 1: probabilities, not logits?",
+                    "warning",
+                    "kind.logits",
+                )
             )
         return hard, softmax(array), array
     prob = array.astype(np.float64)
@@ -310,6 +330,7 @@ def _prediction(
                 f"{pred.name}: no probability exceeds {most:.3f}, as after two softmaxes "
                 f"(of probabilities none can exceed {math.e / (math.e + count - 1):.3f})",
                 "warning",
+                "channels.softmax",
             )
         )
     return hard, prob, None
@@ -325,11 +346,11 @@ def _valid(
         ignored = ignored | (hard == reading.ignore_label)
     count = int(np.count_nonzero(ignored))
     if count == 0:
-        notes.append(Note(f"--ignore-label {reading.ignore_label} occurs in neither file"))
+        notes.append(Note(f"--ignore-label {reading.ignore_label} occurs in neither file", code="ignore.absent"))
         return None
     if count == ignored.size:
         raise InputError("every voxel is ignored; nothing is left to score.", code="labels.ignored")
-    notes.append(Note(f"{count} of {ignored.size} voxels ignored (label {reading.ignore_label})"))
+    notes.append(Note(f"{count} of {ignored.size} voxels ignored (label {reading.ignore_label})", code="ignore.voxels"))
     return np.asarray(~ignored)
 
 

@@ -281,7 +281,7 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
     if left or stream.garbage:
         more = size_text(left) if left else "bytes that are not gzip"
         more = f"at least {more}" if stream.packed and left >= _AFTER else more
-        notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning"))
+        notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning", "read.trailing"))
     fields: dict[str, object] = {
         "dtype": dtype.name,
         "shape": list(shape),
@@ -295,7 +295,7 @@ def _read_voxels(source: Source, stream: _Stream, header: Header, room: Room) ->
     if any(n == 1 for n in shape[3:]):
         kept = (*shape[:3], *(n for n in shape[3:] if n > 1))
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
-        notes.append(Note(text))
+        notes.append(Note(text, code="geometry.dropped"))
         array = array.reshape(kept, order="F")
     spacing, affine = _grid(name, header, notes, fields)
     return Decoded(array, header.format, spacing, affine, notes, fields)
@@ -317,7 +317,7 @@ def _rescale(name: str, array: NDArray[Any], slope: float, inter: float, notes: 
         ends = sorted((low * int(slope) + int(inter), high * int(slope) + int(inter)))
         if max(abs(n) for n in (*ends, low, high, int(slope), int(inter))) < 2**62:
             text = f"scl_slope {slope:g} and scl_inter {inter:g} make {ends[0]}..{ends[1]} of the stored {low}..{high}"
-            notes.append(Note(f"{shown(name)}: {text}", "warning"))
+            notes.append(Note(f"{shown(name)}: {text}", "warning", "read.scaled"))
             wide = array.astype(np.int64)
             wide *= int(slope)
             wide += int(inter)
@@ -337,11 +337,11 @@ def _grid(
     axes, factor = min(len(header.shape), 3), 1.0
     if header.units in _UNITS:
         unit, factor = _UNITS[header.units]
-        notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning"))
+        notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning", "spacing.unit"))
         fields["units"] = unit
     if header.format.startswith("Analyze"):
         text = "Analyze 7.5 does not say which side is left; orientation is not checked"
-        notes.append(Note(f"{said}: {text}", "warning"))
+        notes.append(Note(f"{said}: {text}", "warning", "geometry.analyze"))
     chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
     if chosen is None:
         lengths = header.pixdim[1 : axes + 1]
@@ -353,12 +353,20 @@ def _grid(
                 "read.affine",
             )
         if 0.0 in lengths:
-            notes.append(Note(f"{said}: pixdim holds 0, so the spacing is unknown; give --spacing", "warning"))
+            notes.append(
+                Note(f"{said}: pixdim holds 0, so the spacing is unknown; give --spacing", "warning", "spacing.unknown")
+            )
             return None, None
         if min(lengths) < 0:
-            notes.append(Note(f"{said}: pixdim is negative; its absolute value is the spacing"))
+            notes.append(
+                Note(f"{said}: pixdim is negative; its absolute value is the spacing", code="spacing.negative")
+            )
         if not header.format.startswith("Analyze"):
-            notes.append(Note(f"{said}: neither qform nor sform: spacing from pixdim, orientation unknown"))
+            notes.append(
+                Note(
+                    f"{said}: neither qform nor sform: spacing from pixdim, orientation unknown", code="geometry.pixdim"
+                )
+            )
         return tuple(abs(x) * factor for x in lengths), None
     affine = chosen.copy()
     affine[:3] *= factor
@@ -377,7 +385,9 @@ def _grid(
         with np.errstate(all="ignore"):
             apart = offset(other, affine, header.shape)
         if not apart <= _FORMS_AGREE:  # also when it is NaN
-            notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning"))
+            notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning", "geometry.forms"))
     if is_sheared(affine, axes):
-        notes.append(Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning"))
+        notes.append(
+            Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning", "geometry.sheared")
+        )
     return spacing, affine

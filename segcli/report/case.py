@@ -11,7 +11,7 @@ from segcli.gate.limits import Verdict
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 from segcli.policy import POLICIES, tool_words
-from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
+from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
 from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
@@ -29,9 +29,8 @@ WHY = {
 
 def heading(case: Scored) -> str:
     """Return the line that says which files were compared on which grid."""
-    aligned = "geometry ok" if case.pred.affine is not None and case.gt.affine is not None else "geometry: shapes only"
-    grid = f"{shape_text(case.shape)} · {spacing_text(case.spacing, case.unit)} · {aligned}"
-    return f"{case.pred.name} vs {case.gt.name}   {grid}"
+    grid = f"{shape_text(case.shape)} · {spacing_text(case.spacing, case.unit)} · {geometry_text(case.geometry)}"
+    return flat(f"{case.pred.name} vs {case.gt.name}   {grid}")
 
 
 def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Table:

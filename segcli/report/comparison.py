@@ -14,8 +14,8 @@ from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Row
-from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
-from segcli.runs.document import finite
+from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
+from segcli.runs.document import finite, note_record
 from segcli.surfaces import MEANING
 
 SCHEMA = "segcli.compare/1"
@@ -25,8 +25,9 @@ def heading(comparison: Comparison) -> str:
     first: Loaded = comparison.loaded[0]
     preds = list(dict.fromkeys(r.pred for r in comparison.rows))
     who = preds[0] if len(preds) == 1 else f"{len(preds)} predictions"
-    grid = f"{shape_text(first.case.shape)} · {spacing_text(first.case.spacing, first.case.unit)}"
-    return f"{who} vs {first.gt.name}   {grid}"
+    overruled = next((x.grid for x in comparison.loaded if x.grid.geometry not in ("ok", "shapes only")), first.grid)
+    grid = grid_text(first.case.shape, first.case.spacing, first.case.unit, overruled.geometry)
+    return flat(f"{who} vs {first.gt.name}   {grid}")
 
 
 def comparison_table(comparison: Comparison, kind: str) -> Table:
@@ -196,10 +197,11 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
         "shape": list(first.case.shape),
         "spacing": list(first.case.spacing),
         "unit": first.case.unit,
+        "geometry": {x.pred.name: x.grid.geometry for x in comparison.loaded},
         "average": comparison.average,
         "batch_dice": comparison.batch_dice,
         "rows": [_record(row) for row in comparison.rows],
-        "notes": [{"level": n.level, "text": n.text} for n in comparison.notes],
+        "notes": [note_record(n) for n in comparison.notes],
         "environment": environment,
     }
     if comparison.rankings:

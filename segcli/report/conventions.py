@@ -13,8 +13,8 @@ from segcli.empty_means import EmptyMean
 from segcli.measure import Measure, find
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, spacing_text
-from segcli.runs.document import finite, to_json
+from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent
+from segcli.runs.document import finite, note_record, to_json
 from segcli.scoring import unit_of
 from segcli.surfaces import MEANING
 from segcli.tools import CHECKED, WORDS, tools
@@ -27,8 +27,9 @@ SEEN = 0.005
 def heading(found: Conventions, *, stacked: bool) -> str:
     loaded = found.loaded
     name = f"{loaded.name}: " if stacked else ""
-    grid = f"{shape_text(loaded.case.shape)} · {spacing_text(loaded.case.spacing, loaded.case.unit)}"
-    return f"{name}{loaded.pred.name} vs {loaded.gt.name}   {grid}"
+    case = loaded.case
+    grid = grid_text(case.shape, case.spacing, case.unit, loaded.grid.geometry)
+    return flat(f"{name}{loaded.pred.name} vs {loaded.gt.name}   {grid}")
 
 
 def _measure(row: Row) -> Measure:
@@ -185,8 +186,9 @@ def render(found: Sequence[Conventions], wanted: str, environment: dict[str, Any
                 "shape": list(loaded.case.shape),
                 "spacing": list(loaded.case.spacing),
                 "unit": loaded.case.unit,
+                "geometry": loaded.grid.geometry,
                 "rows": [record(r, case) for case in found for r in case.rows],
-                "notes": [{"level": n.level, "text": n.text} for case in found for n in case.notes],
+                "notes": [note_record(n) for case in found for n in case.notes],
                 "environment": environment,
             }
         )

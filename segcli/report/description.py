@@ -7,6 +7,7 @@ from typing import Any
 
 from segcli.masks.mask import Mask
 from segcli.report.table import Table, grouped, shape_text, share, significant
+from segcli.runs.document import note_record
 
 
 def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
         "orientation": None if mask.affine is None else geometry.orientation(mask.affine),
         "affine": None if mask.affine is None else mask.affine.tolist(),
         "header": dict(mask.header),
-        "notes": [{"level": n.level, "text": n.text} for n in mask.notes],
+        "notes": [note_record(n) for n in mask.notes],
     }
     if mask.kind == "labels":
         values, counts = np.unique(array, return_counts=True)

@@ -9,8 +9,8 @@ from typing import Any
 from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
-from segcli.report.table import Table, grouped, percent, significant
-from segcli.runs.document import finite
+from segcli.report.table import Table, geometry_text, grouped, percent, significant
+from segcli.runs.document import finite, note_record
 
 SCHEMA = "segcli.inspect/1"
 #: Rows of a table of components or slices; JSON has all of them.
@@ -114,7 +114,8 @@ def _table(found: Inspection, by: str) -> Table:
 
 def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
     """Return what a reader of the tables has to know."""
-    said = []
+    grid = found.loaded.grid.geometry
+    said = [] if grid in ("ok", "shapes only") else [geometry_text(grid)]
     left = [(by, len([p for p in _of(found, by) if not p.rest]) - MOST) for by in ("component",) if by in tables]
     left += [("slice", len(_merged(found, "slice")) - MOST)] if "slice" in tables else []
     more = ", ".join(f"{grouped(n)} more {by}s" for by, n in left if n > 0)
@@ -140,6 +141,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
         "excess": finite(found.excess),
         "residual": finite(found.residual),
         "unit": found.loaded.case.unit,
+        "geometry": found.loaded.grid.geometry,
         "average": found.average,
         "parts": [
             {
@@ -155,7 +157,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
             for p in found.parts
         ],
         "disagreement": None if found.disagreement is None else _disagreement(found.disagreement),
-        "notes": [{"level": n.level, "text": n.text} for n in found.loaded.notes],
+        "notes": [note_record(n) for n in found.loaded.notes],
         "environment": environment,
     }
 

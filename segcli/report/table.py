@@ -129,6 +129,18 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape)
 
 
+def geometry_text(geometry: str) -> str:
+    """Return how two grids lie, in the words of a heading."""
+    word, colon, rest = geometry.partition(": ")
+    return f"geometry ignored: {rest}" if colon else f"geometry {word}" if word == "ok" else f"geometry: {word}"
+
+
+def grid_text(shape: Sequence[int], spacing: Sequence[float], unit: str, geometry: str) -> str:
+    """Return the grid of a pair for a heading; that its headers were overruled is said, what is usual is not."""
+    overruled = f" · {geometry_text(geometry)}" if geometry not in ("ok", "shapes only") else ""
+    return f"{shape_text(shape)} · {spacing_text(spacing, unit)}{overruled}"
+
+
 def spacing_text(spacing: Sequence[float], unit: str) -> str:
     if unit == "voxel":
         return "spacing unknown, distances in voxels"

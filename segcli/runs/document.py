@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.averaging import Mean
 from segcli.measure import BoundMeasure
+from segcli.runs.noted import said_of
 from segcli.scored import Scored, Value
 
 if TYPE_CHECKING:
     from segcli.gate.limits import Verdict
-    from segcli.masks.mask import Mask
+    from segcli.masks.mask import Mask, Note
     from segcli.masks.reading import Reading
 
 SCHEMA = "segcli.run/1"
@@ -39,6 +40,7 @@ def document(
     argv: Sequence[str],
 ) -> dict[str, Any]:
     """Return a run of the given cases. Everything volatile stands under `environment`."""
+    records = [case_record(case) for case in cases]
     return {
         "schema": SCHEMA,
         "spec": spec_of(
@@ -50,9 +52,10 @@ def document(
             batch_dice=batch_dice,
             convention=convention,
         ),
-        "cases": [case_record(case) for case in cases],
+        "cases": records,
         "missing": [],
         "errors": [],
+        "notes": said_of(records),
         "summary": [record for case in cases for record in summary_of(case, cases)],
         "gates": [asdict(v) for v in verdicts],
         "environment": environment(started=started, seconds=seconds, argv=argv),
@@ -107,7 +110,8 @@ def case_record(case: Scored) -> dict[str, Any]:
         "spacing": list(case.spacing),
         "unit": case.unit,
         "status": "ok",
-        "notes": [{"level": n.level, "text": n.text} for n in case.notes],
+        "geometry": case.geometry,
+        "notes": [note_record(n) for n in case.notes],
         "labels": {label.name: label.spec() for label in case.labels},
         "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
@@ -119,6 +123,10 @@ def case_record(case: Scored) -> dict[str, Any]:
         ],
     }
     return record | ({"parts": case.parts} if case.parts else {})
+
+
+def note_record(note: Note) -> dict[str, str]:
+    return {"level": note.level, "code": note.code, "text": note.text}
 
 
 # Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.
