@@ -251,14 +251,15 @@ def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
 
 def _say(asked: Asked, run: dict[str, Any]) -> None:
     """Print the warnings of the cases to stderr, each kind once; a terminal that shows the table has them there."""
-    from segcli.report.noted import kind_lines
-    from segcli.runs.noted import warnings_of
+    from segcli.runs.noted import kind_text, warnings_of
 
     if asked.session.verbose:
+        levels = {"warning"} if asked.session.quiet else {"warning", "note"}
         for case in run["cases"]:
-            asked.session.tell([f"{n['level']}: {case['case']}: {n['text']}" for n in case["notes"]])
-    elif asked.form != "table" or not sys.stdout.isatty():
-        asked.session.tell(kind_lines(warnings_of(run)))
+            told = [n for n in case["notes"] if n["level"] in levels]
+            asked.session.tell([f"{n['level']}: {case['case']}: {n['text']}" for n in told])
+    else:
+        asked.session.warn([kind_text(kind) for kind in warnings_of(run)], asked.form)
 
 
 def _close_journal(asked: Asked) -> None:

@@ -15,6 +15,7 @@ import typer
 from segcli.bulk import no_garbage
 from segcli.cli.session import SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
 
 #: Formats of files by their suffix.
 FILES = {suffix: form for suffix, form in SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
@@ -103,4 +104,4 @@ def _append(summary: Path, text: str) -> None:
         with summary.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{text}\n\n")
     except OSError as problem:
-        print(f"warning: {summary}: the job summary cannot be written ({problem.strerror})", file=sys.stderr)
+        print(flat(f"warning: {summary}: the job summary cannot be written ({problem.strerror})"), file=sys.stderr)

@@ -13,6 +13,7 @@ import typer
 from segcli.cli import options as opt
 from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
 
 
 @opt.reads_masks()
@@ -80,5 +81,5 @@ def inspect(
     deliver(render, form, [], session)
     for path in outputs:
         if not session.quiet:
-            print(f"wrote {path}", file=sys.stderr)
+            print(flat(f"wrote {path}"), file=sys.stderr)
     return ExitCode.OK

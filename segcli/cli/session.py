@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,16 +46,20 @@ class Session:
             return False
         return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
-    def say(self, notes: Sequence[Note]) -> None:
-        """Print notes and warnings to stderr; `--quiet` keeps warnings only."""
-        for note in notes:
-            if note.level == "warning" or not self.quiet:
-                print(flat(f"{note.level}: {note.text}"), file=sys.stderr)
+    def say(self, notes: Iterable[Note], form: str = "") -> None:
+        """Print notes and warnings to stderr, each once; `--quiet` keeps warnings only.
 
-    def warn(self, texts: Sequence[str]) -> None:
-        """Print warnings to stderr, also with `--quiet`."""
-        for text in texts:
-            print(flat(f"warning: {text}"), file=sys.stderr)
+        A table on a terminal has the warnings itself.
+        """
+        table = form == "table" and sys.stdout.isatty()
+        for note in dict.fromkeys(notes):
+            if not table if note.level == "warning" else not self.quiet:
+                self.tell([f"{note.level}: {note.text}"])
+
+    def warn(self, texts: Sequence[str], form: str = "") -> None:
+        """Print warnings to stderr, also with `--quiet`; not beside a table on a terminal, which has them itself."""
+        if form != "table" or not sys.stdout.isatty():
+            self.tell([f"warning: {text}" for text in texts])
 
     def tell(self, lines: Sequence[str]) -> None:
         """Print lines to stderr as they are."""

@@ -55,7 +55,7 @@ def parse_labels(given: LabelsLike) -> LabelSet | None:
     ignore = None
     if isinstance(given, Mapping):
         labels = [_label(str(name), values) for name, values in given.items()]
-    elif isinstance(given, Path) or (isinstance(given, str) and _FILE.search(given)):
+    elif isinstance(given, Path) or (isinstance(given, str) and is_file(given)):
         labels, ignore = _from_file(Path(given))
     elif isinstance(given, str):
         labels = [_from_text(t) for t in given.split(",") if t.strip()]
@@ -83,6 +83,11 @@ def parse_labels(given: LabelsLike) -> LabelSet | None:
 
 
 _FILE = re.compile(r"\.(json|toml|csv|txt|label|lut)$", re.IGNORECASE)
+
+
+def is_file(text: str) -> bool:
+    """Return whether a text of `--labels` names a file."""
+    return _FILE.search(text) is not None
 
 
 def _from_text(text: str) -> Label:

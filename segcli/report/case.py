@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
@@ -11,7 +9,9 @@ from segcli.gate.limits import Verdict
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 from segcli.policy import POLICIES, tool_words
+from segcli.report.noted import warning_lines
 from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
+from segcli.report.tidy import as_csv
 from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
@@ -153,7 +153,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     untold = [name for name in soft if name not in told]
     if untold:
         notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
-    return notes + _undefined(cases)
+    return notes + _undefined(cases) + warning_lines(note for case in cases for note in case.notes)
 
 
 def _as_tool(cases: Sequence[Scored], policy: str) -> list[str]:
@@ -254,8 +254,8 @@ def score_text(
     if any(b.measure.kind != "table" for b in measures):
         lines.append(score_table(cases, measures).text(color=color))
     for title, table in measure_tables(cases):
-        lines += [title, table.text(color=color)]
-    return "\n".join([*lines, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
+        lines += [flat(title), table.text(color=color)]
+    return "\n".join([*lines, *map(flat, [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])])
 
 
 def score_markdown(
@@ -275,18 +275,16 @@ def score_markdown(
 
 
 def score_csv(cases: Sequence[Scored]) -> str:
-    """Return one line for each value and mean, numbers at full precision."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", "label", "kind", "measure", "value", "status", "why"])
+    """Return one line for each value and mean, numbers at full precision, and for each warning one of kind `note`."""
+    rows: list[list[str]] = []
     for case in cases:
-        for v in case.values:
-            writer.writerow([case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why])
+        rows += [[case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why] for v in case.values]
         for m in case.means:
             if m.label in mean_labels(case):
                 status = "undefined" if m.value is None else "ok"
-                writer.writerow([case.case, m.label, m.kind, m.measure, _exact(m), status, ""])
-    return stream.getvalue()
+                rows.append([case.case, m.label, m.kind, m.measure, _exact(m), status, ""])
+        rows += [[case.case, "", "note", n.code, "", n.level, n.text] for n in case.notes if n.level == "warning"]
+    return as_csv([["case", "label", "kind", "measure", "value", "status", "why"], *rows])
 
 
 def _exact(value: Value | Mean) -> str:

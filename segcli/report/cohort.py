@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from segcli.notation import bind
 from segcli.report.case import common_surface
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
+from segcli.report.tidy import as_csv
 from segcli.runs.noted import said_of
 from segcli.statistics import FEW
 
@@ -267,28 +266,25 @@ def run_csv(run: Run) -> str:
     """Return one line for each value of each case, numbers at full precision, group columns in front.
 
     A case without numbers is a line with the status `missing` or `error` and the reason; so is one without a
-    prediction that was scored as an empty mask, beside its values. Each warning about a case is a line of the kind
-    `note`: its measure is the code, its status `warning`, the reason its text.
+    prediction that was scored as an empty mask, whose values have the status `missing` too. Each warning about a
+    case is a line of the kind `note`: its measure is the code, its status `warning`, the reason its text.
     Cells of a table over all cases come last, without a case: the label is the class of the ground truth,
     `pred=` in the measure that of the prediction.
     """
     columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", *columns, "label", "kind", "measure", "value", "status", "why"])
+    rows: list[list[object]] = []
     for case in run["cases"]:
         lead = [case["case"], *(case["group"].get(c, "") for c in columns)]
         for v in case["values"]:
             value = "" if v["value"] is None else repr(v["value"])
-            writer.writerow([*lead, v["label"], v["kind"], v["measure"], value, v["status"], v.get("why", "")])
-        for note in case.get("notes", ()):
-            if note["level"] == "warning":
-                writer.writerow([*lead, "", "note", note.get("code", ""), "", "warning", note["text"]])
-    for u in unscored(run):
-        writer.writerow([u.case, *[""] * len(columns), "", "", "", "", u.status, u.why])
+            status = case["status"] if v["value"] is not None and case["status"] == "missing" else v["status"]
+            rows.append([*lead, v["label"], v["kind"], v["measure"], value, status, v.get("why", "")])
+        told = [n for n in case.get("notes", ()) if n["level"] == "warning"]
+        rows += [[*lead, "", "note", n.get("code", ""), "", "warning", n["text"]] for n in told]
+    rows += [[u.case, *[""] * len(columns), "", "", "", "", u.status, u.why] for u in unscored(run)]
     for t in run.get("tables", []):
         for gt, *counts in t["rows"]:
             for pred, count in zip(t["columns"][1:], counts, strict=True):
                 blank = [""] * (1 + len(columns))
-                writer.writerow([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
-    return stream.getvalue()
+                rows.append([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
+    return as_csv([["case", *columns, "label", "kind", "measure", "value", "status", "why"], *rows])

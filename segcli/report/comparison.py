@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from pathlib import PurePath
 from typing import Any
@@ -14,7 +12,9 @@ from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Row
+from segcli.report.noted import warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
+from segcli.report.tidy import as_csv
 from segcli.runs.document import finite, note_record
 from segcli.surfaces import MEANING
 
@@ -122,7 +122,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         notes.append("--batch-dice: losses are of all images of the stack, their sums taken together")
     surfaces = {part.partition("=")[2] for r in comparison.rows for part in r.measure.split(":") if "surface=" in part}
     notes += [f"surface={s} ({MEANING[s]})" for s in sorted(surfaces)]
-    return notes + _cautions(comparison)
+    return notes + _cautions(comparison) + warning_lines(comparison.notes)
 
 
 #: With more losses than this their cautions would bury the table.
@@ -150,7 +150,7 @@ def comparison_text(comparison: Comparison, *, color: bool = False) -> str:
     parts = [heading(comparison), *(comparison_table(comparison, k).text(color=color) for k in kinds)]
     tables = [ranking_table(comparison), agreement_table(comparison)]
     parts += [table.text(color=color) for table in tables if table is not None]
-    return "\n".join([*parts, *footnotes(comparison)])
+    return "\n".join([*parts, *map(flat, footnotes(comparison))])
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -162,9 +162,8 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
+    rows: list[list[object]] = []
+    rows.append(
         [
             "pred",
             "label",
@@ -184,8 +183,8 @@ def comparison_csv(comparison: Comparison) -> str:
         share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
         norms = (None, None) if r.by_p is None else (r.by_p.l1, r.by_p.l2)
         numbers = [r.value, r.optimum, r.excess, *share, *norms]
-        writer.writerow([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(float(v)) for v in numbers)])
-    return stream.getvalue()
+        rows.append([r.pred, r.label, r.kind, r.measure, *("" if v is None else repr(float(v)) for v in numbers)])
+    return as_csv(rows)
 
 
 def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> dict[str, Any]:

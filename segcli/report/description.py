@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from segcli.masks.mask import Mask
-from segcli.report.table import Table, grouped, shape_text, share, significant
+from segcli.report.table import Table, flat, grouped, shape_text, share, significant
 from segcli.runs.document import note_record
 
 
@@ -58,7 +58,7 @@ def text(found: dict[str, Any]) -> str:
     grid = "spacing unknown" if spacing is None else "x".join(f"{s:.4g}" for s in spacing) + " mm"
     orientation = f" · {found['orientation']}" if found["orientation"] else ""
     lines = [
-        f"{found['path']}",
+        flat(found["path"]),
         f"  {found['format']} · {shape_text(found['shape'])} · {found['dtype']} · {grid}{orientation}",
     ]
     if found["kind"] == "labels":
@@ -79,11 +79,11 @@ def text(found: dict[str, Any]) -> str:
             f"  {found['kind']}: {low:.4g} to {high:.4g}, mean {found['mean']:.4g}, "
             f"{found['above_threshold']:.2%} above the threshold"
         )
-    lines += [f"  {n['level']}: {n['text']}" for n in found["notes"]]
+    lines += [f"  {n['level']}: {flat(n['text'])}" for n in found["notes"]]
     if "same_grid_as_first" in found:
         lines += (
             ["  same grid as the first file"]
             if found["same_grid_as_first"]
-            else [f"  differs: {d}" for d in found["differences"]]
+            else [f"  differs: {flat(d)}" for d in found["differences"]]
         )
     return "\n".join(lines)

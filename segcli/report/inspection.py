@@ -9,7 +9,8 @@ from typing import Any
 from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
-from segcli.report.table import Table, geometry_text, grouped, percent, significant
+from segcli.report.table import Table, flat, geometry_text, grouped, percent, significant
+from segcli.report.tidy import as_csv
 from segcli.runs.document import finite, note_record
 
 SCHEMA = "segcli.inspect/1"
@@ -27,12 +28,12 @@ def text(found: Inspection, *, color: bool = False) -> str:
     """Return the headline, a table for each division that was asked for, and why other losses disagree."""
     if found.parts and all(found.share(p) is None for p in found.parts):
         return f"{found.loss} {significant(found.value)}: the least it can be for this gt, nothing to divide"
-    lines = [headline(found)]
+    lines = [flat(headline(found))]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
     lines += _remarks(found, tables)
     if found.disagreement is not None:
-        lines.append(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1))
+        lines.append(flat(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1)))
     if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
         lines.append(f"residual {significant(found.residual)}: what the voxel map does not explain")
     return "\n".join(lines)
@@ -174,12 +175,5 @@ def _disagreement(found: Disagreement) -> dict[str, Any]:
 
 
 def csv_text(parts: Sequence[Part]) -> str:
-    import csv
-    import io
-
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["by", "label", "name", "value", "excess", "voxels", "note"])
-    for p in parts:
-        writer.writerow([p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note])
-    return stream.getvalue()
+    rows = [[p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note] for p in parts]
+    return as_csv([["by", "label", "name", "value", "excess", "voxels", "note"], *rows])

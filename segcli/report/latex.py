@@ -10,7 +10,7 @@ from typing import Any, Literal
 from segcli.measure import BoundMeasure, Measure
 from segcli.report.case import common_surface
 from segcli.report.cohort import ROWS, Unscored, unscored
-from segcli.report.table import DASH, number
+from segcli.report.table import DASH, flat, number
 from segcli.runs.diff import Difference
 from segcli.runs.noted import kind_text, warnings_of
 from segcli.runs.places import Spread
@@ -40,8 +40,8 @@ CELLS = {
 
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX shows it literally, on one line."""
-    flat = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    shown = "".join(_SPECIAL.get(letter, letter) for letter in flat)
+    one_line = "".join(letter for letter in " ".join(flat(text).split()) if letter.isprintable())
+    shown = "".join(_SPECIAL.get(letter, letter) for letter in one_line)
     return re.sub("-(?=-)", "-{}", shown).replace(_DASH, "--")
 
 
@@ -270,6 +270,7 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
         f"{_upper(CELLS[cell])} over the $n$ cases with a value in both, the mean difference with its interval,",
         f"and $p$ of Wilcoxon's signed-rank test, corrected for {tests} tests (Holm).",
         f"The better run is bold. {ARROWS_SAY}",
+        *(escape_latex(f"Warning: {text}.") for text in difference.warnings),
         *definitions(difference.bounds),
     ]
     return table("llrrrrr", [top], rows, caption, "tab:diff")
@@ -318,6 +319,7 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         f"{len(ranking.runs)} runs on $n = {ranking.cases}$ cases: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
+        *(escape_latex(f"Warning: {text}.") for text in ranking.warnings),
         *definitions(ranking.bounds),
     ]
     return table("l" + "r" * len(columns), head, rows, caption, "tab:rank")

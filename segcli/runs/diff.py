@@ -13,6 +13,7 @@ from segcli.errors import InputError
 from segcli.measure import BoundMeasure
 from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
+from segcli.runs.noted import warned
 from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, generator, holm, paired
 from segcli.summary import Resampling
@@ -136,7 +137,7 @@ def compare_runs(
             hint=f"{', '.join(a.labels) or 'none'} in {a.name}; {', '.join(b.labels) or 'none'} in {b.name}",
             code="run.labels",
         )
-    warnings = []
+    warnings = [*warned(a.name, a.run), *warned(b.name, b.run)]
     changed = other_truths(a, b)
     if changed:
         warnings.append(f"{len(changed)} cases have another ground truth in {b.name}: {', '.join(changed[:MOST])}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -234,6 +235,12 @@ def json_lines(data: Mapping[str, Any]) -> Iterator[str]:
     yield "\n}"
 
 
+#: Characters that draw on a terminal: the second control set, and those that turn or hide text.
+_DRAWS = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
 def _printable(text: str) -> str:
+    """Return JSON in which what draws on a terminal is escaped, inside its strings; their values are the same."""
+    text = _DRAWS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     # A file name that is not UTF-8 arrives as lone surrogates: JSON can hold those escaped only.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -56,3 +56,12 @@ def kind_text(kind: Mapping[str, Any], *, names: bool = True) -> str:
     first = "" if kind["texts"] == 1 else "in the first, "
     text = f"{n} case{'s' * (n > 1)}: {first}{kind['text']}"
     return f"{text} ({named(cases)})" if names else text
+
+
+def warned(name: str, run: Mapping[str, Any]) -> list[str]:
+    """Return one sentence on the warnings of a run that stands beside others, none where it has none."""
+    kinds = warnings_of(run)
+    if not kinds:
+        return []
+    more = f", and {len(kinds) - 1} more kind{'s' * (len(kinds) > 2)} of warnings" if len(kinds) > 1 else ""
+    return [f"{name}: {kind_text(kinds[0])}{more}"]
