@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from segcli.config import Config
 from segcli.errors import UsageError
 from segcli.report.table import flat
-from segcli.writing import write_whole
+from segcli.writing import target_of, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,10 +105,12 @@ def check_outputs(
             raise UsageError(
                 f"-o {path}: is a folder.", hint=f"for example -o {path / 'run.json'}", code="output.folder"
             )
-        if not path.parent.is_dir():
-            raise UsageError(f"-o {path}: the folder {path.parent} does not exist.", code="output.folder")
-        if not os.access(path.parent, os.W_OK):
-            raise UsageError(f"-o {path}: the folder {path.parent} cannot be written.", code="output.folder")
+        folder = (target_of(path, "-o") if path.is_symlink() else path).parent
+        if not folder.is_dir():
+            raise UsageError(f"-o {path}: the folder {folder} does not exist.", code="output.folder")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"-o {path}: the folder {folder} cannot be written.", code="output.folder")
+        target_of(path, "-o")
         for given in inputs:
             if given and path.exists() and os.path.exists(given) and path.samefile(given):  # noqa: PTH110 (raw text)
                 raise UsageError(f"-o {path}: is an input of this call.", hint="name another file", code="output.input")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate.limits import Verdict
@@ -15,6 +16,9 @@ from segcli.report.tidy import as_csv
 from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
+
+if TYPE_CHECKING:
+    from segcli.gate.verdicts import Verdict as GateVerdict
 
 WHY = {
     "both_empty": "both empty",
@@ -227,18 +231,38 @@ def _some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return one line for each limit and label, failures first, and a count."""
+def verdict_lines(verdicts: Sequence[Verdict], cases: Sequence[Scored]) -> list[str]:
+    """Return one line for each limit and label as the gate writes them, failures first, and a count."""
+    from segcli.report.gate import WORDS, sentence
+
+    if not verdicts:
+        return []
+    several = len(cases) > 1
+    width = max(len(v.rule) for v in verdicts)
     lines = []
     for v in sorted(verdicts, key=lambda v: v.passed):
-        sign = (">=" if v.passed else "<") if v.rule.startswith("--min") else ("<=" if v.passed else ">")
-        value = f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
-        if v.value is not None:
-            digits = next((d for d in (4, 6, 9, 12) if f"{v.value:.{d}g}" != f"{v.limit:.{d}g}"), 17)
-            value = f"{v.value:.{digits}g} {sign} {v.limit:.{digits}g}"
-        lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.kind}.{v.measure} {value}")
+        whose = f"{v.case} " if several else ""
+        word = WORDS["passed" if v.passed else "failed"]
+        lines.append(f" {word:<4}  {v.rule:<{width}}   {whose}{sentence(_as_of_gate(v, cases))}")
     failed = sum(not v.passed for v in verdicts)
-    return [*lines, f"{failed} failed, {len(verdicts) - failed} passed"] if verdicts else []
+    return [*lines, " " + f"{failed} failed, " * bool(failed) + f"{len(verdicts) - failed} passed"]
+
+
+def _as_of_gate(v: Verdict, cases: Sequence[Scored]) -> GateVerdict:
+    """Return a verdict on one value as that of a gate on a cohort of one case."""
+    from segcli.gate.verdicts import Verdict as GateVerdict
+
+    rows: list[Value | Mean] = []
+    for case in cases:
+        rows += [*case.values, *case.means] if case.case == v.case else []
+    unit = next((r.unit for r in rows if (r.label, r.kind, r.measure) == (v.label, v.kind, v.measure)), "")
+    why = "" if v.value is not None else f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
+    low = v.rule.startswith("--min")
+    return GateVerdict(
+        rule=v.rule, level="error", status="passed" if v.passed else "failed", label=v.label,
+        measure=bind(v.measure, v.kind), unit=unit, stat="", value=v.value, n=1, why=why,
+        min=v.limit if low else None, max=None if low else v.limit,
+    )  # fmt: skip
 
 
 def score_text(
@@ -255,7 +279,9 @@ def score_text(
         lines.append(score_table(cases, measures).text(color=color))
     for title, table in measure_tables(cases):
         lines += [flat(title), table.text(color=color)]
-    return "\n".join([*lines, *map(flat, [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])])
+    return "\n".join(
+        [*lines, *map(flat, [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts, cases)])]
+    )
 
 
 def score_markdown(
@@ -265,7 +291,7 @@ def score_markdown(
     average: str = "macro",
     verdicts: Sequence[Verdict] = (),
 ) -> str:
-    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)]]
+    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts, cases)]]
     parts = [escape_markdown(heading(cases[0]))]
     if any(b.measure.kind != "table" for b in measures):
         parts.append(score_table(cases, measures).markdown())

@@ -31,7 +31,7 @@ def sentence(verdict: Verdict) -> str:
     label = f"{verdict.label} " if verdict.label else ""
     name = f"|{verdict.measure.name}|" if _sizes(verdict, measure) else verdict.measure.name
     where = "".join(f" {column}={glob}" for column, glob in verdict.where)
-    head = f"{label}{name} {verdict.stat}{where}"
+    head = f"{label}{name} {verdict.stat}{where}".rstrip()
     if verdict.value is None:
         return flat(f"{head} {verdict.why}{_named(verdict.cases)}{_limit_text(verdict)}")
     if verdict.change is not None:

@@ -27,7 +27,8 @@ DOUBT = 0.005
 def text(found: Inspection, *, color: bool = False) -> str:
     """Return the headline, a table for each division that was asked for, and why other losses disagree."""
     if found.parts and all(found.share(p) is None for p in found.parts):
-        return f"{found.loss} {significant(found.value)}: the least it can be for this gt, nothing to divide"
+        least = f"{found.loss} {significant(found.value)}: the least it can be for this gt, nothing to divide"
+        return "\n".join([least, *_overruled(found)])
     lines = [flat(headline(found))]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
@@ -113,10 +114,15 @@ def _table(found: Inspection, by: str) -> Table:
     return table
 
 
+def _overruled(found: Inspection) -> list[str]:
+    """Return that the headers of the files were overruled, where they were."""
+    grid = found.loaded.grid.geometry
+    return [] if grid in ("ok", "shapes only") else [flat(geometry_text(grid))]
+
+
 def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
     """Return what a reader of the tables has to know."""
-    grid = found.loaded.grid.geometry
-    said = [] if grid in ("ok", "shapes only") else [geometry_text(grid)]
+    said = _overruled(found)
     left = [(by, len([p for p in _of(found, by) if not p.rest]) - MOST) for by in ("component",) if by in tables]
     left += [("slice", len(_merged(found, "slice")) - MOST)] if "slice" in tables else []
     more = ", ".join(f"{grouped(n)} more {by}s" for by, n in left if n > 0)
