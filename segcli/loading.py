@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segcli.errors import InputError, SegcliError
 from segcli.masks.colours import colours
-from segcli.masks.labels import BACKGROUND, MOST_CLASSES, Label, resolve
+from segcli.masks.labels import BACKGROUND, MOST_CLASSES, Label
 from segcli.masks.mask import Mask, MaskKind, Note
+from segcli.masks.occurring import resolve
 from segcli.masks.reading import Reading
 from segcli.masks.void import holds, members, unmarked
 

@@ -64,6 +64,8 @@ class Scored:
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     unit: str
+    #: How the two grids lie: `ok`, `shapes only`, `reoriented`, or `ignored: ` and what differs.
+    geometry: str
     labels: list[Label]
     counts: dict[str, Counts]
     values: list[Value]

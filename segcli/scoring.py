@@ -137,6 +137,7 @@ def score_loaded(
         shape=case.shape,
         spacing=case.spacing,
         unit=case.unit,
+        geometry=loaded.grid.geometry,
         labels=case.labels,
         counts={p.label.name: p.counts for p in pairs},
         values=values + of_all,
@@ -160,7 +161,7 @@ def _read_by_itk(case: Case, convention: Convention) -> list[Note]:
         return []
     size = read if isinstance(read, str) else "x".join(f"{length:.6g}" for length in read)
     does = size if size is read else f"reads the voxel size {size} mm from pixdim, not the sform"
-    return [Note(f"{convention.title} {does}: {calls}", code="convention.voxel_size")]
+    return [Note(f"{convention.title} {does}: {calls}", code="convention.voxel-size")]
 
 
 def _library(loaded: Loaded, convention: Convention) -> ByLibrary | None:

@@ -506,12 +506,13 @@ def test_only_a_table(files: list[str], capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("limits", "code", "said"),
     [
-        (["--min", "mean_iou=0.7"], 0, "ok    all metric.mean_iou 0.7111 >= 0.7"),
-        (["--min", "all/mean_iou=0.72"], 1, "FAIL  all metric.mean_iou 0.7111 < 0.72"),
-        (["--max", "vi=0.1"], 1, "FAIL  all metric.vi"),
+        (["--min", "mean_iou=0.7"], 0, "ok    --min mean_iou=0.7   all mean_iou 0.711 >= 0.7"),
+        (["--min", "all/mean_iou=0.72"], 1, "FAIL  --min all/mean_iou=0.72   all mean_iou 0.711 < 0.72"),
+        (["--max", "vi=0.1"], 1, "FAIL  --max vi=0.1   all vi"),
+        (["--min", "vi=0.1"], 2, "--max vi=0.1"),
         (["--min", "confusion=3"], 2, "--min confusion=3: confusion is a table"),
         (["--min", "1/mean_iou=0.7"], 2, "mean_iou has no value for 1"),
-        (["--min", "mean/vi=0.7"], 2, "vi has no value for mean"),
+        (["--max", "mean/vi=0.7"], 2, "vi has no value for mean"),
         (["--min", "all/dice=0.7"], 2, "dice has no value for all"),
     ],
 )
@@ -533,7 +534,7 @@ def test_undefined_over_all_classes_says_why(capsys: pytest.CaptureFixture[str],
     assert "all: the prediction is nothing but background; gce, multiclass_mcc are undefined" in text
     code, text, _ = shown(capsys, "score", *two, "-m", "gce", "--max", "gce=0.5")
     assert code == 1
-    assert "FAIL  all metric.gce undefined (pred empty)" in text
+    assert "FAIL  --max gce=0.5   all gce undefined (pred empty); wanted max 0.5" in text
 
 
 def test_compare_has_a_row_of_all_classes(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

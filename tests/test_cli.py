@@ -181,13 +181,41 @@ def test_limits_decide_between_0_and_1(folder: Path, limits: list[str], code: in
 
 
 def test_an_undefined_value_never_passes_a_limit(folder: Path) -> None:
-    """The distance to an empty prediction is undefined: both `--min` and `--max` on it fail."""
-    for side in ("--min", "--max"):
-        done = run("score", folder / "empty.npy", folder / "gt.npy", side, "hd95=1000", "-f", "json")
+    """The distance to an empty prediction is undefined: a `--max` on it fails, and a `--min` on a precision of 0/0."""
+    for limit in (("--max", "hd95=1000"), ("--min", "precision=0")):
+        done = run("score", folder / "empty.npy", folder / "gt.npy", *limit, "-f", "json")
         assert done.returncode == 1
         (verdict,) = json.loads(done.stdout)["gates"]
         assert verdict["value"] is None
         assert not verdict["passed"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "hint"),
+    [
+        (("--min", "hd=5"), "--max hd=5"),
+        (("--max", "1/dice=0.9"), "--min 1/dice=0.9"),
+        (("--min", "loss.dice=0.1"), "--max loss.dice=0.1"),
+        (("--max", "nsd:tol=1=0.9"), "--min nsd:tol=1=0.9"),
+    ],
+)
+@pytest.mark.parametrize("command", ["score", "gate"])
+def test_a_limit_on_the_good_side_is_refused(folder: Path, command: str, limit: tuple[str, str], hint: str) -> None:
+    """A minimum for what is better when lower passes what is bad: exit 2, with the limit that was meant."""
+    files = (folder / "pred.npy", folder / "gt.npy") if command == "score" else (folder / "no-run.json",)
+    done = run(command, *files, *limit)
+    assert done.returncode == 2
+    assert f"hint: {hint}\n" in done.stderr
+
+
+def test_limits_read_as_those_of_the_gate(folder: Path) -> None:
+    """Rule, label, measure with its unit, value, limit; failures first; then how many."""
+    pair = (folder / "multi_pred.npy", folder / "multi_gt.npy")  # dice 1 and 0
+    done = run("score", *pair, "-m", "dice", "--min", "dice=0.4", "--max", "rve=0")
+    lines = done.stdout.splitlines()[-5:]
+    assert lines[0] == " FAIL  --min dice=0.4   2 dice 0.000 < 0.4"
+    assert lines[1].startswith(" ok    --min dice=0.4   1 dice 1.000 >= 0.4")
+    assert lines[-1] == " 1 failed, 3 passed"
 
 
 def test_a_limit_holds_every_label_and_mean_holds_the_mean(folder: Path) -> None:

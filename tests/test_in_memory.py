@@ -51,7 +51,7 @@ def test_nibabel(files):
     micron.header.set_xyzt_units("micron")
     mask = from_array(micron, name="pred")
     assert mask.spacing == pytest.approx((1, 2, 3))
-    assert [n.code for n in mask.notes] == ["spacing.units"]
+    assert [n.code for n in mask.notes] == ["spacing.unit"]
 
 
 def test_nibabel_scaling(tmp_path):

@@ -240,6 +240,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
         form = PAPER_SUFFIXES[path.suffix.lower()]
         write_whole(path, json_lines(run) if form == "json" else render(form))
     _close_journal(asked)
+    _say(asked, run)
     deliver(render, asked.form, [], asked.session)
     _wrote(asked, f"segcli gate {shlex.quote(str(asked.run_file))}")
     return _code(collected, failed=bool(run["errors"]))
@@ -264,6 +265,19 @@ def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
         return report.run_text(run, asked.worst, color=color)
 
     return render
+
+
+def _say(asked: Asked, run: dict[str, Any]) -> None:
+    """Print the warnings of the cases to stderr, each kind once; a terminal that shows the table has them there."""
+    from segcli.runs.noted import kind_text, warnings_of
+
+    if asked.session.verbose:
+        levels = {"warning"} if asked.session.quiet else {"warning", "note"}
+        for case in run["cases"]:
+            told = [n for n in case["notes"] if n["level"] in levels]
+            asked.session.tell([f"{n['level']}: {case['case']}: {n['text']}" for n in told])
+    else:
+        asked.session.warn([kind_text(kind) for kind in warnings_of(run)], asked.form)
 
 
 def _close_journal(asked: Asked) -> None:

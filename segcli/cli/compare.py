@@ -91,7 +91,7 @@ def compare(
             strict=strict,
             **reading,
         )
-    session.say(comparison.notes)
+    session.say(comparison.notes, form)
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 

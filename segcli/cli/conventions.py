@@ -74,6 +74,6 @@ def conventions(
     with session.working("comparing conventions"):
         both = compared(pred, gt, metrics=metrics, losses=losses, strict=strict, **how, **reading)
     found = both if isinstance(both, list) else [both]
-    session.say([note for case in found for note in case.notes])
+    session.say((note for case in found for note in case.notes), form)
     deliver(lambda wanted, color=False: render(found, wanted, env(), color=color), form, outputs, session)
     return ExitCode.OK

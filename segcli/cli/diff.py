@@ -57,7 +57,7 @@ def diff(
 
     sources = [Source(name, load_run(name, without=UNREAD)) for name in (a, b)]
     found = compare_runs(*sources, metrics=metrics, sort=sort, every=every, resampling=Resampling(ci, seed=seed))
-    session.warn(found.warnings)
+    session.warn(found.warnings, form)
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 

@@ -15,6 +15,7 @@ import typer
 from segcli.bulk import no_garbage
 from segcli.cli.session import SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
 
 #: Formats of files by their suffix.
 FILES = {suffix: form for suffix, form in SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
@@ -37,6 +38,7 @@ def gate(
     max_: Annotated[
         list[str] | None, typer.Option("--max", metavar="M=V", help="Fail where it is above V: tumour/hd95=5.")
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where a case of the run has a warning.")] = False,
     form: Annotated[
         Literal["table", "json", "junit", "github", "md"], typer.Option("-f", "--format", help="Format of stdout.")
     ] = "table",
@@ -47,9 +49,9 @@ def gate(
 ) -> ExitCode:
     """Hold a run against rules: exit 0 when it passes, 1 when it fails.
 
-    Rules are the [[gate]] tables of the configuration or of --rules, and --min and --max. Two are always on:
-    no-missing and no-errors. A value that is undefined where one mask is empty fails, as does a rule without
-    values; a label in neither mask counts for nothing.
+    Rules are the [[gate]] tables of the configuration or of --rules, and --min and --max. Three are always on:
+    no-missing, no-errors, and no-warnings, which is no failure without --strict. A value that is undefined where one
+    mask is empty fails, as does a rule without values; a label in neither mask counts for nothing.
     """
     from segcli.gate.rules import parse_rules, read_rules
 
@@ -60,7 +62,7 @@ def gate(
     if run == "-" and str(baseline) == "-":
         raise UsageError("RUN and --baseline cannot both be stdin.", code="gate.stdin")
     tables = session.config.rules if rules is None else read_rules(rules)
-    asked = parse_rules(tables, str(rules or session.config.path), min_ or [], max_ or [])
+    asked = parse_rules(tables, str(rules or session.config.path), min_ or [], max_ or [], strict=strict)
     if not asked.rules and not session.quiet:
         print("note: no rule but no-missing and no-errors: give --min, --max, --rules or [[gate]]", file=sys.stderr)
     from segcli.gate.verdicts import judge_run
@@ -102,4 +104,4 @@ def _append(summary: Path, text: str) -> None:
         with summary.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{text}\n\n")
     except OSError as problem:
-        print(f"warning: {summary}: the job summary cannot be written ({problem.strerror})", file=sys.stderr)
+        print(flat(f"warning: {summary}: the job summary cannot be written ({problem.strerror})"), file=sys.stderr)

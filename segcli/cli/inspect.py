@@ -13,6 +13,8 @@ import typer
 from segcli.cli import options as opt
 from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
+from segcli.writing import write_whole
 
 
 @opt.reads_masks()
@@ -47,7 +49,7 @@ def inspect(
     """
     from segcli.inspection import inspect as take_apart
     from segcli.masks.mask import Note
-    from segcli.masks.writing import check_map_path, png_bytes, write_bytes, write_map
+    from segcli.masks.writing import check_map_path, png_bytes, write_map
     from segcli.report import inspection as report
     from segcli.runs.document import environment, to_json
 
@@ -74,7 +76,7 @@ def inspect(
         if png is not None:
             from segcli.report.picture import draw
 
-            write_bytes(png, png_bytes(draw(found)))
+            write_whole(png, png_bytes(draw(found)), "--png")
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 
@@ -86,5 +88,5 @@ def inspect(
     deliver(render, form, [], session)
     for path in outputs:
         if not session.quiet:
-            print(f"wrote {path}", file=sys.stderr)
+            print(flat(f"wrote {path}"), file=sys.stderr)
     return ExitCode.OK

@@ -27,6 +27,7 @@ from segcli.cli.evaluate import evaluate
 from segcli.cli.gate import gate
 from segcli.cli.inspect import inspect
 from segcli.cli.rank import rank
+from segcli.cli.repeated import Command
 from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
@@ -42,7 +43,7 @@ app = typer.Typer(
 for command in (
     score, compare, inspect, evaluate, gate, diff, rank, cite, conventions, catalog, describe, doctor, schema,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 #: Global options that may also stand behind the command: name -> takes a value.
 GLOBALS = {
@@ -68,7 +69,10 @@ def segcli_(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors on stderr.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the traceback of an internal error.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Print each note of each case, and the traceback of an internal error."),
+    ] = False,
     color: Annotated[Literal["auto", "always", "never"], typer.Option(help="Colour on stdout.")] = "auto",
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress line on stderr.")] = False,
     config: Annotated[
@@ -103,8 +107,9 @@ def run(arguments: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, terminate)
     _safe_streams()
+    sessions: list[Session] = []
     try:
-        code = _invoke(_globals_first(arguments))
+        code = _invoke(_globals_first(arguments), sessions)
         sys.stdout.flush()
     except SegcliError as error:
         return _complain(error.message, error.hint, error.exit_code)
@@ -130,7 +135,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.USAGE)
-        return _internal(error, verbose="-v" in arguments or "--verbose" in arguments)
+        return _internal(error, verbose={"-v", "--verbose"} & {*arguments} or any(s.verbose for s in sessions))
     return code
 
 
@@ -164,8 +169,8 @@ def _safe_streams() -> None:
         setattr(sys, name, _Tolerant(stream) if name == "stderr" else stream)
 
 
-def _invoke(arguments: list[str]) -> int:
-    """Run the parser and the command; whatever they raise reaches the caller."""
+def _invoke(arguments: list[str], sessions: list[Session]) -> int:
+    """Run the parser and the command; whatever they raise reaches the caller, and in `sessions` how it was called."""
     if "_SEGCLI_COMPLETE" in os.environ:  # a shell asks for completions
         app(prog_name="segcli")
     command = typer.main.get_command(app)
@@ -180,22 +185,29 @@ def _invoke(arguments: list[str]) -> int:
     except UsageError as error:
         error.hint = "; ".join(filter(None, [error.hint, not_typed(context)]))
         raise
+    finally:
+        sessions += [context.obj] if context is not None and context.obj is not None else []
 
 
 def _globals_first(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with global options moved before the command: both places are natural."""
     front: list[str] = []
     rest: list[str] = []
+    given: dict[str, str] = {}
     tokens = iter(arguments)
     for word in tokens:
+        name, equals, glued = word.partition("=")
         if word == "--":
             rest += [word, *tokens]
-        elif word in GLOBALS:
+        elif word in GLOBALS and not GLOBALS[word]:
             front.append(word)
-            if GLOBALS[word]:
-                front += [value for value in [next(tokens, None)] if value is not None]
-        elif word.startswith(("--color=", "--config=")):
-            front.append(word)
+        elif GLOBALS.get(name):
+            value = glued if equals else next(tokens, None)
+            front += [name] if value is None else [f"{name}={value}"]
+            if value is not None and given.setdefault(name, value) != value:
+                raise UsageError(
+                    f"{name} is given twice: {given[name]} and {value}.", hint="give it once", code="option.twice"
+                )
         else:
             rest.append(word)
     return front + rest
@@ -210,7 +222,7 @@ def _complain(message: str, hint: str, code: ExitCode) -> int:
     return int(code)
 
 
-def _internal(error: Exception, *, verbose: bool) -> int:
+def _internal(error: Exception, *, verbose: object) -> int:
     text = "".join(traceback.format_exception(error))
     hint = "please report it; -v prints the traceback"
     with (

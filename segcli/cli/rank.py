@@ -63,7 +63,7 @@ def rank(
         missing=missing,
         resampling=Resampling(ci, resamples, seed),
     )
-    session.warn(found.warnings)
+    session.warn(found.warnings, form)
     seconds = time.perf_counter() - clock
     env = environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 

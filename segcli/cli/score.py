@@ -13,6 +13,7 @@ import typer
 from segcli.cli import options as opt
 from segcli.cli.session import Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.report.table import flat
 
 if TYPE_CHECKING:
     from segcli.masks.reading import Reading
@@ -102,7 +103,7 @@ def score(
             from segcli.masks.writing import write_map
 
             write_map(entropy_map, cases[0].entropy_map, cases[0].spacing, cases[0].affine)
-    session.say(list(dict.fromkeys(note for case in cases for note in case.notes)))
+    session.say((note for case in cases for note in case.notes), form)
     measures = [*chosen, *chosen_losses]
 
     def render(wanted: str, color: bool = False) -> str:
@@ -126,7 +127,7 @@ def score(
 
     deliver(render, form, outputs, session)
     if entropy_map is not None and not session.quiet:
-        print(f"wrote {entropy_map}", file=sys.stderr)
+        print(flat(f"wrote {entropy_map}"), file=sys.stderr)
     return ExitCode.OK if all(v.passed for v in verdicts) else ExitCode.GATE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from segcli.config import Config
 from segcli.errors import UsageError
 from segcli.report.table import flat
-from segcli.writing import write_whole
+from segcli.writing import target_of, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,16 +46,25 @@ class Session:
             return False
         return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
-    def say(self, notes: Sequence[Note]) -> None:
-        """Print notes and warnings to stderr; `--quiet` keeps warnings only."""
-        for note in notes:
-            if note.level == "warning" or not self.quiet:
-                print(flat(f"{note.level}: {note.text}"), file=sys.stderr)
+    def say(self, notes: Iterable[Note], form: str = "") -> None:
+        """Print notes and warnings to stderr, each once; `--quiet` keeps warnings only.
 
-    def warn(self, texts: Sequence[str]) -> None:
-        """Print warnings to stderr, also with `--quiet`."""
-        for text in texts:
-            print(flat(f"warning: {text}"), file=sys.stderr)
+        A table on a terminal has the warnings itself.
+        """
+        table = form == "table" and sys.stdout.isatty()
+        for note in dict.fromkeys(notes):
+            if not table if note.level == "warning" else not self.quiet:
+                self.tell([f"{note.level}: {note.text}"])
+
+    def warn(self, texts: Sequence[str], form: str = "") -> None:
+        """Print warnings to stderr, also with `--quiet`; not beside a table on a terminal, which has them itself."""
+        if form != "table" or not sys.stdout.isatty():
+            self.tell([f"warning: {text}" for text in texts])
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Print lines to stderr as they are."""
+        for line in lines:
+            print(flat(line), file=sys.stderr)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -96,10 +105,12 @@ def check_outputs(
             raise UsageError(
                 f"-o {path}: is a folder.", hint=f"for example -o {path / 'run.json'}", code="output.folder"
             )
-        if not path.parent.is_dir():
-            raise UsageError(f"-o {path}: the folder {path.parent} does not exist.", code="output.folder")
-        if not os.access(path.parent, os.W_OK):
-            raise UsageError(f"-o {path}: the folder {path.parent} cannot be written.", code="output.folder")
+        folder = (target_of(path, "-o") if path.is_symlink() else path).parent
+        if not folder.is_dir():
+            raise UsageError(f"-o {path}: the folder {folder} does not exist.", code="output.folder")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"-o {path}: the folder {folder} cannot be written.", code="output.folder")
+        target_of(path, "-o")
         for given in inputs:
             if given and path.exists() and os.path.exists(given) and path.samefile(given):  # noqa: PTH110 (raw text)
                 raise UsageError(f"-o {path}: is an input of this call.", hint="name another file", code="output.input")

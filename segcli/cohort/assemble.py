@@ -8,10 +8,10 @@ from typing import Any
 
 from segcli.averaging import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
-from segcli.errors import InputError
+from segcli.masks.occurring import BOTH_READ, disjoint, one_foreground
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
-from segcli.runs.document import mean_record
+from segcli.runs.document import mean_record, note_record
 
 #: What a record holds for this module alone.
 _OWN = {"of", "occur", "one_map", "literal", "absent", "instances"}
@@ -25,20 +25,20 @@ def assemble(
     The cases are the records themselves, changed.
 
     Without named labels the label set is the union over all cases: where every prediction has the same one
-    value, or none, and every ground truth too, the cohort is binary; else a value is a label, also in cases
-    whose two files have only one each. Where values are objects, they are so in every case. Raises
-    `InputError` where predictions are single probability maps and the ground truths have several labels:
-    whose the map is nobody says.
+    value, or none, and every ground truth too, and both can mean the same foreground, the cohort is binary; else
+    a value is a label, also in cases whose two files have only one each. A prediction that is a single probability
+    map is an error then: whose label it is nobody says. Where values are objects, they are so in every case, and
+    one whose prediction has channels, which are classes, is an error.
     """
     ordered: list[Record] = sorted(records, key=lambda r: str(r["case"]))
-    errors = [
-        {"case": r["case"], **r["error"], **{s: r[s] for s in ("pred", "gt", "roi") if s in r}}
-        for r in ordered
-        if "error" in r
-    ]
+    errors = [_error(r, **r["error"]) for r in ordered if "error" in r]
     scored = [r for r in ordered if "error" not in r]
-    if spec["labels"] is None and not _of_one_class(scored) and not _binary(scored):
-        _refuse_one_map(scored)
+    if spec["labels"] is None and any(r.get("instances") for r in scored):
+        scored, apart = _of_one_class(scored)
+        errors = sorted([*errors, *apart], key=lambda e: str(e["case"]))
+    elif spec["labels"] is None and not _binary(scored):
+        scored, mapless = _without_one_maps(scored)
+        errors = sorted([*errors, *mapless], key=lambda e: str(e["case"]))
         scored = _with_all_labels(spec, scored)
     elif any(r["status"] == "missing" for r in scored):
         measures = _averaged(spec)
@@ -54,41 +54,41 @@ def assemble(
     return scored, errors
 
 
-def _of_one_class(records: Sequence[Record]) -> bool:
-    """Return whether the values of all cases are objects of one class; raise where only those of some are."""
-    apart = [r for r in records if not r.get("instances")]
-    if not apart or len(apart) == len(records):
-        return not apart
-    other = next(r for r in records if r.get("instances"))
-    raise InputError(
-        f"{apart[0]['case']}: channels of the prediction are classes; in {other['case']} values are objects of one.",
-        hint="--labels a=1,b=2 names the classes of both",
-        code="kind.mixed",
-    )
+def _of_one_class(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the records whose values are objects of one class, and the errors of those with channels of classes."""
+    message = "channels of the prediction are classes; in the other cases values are objects of one class"
+    failed = [r for r in records if not r.get("instances")]
+    told = {"code": "kind.mixed", "message": message, "hint": "--labels a=1,b=2 names the classes of all"}
+    return [r for r in records if r.get("instances")], [_error(r, **told) for r in failed]
+
+
+def _error(record: Record, code: str, message: str, hint: str = "") -> Record:
+    files = {side: {"path": record[side]["path"]} for side in ("pred", "gt", "roi") if record.get(side)}
+    return {"case": record["case"], "code": code, "message": message, **({"hint": hint} if hint else {}), **files}
 
 
 def _binary(records: Sequence[Record]) -> bool:
-    return all(len({v for r in records for v in r["occur"][side]}) <= 1 for side in ("pred", "gt")) and all(
-        list(r["labels"].values()) == ["any"] for r in records
-    )
+    """Return whether each side has one value at most, over all cases, and both mean the same foreground."""
+    hard = [r for r in records if not r["one_map"]]  # a single map is that of the one label, whatever its value
+    sides = [{v for r in records for v in r["occur"]["gt"]}, {v for r in hard for v in r["occur"]["pred"]}]
+    found = all(list(r["labels"].values()) == ["any"] for r in records)
+    return found and all(len(values) <= 1 for values in sides) and one_foreground(set().union(*sides))
 
 
-def _refuse_one_map(records: Sequence[Record]) -> None:
-    found = next((r for r in records if r["one_map"]), None)
-    if found is not None:
-        values = sorted({v for r in records for v in r["occur"]["gt"]})
-        raise InputError(
-            f"{found['case']}: the prediction is one probability map, the ground truths have "
-            f"the labels {', '.join(map(str, values))}.",
-            hint="--labels fg=any scores everything that is not 0",
-            code="kind.mixed",
-        )
+def _without_one_maps(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the records whose values are labels, and the errors of those whose prediction is one probability map."""
+    values = ", ".join(map(str, sorted({v for r in records for v in r["occur"]["gt"]})))
+    message = f"the prediction is one probability map, the ground truths have the labels {values}"
+    hint = "--labels fg=any scores everything that is not 0"
+    failed = [r for r in records if r["one_map"]]
+    return [r for r in records if not r["one_map"]], [_error(r, "kind.mixed", message, hint) for r in failed]
 
 
 def _by_value(record: Record) -> Record:
     """Return a record that was scored as binary with its values as labels."""
     if list(record["labels"].values()) != ["any"]:
         return record
+    record = _literal_notes(record)
     if "literal" in record:
         return {**record, **record["literal"]}
     values = sorted({*record["occur"]["pred"], *record["occur"]["gt"]})
@@ -104,6 +104,15 @@ def _by_value(record: Record) -> Record:
         "values": [v | {"label": new} for v in own] + rest,
         "parts": {new if name == old else name: part for name, part in record.get("parts", {}).items()},
     }
+
+
+def _literal_notes(record: Record) -> Record:
+    """Return a record whose notes do not say that two values were read as one foreground: they are labels now."""
+    kept = [note for note in record["notes"] if note.get("code") != BOTH_READ]
+    if len(kept) == len(record["notes"]):
+        return record
+    told = disjoint(record["occur"]["pred"][0], record["occur"]["gt"][0])
+    return record | {"notes": [*kept, note_record(told)]}
 
 
 def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:

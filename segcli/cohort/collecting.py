@@ -19,6 +19,7 @@ from segcli.cohort.pairing import Missing, Pairing
 from segcli.cohort.tables import pooled_tables
 from segcli.cohort.work import Plan, Record, Task
 from segcli.runs.document import SCHEMA, spec_of
+from segcli.runs.noted import said_of
 from segcli.summary import Resampling, summaries
 
 MissingPolicy = Literal["fail", "worst", "skip"]
@@ -187,6 +188,7 @@ def _document(
             for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
         ],
         "errors": errors,
+        "notes": said_of(cases),
         "summary": summaries(cases, resampling, group_by, collected.spec),
         **({"tables": tables} if tables else {}),
         "environment": environment,

@@ -69,9 +69,23 @@ def _parse(side: Literal["min", "max"], text: str, surface: str | None) -> Limit
             hint="set a limit on a metric, for example --min mean_iou=0.7",
             code="gate.table",
         )
+    _check_direction(side, left, right, bound, label if slash else None)
     if surface is not None:
         bound = bound.with_default("surface", surface)
     return Limit(f"--{side} {text}", side, bound, label if slash else None, value)
+
+
+def _check_direction(side: str, left: str, right: str, bound: BoundMeasure, label: str | None) -> None:
+    """Refuse a limit on the good side: it would hold a result to being bad enough."""
+    good = {"higher": "min", "lower": "max"}.get(bound.measure.better, side)
+    if side == good or (bound.over_classes and label not in (None, ALL)):  # that row has no value: judge says so
+        return
+    word = "lower" if good == "max" else "higher"
+    raise UsageError(
+        f"--{side} {left}={right}: {word} {bound.measure.name} is better, so this would pass what is bad.",
+        hint=f"--{good} {left}={right}",
+        code="gate.direction",
+    )
 
 
 def judge(limits: Sequence[Limit], cases: Sequence[Scored]) -> list[Verdict]:

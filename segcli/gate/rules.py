@@ -19,7 +19,7 @@ from segcli.notation import bind
 Level = Literal["error", "warn"]
 OnUndefined = Literal["fail", "worst", "skip"]
 #: Always on; only their level can be set.
-NO_MISSING, NO_ERRORS = "no-missing", "no-errors"
+NO_MISSING, NO_ERRORS, NO_WARNINGS = "no-missing", "no-errors", "no-warnings"
 FIELDS = (
     "id", "measure", "label", "stat", "min", "max", "max_drop", "confidence", "where", "level", "on_undefined",
 )  # fmt: skip
@@ -71,6 +71,7 @@ class Rules:
     rules: tuple[Rule, ...]
     no_missing: Level = "error"
     no_errors: Level = "error"
+    no_warnings: Level = "warn"
 
     @property
     def needs_baseline(self) -> Rule | None:
@@ -87,10 +88,18 @@ def read_rules(path: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def parse_rules(
-    tables: Sequence[Mapping[str, Any]], source: str, minima: Iterable[str] = (), maxima: Iterable[str] = ()
+    tables: Sequence[Mapping[str, Any]],
+    source: str,
+    minima: Iterable[str] = (),
+    maxima: Iterable[str] = (),
+    *,
+    strict: bool = False,
 ) -> Rules:
-    """Return the rules of tables and of `--min M=V` and `--max M=V`. Raises `UsageError` for one that cannot be."""
-    levels: dict[str, Level] = {NO_MISSING: "error", NO_ERRORS: "error"}
+    """Return the rules of tables and of `--min M=V` and `--max M=V`; with `strict` a warning of the run is a failure.
+
+    Raises `UsageError` for a rule that cannot be.
+    """
+    levels: dict[str, Level] = {NO_MISSING: "error", NO_ERRORS: "error", NO_WARNINGS: "warn"}
     rules: list[Rule] = []
     told: set[str] = set()
     for number, table in enumerate(tables, start=1):
@@ -110,7 +119,8 @@ def parse_rules(
         told.add(str(found))
     for side, texts in (("min", minima), ("max", maxima)):
         rules += [_typed(side, text) for text in dict.fromkeys(texts)]
-    return Rules(tuple(rules), levels[NO_MISSING], levels[NO_ERRORS])
+    no_warnings: Level = "error" if strict else levels[NO_WARNINGS]
+    return Rules(tuple(rules), levels[NO_MISSING], levels[NO_ERRORS], no_warnings)
 
 
 def _typed(side: str, text: str) -> Rule:

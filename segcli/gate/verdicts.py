@@ -13,9 +13,10 @@ from segcli.errors import InputError, UsageError
 from segcli.gate.baseline import check_baseline, check_row
 from segcli.gate.columns import NOTHING, Cell, Columns, Key
 from segcli.gate.limits import beyond
-from segcli.gate.rules import NO_ERRORS, NO_MISSING, Level, Rule, Rules, near
+from segcli.gate.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gate.statistic import seed_of, statistic
 from segcli.measure import BoundMeasure, Measure
+from segcli.runs.noted import kind_text, said_of
 from segcli.statistics import Interval, differences, generator, paired, slack
 
 Status = Literal["passed", "failed", "warned", "skipped"]
@@ -85,6 +86,8 @@ class Judgement:
     changed_truth: tuple[str, ...] = ()
     #: What the mean row is of, where a rule asks for it.
     mean_of: str = ""
+    #: What was said of the cases of the run, by kind.
+    said: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -110,12 +113,13 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
     found = [(resolved, labels) for resolved, labels in (_resolved(rule, ours) for rule in rules.rules)]
     theirs = None if baseline is None else Columns(baseline)
     changed = [] if theirs is None else check_baseline(ours, theirs)
-    verdicts = [_missing(rules, run), _errors(rules, run)]
+    said = tuple(said_of(run["cases"]))
+    verdicts = [_missing(rules, run), _errors(rules, run), *_warnings(rules, said)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
-    said = str(ours.mean_of) if any(v.label == MEAN for v in verdicts) else ""
+    mean_said = str(ours.mean_of) if any(v.label == MEAN for v in verdicts) else ""
     if theirs is None:
-        return Judgement(verdicts=tuple(verdicts), mean_of=said)
+        return Judgement(verdicts=tuple(verdicts), mean_of=mean_said, said=said)
     drops_of, drops = _biggest_drops(verdicts, ours, theirs)
     return Judgement(
         verdicts=tuple(verdicts),
@@ -124,7 +128,8 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
         new=tuple(name for name in ours.cases if name not in theirs.cases),
         lost=tuple(name for name in theirs.cases if name not in ours.cases),
         changed_truth=tuple(changed),
-        mean_of=said,
+        mean_of=mean_said,
+        said=said,
     )
 
 
@@ -204,6 +209,20 @@ def _errors(rules: Rules, run: Mapping[str, Any]) -> Verdict:
     cases = tuple(CaseValue(e["case"], None, why=e["message"]) for e in run["errors"])
     status = _status(rules.no_errors, passed=not cases)
     return Verdict(rule=NO_ERRORS, level=rules.no_errors, status=status, value=len(cases), max=0, cases=cases)
+
+
+def _warnings(rules: Rules, said: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Return a verdict for each kind of warning that the cases of the run have; without one nothing is warned of."""
+    level = rules.no_warnings
+    found = [
+        Verdict(
+            rule=NO_WARNINGS, level=level, status=_status(level, passed=False), value=kind["n"], max=0,
+            why=kind_text(kind), cases=tuple(CaseValue(name, None) for name in kind["cases"]),
+        )
+        for kind in said if kind["level"] == "warning"
+    ]  # fmt: skip
+    passed = Verdict(rule=NO_WARNINGS, level=level, status="passed", value=0, max=0)
+    return found or [passed] * (level == "error")
 
 
 def _status(level: Level, *, passed: bool) -> Status:

@@ -75,8 +75,8 @@ def meaning(
     text = f"{shown(name)}: probabilities beyond [0, 1] by rounding ({max(-low, high - 1):.1g}) were set to the bound"
     array = np.clip(array, 0, 1)
     if kind is None and _whole(array):  # a mask of 0 and 1.0000001
-        return array.astype(np.uint8), "labels", [Note(text.replace("probabilities", "values"))]
-    return array, "probability", [Note(text)]
+        return array.astype(np.uint8), "labels", [Note(text.replace("probabilities", "values"), code="kind.rounding")]
+    return array, "probability", [Note(text, code="kind.rounding")]
 
 
 def _of_fractions(

@@ -67,7 +67,7 @@ def with_channels(side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> 
         )
     means = "channel c is label c (0 is background)" if named is None else f"{_names(named)}, each cut by itself"
     count = f"{len(moved)} channel{'s' * (len(moved) > 1)}"
-    notes.append(Note(f"{pred.name}: {count} on axis {side.file_axes[axis]}, {means}"))
+    notes.append(Note(f"{pred.name}: {count} on axis {side.file_axes[axis]}, {means}", code="channels.axis"))
     beyond = [x.name for x in reading.labels or () if max(x.values or (0,)) >= len(moved)] if named is None else []
     if beyond:
         text = f"{pred.name}: {len(moved)} channels, none for all values of {', '.join(beyond[:6])}"
@@ -118,7 +118,7 @@ def read_prediction(
         if float(array.min()) >= 0 and float(array.max()) <= 1:
             sums = float(np.abs(array.sum(axis=0) - 1).max()) <= SUM_TOLERANCE
             text = f"{pred.name}: channels are in [0, 1]{' and sum to 1' * sums}: probabilities, not logits?"
-            notes.append(Note(text, "warning"))
+            notes.append(Note(text, "warning", "kind.logits"))
         return hard, softmax(array), array
     prob = array.astype(np.float64)
     total = prob.sum(axis=0)
@@ -142,6 +142,7 @@ def read_prediction(
                 f"{pred.name}: no probability exceeds {most:.3f}, as after two softmaxes "
                 f"(of probabilities none can exceed {math.e / (math.e + count - 1):.3f})",
                 "warning",
+                "channels.softmax",
             )
         )
     return hard, prob, None

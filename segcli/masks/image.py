@@ -153,11 +153,15 @@ def _take_apart(source: Source) -> tuple[Head, bytes, bytes, list[Note]]:
             refuse(name, text, "save the frame that is meant as a plain PNG", "read.animated")
         elif word == b"eXIf" and (turn := _orientation(data)) > 1:
             text = f"{said}: EXIF orientation {turn} is not applied; the pixel grid is used as stored"
-            notes.append(Note(text, "warning"))
+            notes.append(Note(text, "warning", "read.orientation"))
         elif word == b"IEND":
             break
     if source.size > at:
-        notes.append(Note(f"{said}: {size_text(source.size - at)} after the end of the image ignored", "warning"))
+        notes.append(
+            Note(
+                f"{said}: {size_text(source.size - at)} after the end of the image ignored", "warning", "read.trailing"
+            )
+        )
     if head is None:
         refuse(name, "corrupt: an image without a header", _AGAIN, "read.corrupt")
     if _raw_size(head) > MOST_DEFLATE * (packed + 64):

@@ -40,7 +40,8 @@ class Grid:
     `pred` is the hard label map; `prob` holds the probabilities it came from, (*shape) for one
     channel or (C, *shape) for one channel per label; `logits` are theirs, where they are known. Of channels that
     overlap, `regions` are their labels, and bit c of a voxel of `pred` says that it is in `regions[c]`. Values of
-    `void` are no labels: in `gt` they do not count, in `pred` they are wrong.
+    `void` are no labels: in `gt` they do not count, in `pred` they are wrong. `geometry` says how the headers lie:
+    `ok`, `shapes only` (a file has no affine), `reoriented`, or `ignored: ` and what differs.
     """
 
     pred: NDArray[Any]
@@ -55,6 +56,7 @@ class Grid:
     channels: int = 0
     regions: tuple[Label, ...] = ()
     threshold: float = 0.5
+    geometry: str = "shapes only"
     #: The axis of the file of the prediction that holds its channels.
     channel_axis: int = 0
     #: Where the voxels of the ground truth lie, as the grid has its axes.
@@ -108,8 +110,8 @@ def check_grids(pred: Mask, gt: Mask, reading: Reading) -> None:
     _aligned(*(images(*sides, reading, []) if reading.stack else [sides])[0], reading, [])
 
 
-def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> tuple[Mask, Mask, int]:
-    """Return both sides on one grid, the channels of the prediction on its first axis, and the axis they had."""
+def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> tuple[Mask, str, Mask, int]:
+    """Return both sides on one grid, how their grids lie, and which axis the channels had: now the first."""
     pred_side, gt_side = in_order(pred_side, gt_side, reading, notes)
     if reading.squeeze:
         pred_side, gt_side = squeezed(pred_side), squeezed(gt_side)
@@ -123,16 +125,16 @@ def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]
     pred = with_channels(pred_side, gt, reading, notes)
     several = pred_side.mask.array.ndim > gt.array.ndim
     axis = pred_side.file_axes[channel_axis(pred_side, reading)] if several else 0
-    return _on_grid(pred, gt, reading, notes), gt, axis
+    return *_on_grid(pred, gt, reading, notes), gt, axis
 
 
 def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], region: Side | None) -> Grid:
-    pred, gt, axis = _aligned(pred_side, gt_side, reading, notes)
+    pred, aligned, gt, axis = _aligned(pred_side, gt_side, reading, notes)
     inside = None
     if region is not None:
         region = in_order_of_others(region, (gt_side, pred_side), reading)
         region = squeezed(region) if reading.squeeze else region
-        inside = _on_grid(region.mask, gt, reading, notes, "the ROI").array != 0
+        inside = _on_grid(region.mask, gt, reading, notes, "the ROI")[0].array != 0
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
         axis = gt.shape.index(1)
@@ -141,12 +143,15 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], 
                 f"{gt.name}: one voxel along axis {axis}; read as a volume, so every voxel is surface "
                 "(--squeeze makes it a 2-D image)",
                 "warning",
+                "geometry.thin",
             )
         )
     if gt.array.ndim == 3 and unit == "voxel" and not reading.stack and 1 not in gt.shape:
-        notes.append(Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images"))
+        notes.append(
+            Note(f"{gt.name}: {_x(gt.shape)} read as a volume; --stack for a stack of images", code="geometry.volume")
+        )
     if pred.channels is not None and reading.channels is None and reading.threshold != 0.5:
-        notes.append(Note("--threshold is not used: of several channels the largest decides"))
+        notes.append(Note("--threshold is not used: of several channels the largest decides", code="threshold.unused"))
     gt_labels, soft_gt = _ground_truth(gt, reading)
     hard, prob, logits = read_prediction(pred, reading, notes)
     # The one map of a foreground and a soft ground truth hold no values that could mark void, nor do channels that
@@ -170,6 +175,7 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], 
         channels=channels,
         regions=reading.channels or (),
         threshold=reading.threshold,
+        geometry=aligned,
         channel_axis=axis,
         affine=gt.affine,
         notes=tuple(notes),
@@ -193,18 +199,28 @@ def _x(shape: tuple[int, ...]) -> str:
 # --- axes ---------------------------------------------------------------------------------------
 
 
-def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note], what: str = "the prediction") -> Mask:
-    """Return the prediction (or `what` is held against it) on the ground truth's grid, or refuse."""
+def _on_grid(
+    pred: Mask, gt: Mask, reading: Reading, notes: list[Note], what: str = "the prediction"
+) -> tuple[Mask, str]:
+    """Return the prediction (or `what` is held against it) on the grid of the ground truth, or refuse.
+
+    With it how the grids lie (`Grid.geometry`).
+    """
     differences = geometry.compare(pred, gt)
     if not differences:
-        return pred
+        return pred, "ok" if pred.affine is not None and gt.affine is not None else "shapes only"
     text = "; ".join(d.text for d in differences)
     first = differences[0]
     if reading.on_geometry == "reorient":
         turned = geometry.reorient(pred, gt)
         if turned is not None:
-            notes.append(Note(f"{pred.name}: axes reordered onto the grid of {gt.name} (no resampling)"))
-            return turned
+            notes.append(
+                Note(
+                    f"{pred.name}: axes reordered onto the grid of {gt.name} (no resampling)",
+                    code="geometry.reoriented",
+                )
+            )
+            return turned, "reoriented"
         raise InputError(
             f"{pred.name} vs {gt.name}: not the same grid in another orientation: {text}.",
             hint=f"segcli never resamples: resample {what} onto the ground truth first",
@@ -212,8 +228,8 @@ def _on_grid(pred: Mask, gt: Mask, reading: Reading, notes: list[Note], what: st
         )
     fits = pred.shape[0 if pred.channels is None else 1 :] == gt.shape
     if reading.on_geometry == "ignore" and fits:
-        notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning"))
-        return replace(pred, spacing=gt.spacing, affine=gt.affine)
+        notes.append(Note(f"geometry ignored: {text}; the grid of {gt.name} is used", "warning", "geometry.ignored"))
+        return replace(pred, spacing=gt.spacing, affine=gt.affine), f"ignored: {text}"
     hints = list(dict.fromkeys(d.hint for d in differences if d.hint))
     ignore = "; --on-geometry ignore compares voxel by voxel" if fits else ""
     raise InputError(
@@ -243,7 +259,7 @@ def _spacing(
     if own is None or len(own) != ndim:
         return (1.0,) * ndim, "voxel"
     if gt.spacing is None:
-        notes.append(Note(f"{gt.name} has no spacing; that of {pred.name} is used"))
+        notes.append(Note(f"{gt.name} has no spacing; that of {pred.name} is used", code="spacing.shared"))
     return own, "mm"
 
 

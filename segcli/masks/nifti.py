@@ -216,7 +216,7 @@ def _read_voxels(source: Source, stream: Stream, header: Header, room: Room) -> 
     left = stream.finish(trailing(need))
     if left or stream.garbage:
         more = size_text(left) if left else "bytes that are not gzip"
-        notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning"))
+        notes.append(Note(f"{shown(name)}: {more} after the declared voxels ignored", "warning", "read.trailing"))
     fields = _fields(header)
     off = None
     if scaled:
@@ -263,7 +263,7 @@ def rescaled(name: str, array: NDArray[Any], slope: float, inter: float, notes: 
         ends = sorted((low * int(slope) + int(inter), high * int(slope) + int(inter)))
         if max(abs(n) for n in (*ends, low, high, int(slope), int(inter))) < 2**62:
             text = f"scl_slope {slope:g} and scl_inter {inter:g} make {ends[0]}..{ends[1]} of the stored {low}..{high}"
-            notes.append(Note(f"{shown(name)}: {text}", "warning"))
+            notes.append(Note(f"{shown(name)}: {text}", "warning", "read.scaled"))
             wide = array.astype(np.int64)
             wide *= int(slope)
             wide += int(inter)

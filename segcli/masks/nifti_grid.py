@@ -30,11 +30,11 @@ def grid_of(
     axes, factor = min(len(header.shape), 3), 1.0
     if header.units in _UNITS:
         unit, factor = _UNITS[header.units]
-        notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning"))
+        notes.append(Note(f"{said}: its unit is {unit}; lengths converted to mm", "warning", "spacing.unit"))
         fields["units"] = unit
     if header.format.startswith("Analyze"):
         text = "Analyze 7.5 does not say which side is left; orientation is not checked"
-        notes.append(Note(f"{said}: {text}", "warning"))
+        notes.append(Note(f"{said}: {text}", "warning", "geometry.analyze"))
     lengths = header.pixdim[1 : axes + 1]
     if all(map(math.isfinite, lengths)):
         fields["pixdim"] = [length * factor for length in lengths]
@@ -52,9 +52,16 @@ def grid_of(
             notes.append(Note(text, "warning", "geometry.pixdim"))
             return None, None
         if min(lengths) < 0:
-            notes.append(Note(f"{said}: pixdim is negative; its absolute value is the spacing"))
+            notes.append(
+                Note(f"{said}: pixdim is negative; its absolute value is the spacing", code="spacing.negative")
+            )
         if not header.format.startswith("Analyze"):
-            notes.append(Note(f"{said}: neither qform nor sform: spacing from pixdim, orientation unknown"))
+            notes.append(
+                Note(
+                    f"{said}: neither qform nor sform: spacing from pixdim, orientation unknown",
+                    code="geometry.no-forms",
+                )
+            )
         return tuple(abs(x) * factor for x in lengths), None
     affine = chosen.copy()
     affine[:3] *= factor
@@ -80,9 +87,11 @@ def grid_of(
         with np.errstate(all="ignore"):
             apart = offset(other, affine, header.shape)
         if not apart <= _FORMS_AGREE:  # also when it is NaN
-            notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning"))
+            notes.append(Note(f"{said}: qform and sform disagree; sform is used", "warning", "geometry.forms"))
     if is_sheared(affine, axes):
-        notes.append(Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning"))
+        notes.append(
+            Note(f"{said}: its affine is sheared; distances take the axes as orthogonal", "warning", "geometry.sheared")
+        )
     return spacing, affine
 
 

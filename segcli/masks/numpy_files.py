@@ -172,4 +172,4 @@ def _expect(name: str, got: int, need: int) -> None:
 
 
 def _after(name: str, extra: int) -> Note:
-    return Note(f"{shown(name)}: {size_text(extra)} after the declared voxels ignored", "warning")
+    return Note(f"{shown(name)}: {size_text(extra)} after the declared voxels ignored", "warning", "read.trailing")

@@ -75,7 +75,7 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
     factor = {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)
     if factor != 1:
         text = f"{shown(name)}: its unit is {units}; lengths converted to mm"
-        notes.append(Note(text, "warning", "spacing.units"))
+        notes.append(Note(text, "warning", "spacing.unit"))
         fields["units"] = units
     axes = min(array.ndim, 3)
     if given.affine is None:

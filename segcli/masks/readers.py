@@ -247,11 +247,11 @@ def _decode(source: Source, key: str | None, colors: str | None, room: Room | No
     if key is not None and decoded.format != "NPZ":
         refuse(name, f"only NPZ files have keys; this is {decoded.format}", "leave out the part after ':'", "read.npz")
     if colors is not None and decoded.format != "PNG":
-        decoded.notes.append(Note(f"{shown(name)}: --colors is for images; not used here"))
+        decoded.notes.append(Note(f"{shown(name)}: --colors is for images; not used here", code="read.colors"))
     wanted = SUFFIXES.get(suffix)
     if wanted and wanted != ("NIfTI" if decoded.format.startswith(("NIfTI", "Analyze")) else decoded.format):
         text = f"{shown(name)}: named {suffix}, but the content is {decoded.format}; read as that"
-        decoded.notes.append(Note(text, "warning"))
+        decoded.notes.append(Note(text, "warning", "read.suffix"))
     return decoded
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.errors import UsageError
+from segcli.writing import target_of, write_whole
 
 WHOLE = (".nii", ".nii.gz", ".npy")
 SUFFIXES = (*WHOLE, ".png")
@@ -27,8 +28,12 @@ def check_map_path(
         raise UsageError(
             f"{option} {path}: the suffix says the format; known: {', '.join(suffixes)}.", code="output.suffix"
         )
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{option} {path}: the folder {path.parent} cannot be written.", code="output.folder")
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: is a folder.", code="output.folder")
+    folder = (target_of(path, option) if path.is_symlink() else path).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"{option} {path}: the folder {folder} cannot be written.", code="output.folder")
+    target_of(path, option)
     for given in inputs:
         if given and path.exists() and Path(given).exists() and path.samefile(given):
             raise UsageError(
@@ -65,19 +70,7 @@ def write_map(
         data = buffer.getvalue()
     else:
         data = _nifti_bytes(values, spacing, affine, packed=name.endswith(".gz"))
-    write_bytes(path, data)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be written ({problem.strerror}).", code="output.write") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data, "")
 
 
 def _nifti_bytes(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.gate.limits import Verdict
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 from segcli.policy import POLICIES, tool_words
-from segcli.report.table import Table, escape_markdown, grouped, number, shape_text, spacing_text
+from segcli.report.noted import warning_lines
+from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
+from segcli.report.tidy import as_csv
 from segcli.scored import Scored, Value
 from segcli.surfaces import MEANING
 from segcli.tools import tools
 from segcli.wording import counted
+
+if TYPE_CHECKING:
+    from segcli.gate.verdicts import Verdict as GateVerdict
 
 WHY = {
     "both_empty": "both empty",
@@ -31,9 +35,8 @@ WHY = {
 
 def heading(case: Scored) -> str:
     """Return the line that says which files were compared on which grid."""
-    aligned = "geometry ok" if case.pred.affine is not None and case.gt.affine is not None else "geometry: shapes only"
-    grid = f"{shape_text(case.shape)} · {spacing_text(case.spacing, case.unit)} · {aligned}"
-    return f"{case.pred.name} vs {case.gt.name}   {grid}"
+    grid = f"{shape_text(case.shape)} · {spacing_text(case.spacing, case.unit)} · {geometry_text(case.geometry)}"
+    return flat(f"{case.pred.name} vs {case.gt.name}   {grid}")
 
 
 def score_table(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> Table:
@@ -168,7 +171,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     untold = [name for name in soft if name not in told]
     if untold:
         notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
-    return notes + _undefined(cases)
+    return notes + _undefined(cases) + warning_lines(note for case in cases for note in case.notes)
 
 
 def _says_mean(case: Scored) -> bool:
@@ -250,18 +253,38 @@ def _some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return one line for each limit and label, failures first, and a count."""
+def verdict_lines(verdicts: Sequence[Verdict], cases: Sequence[Scored]) -> list[str]:
+    """Return one line for each limit and label as the gate writes them, failures first, and a count."""
+    from segcli.report.gate import WORDS, sentence
+
+    if not verdicts:
+        return []
+    several = len(cases) > 1
+    width = max(len(v.rule) for v in verdicts)
     lines = []
     for v in sorted(verdicts, key=lambda v: v.passed):
-        sign = (">=" if v.passed else "<") if v.rule.startswith("--min") else ("<=" if v.passed else ">")
-        value = f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
-        if v.value is not None:
-            digits = next((d for d in (4, 6, 9, 12) if f"{v.value:.{d}g}" != f"{v.limit:.{d}g}"), 17)
-            value = f"{v.value:.{digits}g} {sign} {v.limit:.{digits}g}"
-        lines.append(f"{'ok  ' if v.passed else 'FAIL'}  {v.label} {v.kind}.{v.measure} {value}")
+        whose = f"{v.case} " if several else ""
+        word = WORDS["passed" if v.passed else "failed"]
+        lines.append(f" {word:<4}  {v.rule:<{width}}   {whose}{sentence(_as_of_gate(v, cases))}")
     failed = sum(not v.passed for v in verdicts)
-    return [*lines, f"{failed} failed, {len(verdicts) - failed} passed"] if verdicts else []
+    return [*lines, " " + f"{failed} failed, " * bool(failed) + f"{len(verdicts) - failed} passed"]
+
+
+def _as_of_gate(v: Verdict, cases: Sequence[Scored]) -> GateVerdict:
+    """Return a verdict on one value as that of a gate on a cohort of one case."""
+    from segcli.gate.verdicts import Verdict as GateVerdict
+
+    rows: list[Value | Mean] = []
+    for case in cases:
+        rows += [*case.values, *case.means] if case.case == v.case else []
+    unit = next((r.unit for r in rows if (r.label, r.kind, r.measure) == (v.label, v.kind, v.measure)), "")
+    why = "" if v.value is not None else f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
+    low = v.rule.startswith("--min")
+    return GateVerdict(
+        rule=v.rule, level="error", status="passed" if v.passed else "failed", label=v.label,
+        measure=bind(v.measure, v.kind), unit=unit, stat="", value=v.value, n=1, why=why,
+        min=v.limit if low else None, max=None if low else v.limit,
+    )  # fmt: skip
 
 
 def score_text(
@@ -277,8 +300,10 @@ def score_text(
     if any(b.measure.kind != "table" for b in measures):
         lines.append(score_table(cases, measures).text(color=color))
     for title, table in measure_tables(cases):
-        lines += [title, table.text(color=color)]
-    return "\n".join([*lines, *footnotes(cases, measures, empty, average), *verdict_lines(verdicts)])
+        lines += [flat(title), table.text(color=color)]
+    return "\n".join(
+        [*lines, *map(flat, [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts, cases)])]
+    )
 
 
 def score_markdown(
@@ -288,7 +313,7 @@ def score_markdown(
     average: str = "macro",
     verdicts: Sequence[Verdict] = (),
 ) -> str:
-    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts)]]
+    notes = [escape_markdown(n) for n in [*footnotes(cases, measures, empty, average), *verdict_lines(verdicts, cases)]]
     parts = [escape_markdown(heading(cases[0]))]
     if any(b.measure.kind != "table" for b in measures):
         parts.append(score_table(cases, measures).markdown())
@@ -298,19 +323,17 @@ def score_markdown(
 
 
 def score_csv(cases: Sequence[Scored]) -> str:
-    """Return one line for each value and mean, numbers at full precision."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", "label", "kind", "measure", "value", "status", "why"])
+    """Return one line for each value and mean, numbers at full precision, and for each warning one of kind `note`."""
+    rows: list[list[str]] = []
     for case in cases:
-        for v in case.values:
-            writer.writerow([case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why])
+        rows += [[case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why] for v in case.values]
         for m in case.means:
             if m.label in mean_labels(case):
                 status = "undefined" if m.value is None else "ok"
                 of = str(case.mean_of) if m.kind == "metric" or case.mean_of.asked else ""
-                writer.writerow([case.case, m.label, m.kind, m.measure, _exact(m), status, of])
-    return stream.getvalue()
+                rows.append([case.case, m.label, m.kind, m.measure, _exact(m), status, of])
+        rows += [[case.case, "", "note", n.code, "", n.level, n.text] for n in case.notes if n.level == "warning"]
+    return as_csv([["case", "label", "kind", "measure", "value", "status", "why"], *rows])
 
 
 def _exact(value: Value | Mean) -> str:

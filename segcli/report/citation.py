@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from segcli.masks.void import ignored_in
+from segcli.report.table import flat
 from segcli.runs.bibliography import Work, bibtex, entry, escape_bibtex
 from segcli.runs.cite import BCA, Citation, Cited
 from segcli.surfaces import BY_AREA, MEANING
@@ -35,7 +36,7 @@ def _surface(value: str) -> str:
 
 def paragraph(citation: Citation) -> str:
     """Return the methods sentences; works are named as in the records."""
-    return " ".join(sentences(citation, {work: f"{work.authors} {work.year}" for work in citation.works}))
+    return flat(" ".join(sentences(citation, {work: f"{work.authors} {work.year}" for work in citation.works})))
 
 
 def sentences(citation: Citation, named: dict[Work, str]) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
+from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
+from segcli.report.tidy import as_csv
+from segcli.runs.noted import said_of
 from segcli.statistics import FEW
 from segcli.summary import said_means
 
@@ -19,6 +21,8 @@ Run = Mapping[str, Any]
 Summary = Mapping[str, Any]
 #: As many cases as a footnote names.
 MOST = 8
+#: As many cases without numbers as have a row of their own; others have it elsewhere.
+ROWS, ALL_ROWS = 50, "the CSV and the run file have all"
 
 
 def measures_of(run: Run) -> list[BoundMeasure]:
@@ -111,8 +115,37 @@ def pooled_tables(run: Run) -> list[tuple[str, Table]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """A case without numbers of its own, and why."""
+
+    case: str
+    status: Literal["missing", "error"]
+    why: str
+
+
+def unscored(run: Run) -> list[Unscored]:
+    """Return the cases that failed or lack a file, by name."""
+    worst = run["spec"].get("missing") == "worst"
+    lacks = {"pred": "no prediction" + ", scored as an empty mask" * worst, "gt": "no ground truth"}
+    found = [Unscored(m["case"], "missing", lacks[m["side"]]) for m in run["missing"]]
+    found += [Unscored(e["case"], "error", e["message"]) for e in run["errors"]]
+    return sorted(found, key=lambda u: u.case)
+
+
+def unscored_table(run: Run) -> Table | None:
+    """Return a row for each case without numbers; `None` where there is none."""
+    found = unscored(run)
+    if not found:
+        return None
+    rows = [[u.case, u.status, u.why] for u in found[:ROWS]]
+    if len(found) > ROWS:
+        rows.append([f"and {len(found) - ROWS} more", "", ALL_ROWS])
+    return Table(["case", "", "why it has no numbers"], rows, left=frozenset({0, 1, 2}))
+
+
 def footnotes(run: Run, worst: int) -> list[str]:
-    """Return what was undefined or missed, the worst cases, and what could not be scored."""
+    """Return what was undefined or missed, the worst cases, how many were scored, and what was said of them."""
     tool = run["spec"].get("convention")
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
     if "table.confusion" in run["spec"]["measures"] and not run.get("tables"):
@@ -125,14 +158,12 @@ def footnotes(run: Run, worst: int) -> list[str]:
         parts.append(f"{_count(missing['pred'], 'missing prediction')}")
     if missing["gt"]:
         parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
+    if run["errors"]:
+        parts.append(_count([e["case"] for e in run["errors"]], "error"))
     notes.append(", ".join(parts))
-    errors = run["errors"]
-    notes += [f"error: {e['case']}: {e['message']}" + f" ({e.get('hint')})" * ("hint" in e) for e in errors[:MOST]]
-    if len(errors) > MOST:
-        notes.append(f"and {len(errors) - MOST} more errors")
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
-    return notes + _policies(run)
+    return notes + _policies(run) + kind_lines(said_of(run["cases"]))
 
 
 def _policies(run: Run) -> list[str]:
@@ -217,6 +248,9 @@ def _why(case: Mapping[str, Any], label: str) -> str:
 
 def run_text(run: Run, worst: int, *, color: bool = False) -> str:
     lines = [summary_table(run).text(color=color)] if measures_of(run) else []
+    lacking = unscored(run)
+    lines += [f"{u.status}: {flat(u.case)}: {flat(u.why)}" for u in lacking[:ROWS]]
+    lines += [f"and {len(lacking) - ROWS} more: {ALL_ROWS}"] * (len(lacking) > ROWS)
     for title, table in pooled_tables(run):
         lines += [title, table.text(color=color)]
     return "\n".join([*lines, *map(flat, footnotes(run, worst))])
@@ -224,6 +258,8 @@ def run_text(run: Run, worst: int, *, color: bool = False) -> str:
 
 def run_markdown(run: Run, worst: int) -> str:
     parts = [summary_table(run).markdown()] if measures_of(run) else []
+    if (lacking := unscored_table(run)) is not None:
+        parts.append(lacking.markdown())
     for title, table in pooled_tables(run):
         parts += [escape_markdown(title), table.markdown()]
     return "\n\n".join([*parts, "  \n".join(escape_markdown(note) for note in footnotes(run, worst))])
@@ -232,21 +268,26 @@ def run_markdown(run: Run, worst: int) -> str:
 def run_csv(run: Run) -> str:
     """Return one line for each value of each case, numbers at full precision, group columns in front.
 
+    A case without numbers is a line with the status `missing` or `error` and the reason; so is one without a
+    prediction that was scored as an empty mask, whose values have the status `missing` too. Each warning about a
+    case is a line of the kind `note`: its measure is the code, its status `warning`, the reason its text.
     Cells of a table over all cases come last, without a case: the label is the class of the ground truth,
     `pred=` in the measure that of the prediction.
     """
     columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", *columns, "label", "kind", "measure", "value", "status", "why"])
+    rows: list[list[object]] = []
     for case in run["cases"]:
         lead = [case["case"], *(case["group"].get(c, "") for c in columns)]
         for v in case["values"]:
             value = "" if v["value"] is None else repr(v["value"])
-            writer.writerow([*lead, v["label"], v["kind"], v["measure"], value, v["status"], v.get("why", "")])
+            status = case["status"] if v["value"] is not None and case["status"] == "missing" else v["status"]
+            rows.append([*lead, v["label"], v["kind"], v["measure"], value, status, v.get("why", "")])
+        told = [n for n in case.get("notes", ()) if n["level"] == "warning"]
+        rows += [[*lead, "", "note", n.get("code", ""), "", "warning", n["text"]] for n in told]
+    rows += [[u.case, *[""] * len(columns), "", "", "", "", u.status, u.why] for u in unscored(run)]
     for t in run.get("tables", []):
         for gt, *counts in t["rows"]:
             for pred, count in zip(t["columns"][1:], counts, strict=True):
                 blank = [""] * (1 + len(columns))
-                writer.writerow([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
-    return stream.getvalue()
+                rows.append([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
+    return as_csv([["case", *columns, "label", "kind", "measure", "value", "status", "why"], *rows])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from pathlib import PurePath
 from typing import Any
@@ -14,8 +12,10 @@ from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Row
-from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, significant, spacing_text
-from segcli.runs.document import finite
+from segcli.report.noted import warning_lines
+from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
+from segcli.report.tidy import as_csv
+from segcli.runs.document import finite, note_record
 from segcli.surfaces import MEANING
 from segcli.wording import counted
 
@@ -26,8 +26,9 @@ def heading(comparison: Comparison) -> str:
     first: Loaded = comparison.loaded[0]
     preds = list(dict.fromkeys(r.pred for r in comparison.rows))
     who = preds[0] if len(preds) == 1 else counted(len(preds), "prediction")
-    grid = f"{shape_text(first.case.shape)} · {spacing_text(first.case.spacing, first.case.unit)}"
-    return f"{who} vs {first.gt.name}   {grid}"
+    overruled = next((x.grid for x in comparison.loaded if x.grid.geometry not in ("ok", "shapes only")), first.grid)
+    grid = grid_text(first.case.shape, first.case.spacing, first.case.unit, overruled.geometry)
+    return flat(f"{who} vs {first.gt.name}   {grid}")
 
 
 def comparison_table(comparison: Comparison, kind: str) -> Table:
@@ -132,7 +133,7 @@ def footnotes(comparison: Comparison) -> list[str]:
     if len(losses) < len(comparison.rows):
         notes += list(dict.fromkeys(n.text for n in comparison.notes if n.code == "threshold.cut"))
     notes += dict.fromkeys(text for loaded in comparison.loaded for text in loaded.grid.remarks)
-    return notes + _cautions(comparison)
+    return notes + _cautions(comparison) + warning_lines(comparison.notes)
 
 
 #: With more losses than this their cautions would bury the table.
@@ -165,7 +166,7 @@ def comparison_text(comparison: Comparison, *, color: bool = False) -> str:
     parts = [heading(comparison), *(comparison_table(comparison, k).text(color=color) for k in kinds)]
     tables = [ranking_table(comparison), agreement_table(comparison)]
     parts += [table.text(color=color) for table in tables if table is not None]
-    return "\n".join([*parts, *footnotes(comparison)])
+    return "\n".join([*parts, *map(flat, footnotes(comparison))])
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -177,9 +178,8 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
+    rows: list[list[object]] = []
+    rows.append(
         [
             "pred",
             "label",
@@ -202,8 +202,8 @@ def comparison_csv(comparison: Comparison) -> str:
         share = (None,) * 3 if r.share is None else (r.share.fp, r.share.fn, r.share.boundary)
         norms = [v for n in (r.by_p, r.by_z) for v in ((None, None) if n is None else (n.l1, n.l2))]
         numbers = ["" if v is None else repr(float(v)) for v in (r.value, r.optimum, r.excess, *share, *norms)]
-        writer.writerow([r.pred, r.label, r.kind, r.measure, *numbers, "; ".join(r.notes)])
-    return stream.getvalue()
+        rows.append([r.pred, r.label, r.kind, r.measure, *numbers, "; ".join(r.notes)])
+    return as_csv(rows)
 
 
 def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> dict[str, Any]:
@@ -215,10 +215,11 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
         "shape": list(first.case.shape),
         "spacing": list(first.case.spacing),
         "unit": first.case.unit,
+        "geometry": {x.pred.name: x.grid.geometry for x in comparison.loaded},
         "average": comparison.average,
         "batch_dice": comparison.batch_dice,
         "rows": [_record(row) for row in comparison.rows],
-        "notes": [{"level": n.level, "text": n.text} for n in comparison.notes],
+        "notes": [note_record(n) for n in comparison.notes],
         "environment": environment,
     }
     if comparison.rankings:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +11,10 @@ from segcli.empty_means import EmptyMean
 from segcli.measure import Measure, find
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.table import DASH, Table, escape_markdown, number, percent, shape_text, spacing_text
-from segcli.runs.document import finite, to_json
+from segcli.report.noted import warning_lines
+from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent
+from segcli.report.tidy import as_csv
+from segcli.runs.document import finite, note_record, to_json
 from segcli.scoring import unit_of
 from segcli.surfaces import MEANING
 from segcli.tools import CHECKED, WORDS, tools
@@ -27,8 +27,9 @@ SEEN = 0.005
 def heading(found: Conventions, *, stacked: bool) -> str:
     loaded = found.loaded
     name = f"{loaded.name}: " if stacked else ""
-    grid = f"{shape_text(loaded.case.shape)} · {spacing_text(loaded.case.spacing, loaded.case.unit)}"
-    return f"{name}{loaded.pred.name} vs {loaded.gt.name}   {grid}"
+    case = loaded.case
+    grid = grid_text(case.shape, case.spacing, case.unit, loaded.grid.geometry)
+    return flat(f"{name}{loaded.pred.name} vs {loaded.gt.name}   {grid}")
 
 
 def _measure(row: Row) -> Measure:
@@ -118,7 +119,7 @@ def footnotes(found: Sequence[Conventions]) -> list[str]:
     versions = dict.fromkeys(f"{r.tool} {r.version}" for r in rows if r.kind == "loss")
     if versions:
         notes.append(f"one case, other parameters at the library's defaults, computed by segcli: {', '.join(versions)}")
-    return notes
+    return notes + warning_lines(note for case in found for note in case.notes)
 
 
 def _tables(case: Conventions) -> list[Table]:
@@ -130,7 +131,7 @@ def text(found: Sequence[Conventions], *, color: bool = False) -> str:
     parts = []
     for case in found:
         parts += [heading(case, stacked=len(found) > 1), *(table.text(color=color) for table in _tables(case))]
-    return "\n".join([*parts, *footnotes(found)])
+    return "\n".join([*parts, *map(flat, footnotes(found))])
 
 
 def markdown(found: Sequence[Conventions]) -> str:
@@ -163,16 +164,15 @@ def record(row: Row, case: Conventions) -> dict[str, Any]:
 
 
 def csv_text(found: Sequence[Conventions]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    rows: list[Sequence[object]] = []
     names = ("case", "kind", "quantity", "label", "tool", "version", "call", "measure", "prints", "words", "reference",
              "segcli", "difference", "unit", "because")  # fmt: skip
-    writer.writerow(names)
+    rows.append(names)
     for case in found:
         for row in case.rows:
             cells = record(row, case) | {"because": "; ".join(row.because)}
-            writer.writerow(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
-    return stream.getvalue()
+            rows.append(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
+    return as_csv(rows)
 
 
 def render(found: Sequence[Conventions], wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
@@ -187,8 +187,9 @@ def render(found: Sequence[Conventions], wanted: str, environment: dict[str, Any
                 "shape": list(loaded.case.shape),
                 "spacing": list(loaded.case.spacing),
                 "unit": loaded.case.unit,
+                "geometry": loaded.grid.geometry,
                 "rows": [record(r, case) for case in found for r in case.rows],
-                "notes": [{"level": n.level, "text": n.text} for case in found for n in case.notes],
+                "notes": [note_record(n) for case in found for n in case.notes],
                 "environment": environment,
             }
         )
@@ -243,10 +244,7 @@ def render_means(found: Sequence[EmptyMean], wanted: str, environment: dict[str,
     if wanted == "json":
         return to_json({"schema": SCHEMA, "rows": [], "empty": records, "notes": [], "environment": environment})
     if wanted == "csv":
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: repr(v) if isinstance(v, float) else v for k, v in r.items()} for r in records)
-        return stream.getvalue()
+        cells = [[repr(v) if isinstance(v, float) else "" if v is None else v for v in r.values()] for r in records]
+        return as_csv([list(records[0]), *cells])
     table = means_table(found)
     return f"{table.markdown()}\n\n{MEANS_NOTE}" if wanted == "md" else f"{table.text(color=color)}\n{MEANS_NOTE}"

@@ -11,7 +11,8 @@ from segcli.errors import InputError
 from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
-from segcli.report.table import Table, grouped, shape_text, share, significant
+from segcli.report.table import Table, flat, grouped, shape_text, share, significant
+from segcli.runs.document import note_record
 from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.
@@ -36,7 +37,7 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
         "orientation": None if mask.affine is None else geometry.orientation(mask.affine),
         "affine": None if mask.affine is None else mask.affine.tolist(),
         "header": dict(mask.header),
-        "notes": [{"level": n.level, "text": n.text} for n in mask.notes],
+        "notes": [note_record(n) for n in mask.notes],
     }
     if mask.kind == "labels":
         values, counts = np.unique(array, return_counts=True)
@@ -138,7 +139,7 @@ def text(found: dict[str, Any]) -> str:
     grid = "spacing unknown" if spacing is None else "x".join(f"{s:.4g}" for s in spacing) + " mm"
     orientation = f" · {found['orientation']}" if found["orientation"] else ""
     lines = [
-        f"{found['path']}",
+        flat(found["path"]),
         f"  {found['format']} · {shape_text(found['shape'])} · {found['dtype']} · {grid}{orientation}",
     ]
     if found["kind"] == "labels":
@@ -159,11 +160,11 @@ def text(found: dict[str, Any]) -> str:
             f"  {found['kind']}: {low:.4g} to {high:.4g}, mean {found['mean']:.4g}, "
             f"{found['above_threshold']:.2%} above the threshold"
         )
-    lines += [f"  {n['level']}: {n['text']}" for n in found["notes"]]
+    lines += [f"  {n['level']}: {flat(n['text'])}" for n in found["notes"]]
     if "same_grid_as_first" in found:
         lines += (
             ["  same grid as the first file"]
             if found["same_grid_as_first"]
-            else [f"  differs: {d}" for d in found["differences"]]
+            else [f"  differs: {flat(d)}" for d in found["differences"]]
         )
     return "\n".join(lines)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.measure import Measure
 from segcli.report.table import DASH, Table, escape_markdown, flat, number
+from segcli.report.tidy import as_csv
 from segcli.runs.diff import Difference, Lone, Row
 from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
@@ -118,7 +117,7 @@ def footnotes(difference: Difference) -> list[str]:
         )
     else:
         notes.append("no test: in every row all pairs are equal")
-    return notes
+    return notes + [f"warning: {text}" for text in difference.warnings]
 
 
 def moved_lines(difference: Difference) -> list[str]:
@@ -203,26 +202,23 @@ def difference_markdown(difference: Difference, *, every: bool = False) -> str:
 
 def difference_csv(difference: Difference, *, every: bool = False) -> str:
     """Return one line for each row, or with `every` for each case of each row, numbers at full precision."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    rows: list[Sequence[object]] = []
     if every:
-        writer.writerow(["label", "kind", "measure", "of", "case", "a", "b", "change", "why"])
+        rows.append(["label", "kind", "measure", "of", "case", "a", "b", "change", "why"])
         for row in difference.rows:
             lead = [row.label, row.kind, row.measure, row.of]
-            for m in row.moved:
-                writer.writerow([*lead, m.case, *map(exact, (m.a, m.b, m.change)), ""])
-            for x in row.lone:
-                writer.writerow([*lead, x.case, *map(exact, (x.a, x.b, None)), x.why])
-        return stream.getvalue()
+            rows += [[*lead, m.case, *map(exact, (m.a, m.b, m.change)), ""] for m in row.moved]
+            rows += [[*lead, x.case, *map(exact, (x.a, x.b, None)), x.why] for x in row.lone]
+        return as_csv(rows)
     head = ["label", "kind", "measure", "of", "unit", "n", "mean_a", "mean_b", "mean", "ci_low", "ci_high"]
-    writer.writerow([*head, "p", "p_holm", "verdict", "gained", "lost", "equal", "lone", "undefined", "mean_of"])
+    rows.append([*head, "p", "p_holm", "verdict", "gained", "lost", "equal", "lone", "undefined", "mean_of"])
     for r in difference.rows:
         ends = (None, None) if r.interval is None else (r.interval.low, r.interval.high)
         numbers = map(exact, (r.a.mean, r.b.mean, r.mean, *ends, r.p, r.p_holm))
         counts = ["" if c is None else c for c in (r.gained, r.lost)]
         lead = [r.label, r.kind, r.measure, r.of, r.unit, str(r.n)]
-        writer.writerow([*lead, *numbers, r.verdict, *counts, r.equal, len(r.lone), r.undefined, r.mean_of])
-    return stream.getvalue()
+        rows.append([*lead, *numbers, r.verdict, *counts, r.equal, len(r.lone), r.undefined, r.mean_of])
+    return as_csv(rows)
 
 
 def exact(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segcli.gate.rules import NO_MISSING
+from segcli.gate.rules import NO_MISSING, NO_WARNINGS
 from segcli.gate.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure import Measure
 from segcli.report.table import escape_markdown, flat, number
@@ -31,7 +31,7 @@ def sentence(verdict: Verdict) -> str:
     label = f"{verdict.label} " if verdict.label else ""
     name = f"|{verdict.measure.name}|" if _sizes(verdict, measure) else verdict.measure.name
     where = "".join(f" {column}={glob}" for column, glob in verdict.where)
-    head = f"{label}{name} {verdict.stat}{where}"
+    head = f"{label}{name} {verdict.stat}{where}".rstrip()
     if verdict.value is None:
         return flat(f"{head} {verdict.why}{_named(verdict.cases)}{_limit_text(verdict)}")
     if verdict.change is not None:
@@ -48,9 +48,10 @@ def sentence(verdict: Verdict) -> str:
 
 def _presence(verdict: Verdict) -> str:
     if verdict.why:
-        return verdict.why
+        return flat(verdict.why)
     count = int(verdict.value or 0)
-    what = "gt without a prediction" if verdict.rule == NO_MISSING else "error" if count == 1 else "errors"
+    words = {NO_MISSING: "gt without a prediction", NO_WARNINGS: "warnings"}
+    what = words.get(verdict.rule, "error" if count == 1 else "errors")
     return flat(f"{count} {what}" + (f" (allowed 0): {case_list(verdict.cases)}" if count else ""))
 
 
@@ -162,7 +163,7 @@ def last_line(judgement: Judgement, files: tuple[str, str | None]) -> str:
 
 
 def notes(judgement: Judgement) -> list[str]:
-    """Return what the mean row is of, and how the cases differ from the baseline's."""
+    """Return what the mean row is of, how the cases differ from the baseline's, and of how many something was noted."""
     found = [judgement.mean_of] if judgement.mean_of else []
     for names, text in (
         (judgement.new, "not in the baseline"),
@@ -172,7 +173,8 @@ def notes(judgement: Judgement) -> list[str]:
         if names:
             cases = case_list([CaseValue(name, None) for name in names])
             found.append(flat(f"{len(names)} case{'s' * (len(names) > 1)} {text}: {cases}"))
-    return found
+    quiet = [f"{kind['n']} {kind['code'] or kind['text']}" for kind in judgement.said if kind["level"] == "note"]
+    return found + [flat(f"notes of the run (cases, kind): {', '.join(quiet)}")] * bool(quiet)
 
 
 def gate_text(judgement: Judgement, files: tuple[str, str | None], *, color: bool = False) -> str:
@@ -228,6 +230,7 @@ def document(judgement: Judgement, files: tuple[str, str | None], environment: M
         "lost": list(judgement.lost),
         "changed_truth": list(judgement.changed_truth),
         **({"mean_of": judgement.mean_of} if judgement.mean_of else {}),
+        "notes": [dict(kind) for kind in judgement.said],
         "environment": dict(environment),
     }
 

@@ -21,7 +21,8 @@ def workflow_commands(judgement: Judgement) -> str:
     if len(told) > MOST:
         more = len(told) - MOST
         lines.append(f"{more} more {'is' if more == 1 else 'are'} not annotated: GitHub shows {MOST} of a step")
-    return "\n".join([*lines, *notes(judgement), counts_line(judgement)])
+    # The runner's older commands, ##[error], may stand anywhere in a line.
+    return "\n".join([*lines, *notes(judgement), counts_line(judgement)]).replace("##[", "## [")
 
 
 def escape_data(text: str) -> str:

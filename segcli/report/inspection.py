@@ -10,8 +10,9 @@ from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
 from segcli.masks.mask import Note
-from segcli.report.table import Table, grouped, percent, significant
-from segcli.runs.document import finite
+from segcli.report.table import Table, flat, geometry_text, grouped, percent, significant
+from segcli.report.tidy import as_csv
+from segcli.runs.document import finite, note_record
 from segcli.wording import counted
 
 SCHEMA = "segcli.inspect/1"
@@ -29,13 +30,14 @@ def text(found: Inspection, *, color: bool = False) -> str:
     """Return the headline, a table for each division that was asked for, and why other losses disagree."""
     said = remarks(found)
     if found.parts and all(found.share(p) is None for p in found.parts):
-        return f"{found.loss} {significant(found.value)}: {said[0]}, nothing to divide"
-    lines = [headline(found), *said]
+        least = f"{found.loss} {significant(found.value)}: {said[0]}, nothing to divide"
+        return "\n".join([least, *_overruled(found)])
+    lines = [flat(headline(found)), *said]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
     lines += [*_remarks(found, tables), *found.loaded.grid.remarks]
     if found.disagreement is not None:
-        lines.append(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1))
+        lines.append(flat(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1)))
     if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
         lines.append(f"residual {significant(found.residual)}: what the voxel map does not explain")
     return "\n".join(lines)
@@ -130,9 +132,15 @@ def _table(found: Inspection, by: str) -> Table:
     return table
 
 
+def _overruled(found: Inspection) -> list[str]:
+    """Return that the headers of the files were overruled, where they were."""
+    grid = found.loaded.grid.geometry
+    return [] if grid in ("ok", "shapes only") else [flat(geometry_text(grid))]
+
+
 def _remarks(found: Inspection, tables: Sequence[str]) -> list[str]:
     """Return what a reader of the tables has to know."""
-    said = []
+    said = _overruled(found)
     left = [(by, len([p for p in _of(found, by) if not p.rest]) - MOST) for by in ("component",) if by in tables]
     left += [("slice", len(_merged(found, "slice")) - MOST)] if "slice" in tables else []
     more = ", ".join(counted(n, f"more {by}", shown=grouped(n)) for by, n in left if n > 0)
@@ -158,6 +166,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
         "excess": finite(found.excess),
         "residual": finite(found.residual),
         "unit": found.loaded.case.unit,
+        "geometry": found.loaded.grid.geometry,
         "average": found.average,
         "parts": [
             {
@@ -173,7 +182,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
             for p in found.parts
         ],
         "disagreement": None if found.disagreement is None else _disagreement(found.disagreement),
-        "notes": [{"level": n.level, "text": n.text} for n in [*found.loaded.notes, *map(Note, remarks(found))]],
+        "notes": [note_record(n) for n in [*found.loaded.notes, *map(Note, remarks(found))]],
         "environment": environment,
     }
 
@@ -190,12 +199,5 @@ def _disagreement(found: Disagreement) -> dict[str, Any]:
 
 
 def csv_text(parts: Sequence[Part]) -> str:
-    import csv
-    import io
-
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["by", "label", "name", "value", "excess", "voxels", "note"])
-    for p in parts:
-        writer.writerow([p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note])
-    return stream.getvalue()
+    rows = [[p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note] for p in parts]
+    return as_csv([["by", "label", "name", "value", "excess", "voxels", "note"], *rows])

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.report.case import common_surface
-from segcli.report.table import DASH, number
+from segcli.report.cohort import ROWS, Unscored, unscored
+from segcli.report.table import DASH, flat, number
 from segcli.runs.diff import Difference
+from segcli.runs.noted import kind_text, warnings_of
 from segcli.runs.places import Spread
 from segcli.runs.rank import Ranking
 from segcli.summary import said_means
@@ -31,6 +33,8 @@ _SPECIAL = {
     DASH: _DASH, "±": r"$\pm$", "≤": r"$\leq$", "·": r"$\cdot$",
 }  # fmt: skip
 ARROWS = {"higher": r"~$\uparrow$", "lower": r"~$\downarrow$", "zero": r"~$\rightarrow 0$", "none": ""}
+#: Letters of a reason that still fit a row of numbers.
+FITS = 48
 CELLS = {
     "sd": r"mean $\pm$ standard deviation",
     "iqr": "median [interquartile range]",
@@ -39,8 +43,8 @@ CELLS = {
 
 def escape_latex(text: str) -> str:
     """Return `text` so that LaTeX shows it literally, on one line."""
-    flat = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    shown = "".join(_SPECIAL.get(letter, letter) for letter in flat)
+    one_line = "".join(letter for letter in " ".join(flat(text).split()) if letter.isprintable())
+    shown = "".join(_SPECIAL.get(letter, letter) for letter in one_line)
     return re.sub("-(?=-)", "-{}", shown).replace(_DASH, "--")
 
 
@@ -185,15 +189,50 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
                     fewer = True
             rows.append(line(cells))
     lead = ["Group"] * grouped + ["Label", "$n$"]
-    caption = [f"{_upper(CELLS[cell])} over cases ($n$).", ARROWS_SAY]
+    lacking = unscored(run)
+    rows += _unscored_rows(lacking, len(lead), len(bounds))
+    caption = [f"{_upper(CELLS[cell])} over cases ($n$).", ARROWS_SAY, *_unscored_says(run, lacking)]
     if fewer:
         caption.append("In parentheses: the number of values, where some are undefined and left out.")
     caption += [escape_latex(f"{_upper(text)}.") for text in said_means(run)]
     caption += [f"Empty masks: {escape_latex(run['spec'].get('empty', 'undefined'))}."]
     caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run["spec"])]
+    caption += [escape_latex(f"Warning: {kind_text(kind)}.") for kind in warnings_of(run)]
     caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
     return table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")
+
+
+def _unscored_rows(lacking: Sequence[Unscored], lead: int, width: int) -> list[str]:
+    """Return a row for each case without numbers, under a rule of their own; a long reason is a comment behind it."""
+    if not lacking:
+        return []
+    span, gap = max(1, width), [""] * (lead - 2)
+    rows = []
+    for u in lacking[:ROWS]:
+        whole = f"{u.status}: {u.why}"
+        told, rest = (whole, "") if len(whole) <= FITS else (u.status, f" % {escape_latex(u.why)}")
+        cell = rf"\multicolumn{{{span}}}{{l}}{{{escape_latex(told)}}}"
+        rows.append(line([escape_latex(u.case), *gap, "--", cell]) + rest)
+    if len(lacking) > ROWS:
+        rows.append(line([escape_latex(f"and {len(lacking) - ROWS} more"), *gap, "--", *[""] * width]))
+    return [r"\midrule", *rows]
+
+
+def _unscored_says(run: Mapping[str, Any], lacking: Sequence[Unscored]) -> list[str]:
+    """Return how many cases are in no number, or in as an empty mask."""
+    if not lacking:
+        return []
+    names = {e["case"] for e in run["errors"]}
+    counts = [
+        (sum(m["side"] == "pred" for m in run["missing"]), "without a prediction"),
+        (sum(m["side"] == "gt" for m in run["missing"]), "without a ground truth"),
+        (len(names), "failed"),
+    ]
+    said = ", ".join(f"{n} {what}" for n, what in counts if n)
+    worst = run["spec"].get("missing") == "worst" and counts[0][0]
+    filled = " A missing prediction counts as an empty mask with the worst values." if worst else ""
+    return [f"Of {len({c['case'] for c in run['cases']} | {u.case for u in lacking})} cases: {said}.{filled}"]
 
 
 # --- diff -------------------------------------------------------------------------------------------
@@ -237,6 +276,7 @@ def difference_latex(difference: Difference, cell: Cell = "sd") -> str:
         f"and $p$ of Wilcoxon's signed-rank test, corrected for {counted(tests, 'test')} (Holm).",
         f"The better run is bold. {ARROWS_SAY}",
         *(escape_latex(f"{_upper(text)}.") for text in dict.fromkeys(row.mean_of for row in difference.rows) if text),
+        *(escape_latex(f"Warning: {text}.") for text in difference.warnings),
         *definitions(difference.bounds),
     ]
     return table("llrrrrr", [top], rows, caption, "tab:diff")
@@ -286,6 +326,7 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         f"{counted(len(ranking.runs), 'run')} on {counted(ranking.cases, 'case', shown=n)}: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
+        *(escape_latex(f"Warning: {text}.") for text in ranking.warnings),
         *definitions(ranking.bounds),
     ]
     return table("l" + "r" * len(columns), head, rows, caption, "tab:rank")

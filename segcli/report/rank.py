@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 from segcli.measure import Measure
 from segcli.report.diff import MOST, closing, exact, size_or_value, spread_record
 from segcli.report.table import DASH, Table, escape_markdown, flat, percent
+from segcli.report.tidy import as_csv
 from segcli.runs.rank import Ranked, Ranking, Row
 
 SCHEMA = "segcli.rank/1"
@@ -104,7 +103,7 @@ def footnotes(ranking: Ranking) -> list[str]:
     if ranking.left_out:
         more = f" and {len(ranking.left_out) - MOST} more" if len(ranking.left_out) > MOST else ""
         notes.append(f"not in all runs: {', '.join(ranking.left_out[:MOST])}{more}")
-    return [*notes, *ranking.notes]
+    return [*notes, *ranking.notes, *(f"warning: {text}" for text in ranking.warnings)]
 
 
 def heading(ranking: Ranking) -> str:
@@ -124,19 +123,18 @@ def ranking_markdown(ranking: Ranking) -> str:
 
 def ranking_csv(ranking: Ranking) -> str:
     """Return one line for each run of each row and, with an empty label, for each run overall."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    rows: list[list[object]] = []
     head = ["label", "kind", "measure", "unit", "run", "n", "filled", "place_ranks", "mean_rank", "kept_ranks"]
-    writer.writerow([*head, "place_means", "mean", "kept_means", "better_than"])
+    rows.append([*head, "place_means", "mean", "kept_means", "better_than"])
     for row in ranking.rows:
         beaten = row.beats(1 - ranking.resampling.level)
         for i, run in enumerate(ranking.runs):
             cells = [row.label, row.kind, row.measure, row.unit, run, row.n, row.filled[i]]
-            writer.writerow([*cells, *_ways(row.by_rank, row.by_mean, i), " ".join(ranking.runs[j] for j in beaten[i])])
+            rows.append([*cells, *_ways(row.by_rank, row.by_mean, i), " ".join(ranking.runs[j] for j in beaten[i])])
     for i, run in enumerate(ranking.runs):
         ways = _ways(ranking.by_rank, ranking.by_mean, i)
-        writer.writerow(["", "", "overall", "", run, len(ranking.rows), "", *ways, ""])
-    return stream.getvalue()
+        rows.append(["", "", "overall", "", run, len(ranking.rows), "", *ways, ""])
+    return as_csv(rows)
 
 
 def _ways(by_rank: Ranked, by_mean: Ranked, i: int) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from unicodedata import category
 
 from segcli.measure import Measure
 
@@ -63,14 +64,43 @@ class Table:
         )
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+#: As many marks over one letter as any script needs; more of them paint over the lines above and below.
+_MARKS = 4
+
+
 def flat(text: str) -> str:
-    """Return a text on one line, without control characters: a name cannot draw on the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    """Return a text on one line in which no name can draw.
+
+    Control characters are a space, characters that are not seen but turn the direction of the others or hide
+    between them are written out, and of many marks on one letter the rest is left out.
+    """
+    text = _CONTROL.sub(" ", text)
+    return text if text.isascii() else "".join(_drawn(text))
+
+
+def _drawn(text: str) -> Iterator[str]:
+    marks = 0
+    for letter in text:
+        kind = category(letter)
+        marks = marks + 1 if kind in ("Mn", "Me") else 0
+        if kind == "Cf" or letter in _BLANK:
+            yield f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+        elif marks <= _MARKS:
+            yield letter
+        elif marks == _MARKS + 1:
+            yield "…"
+
+
+#: Letters without a shape: fillers and joiners that are no format characters by name.
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def escape_markdown(text: str) -> str:
     """Return `text` so that Markdown shows it literally, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(flat(text).split()))
+    shown = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(flat(text).split()))
+    # What would begin a list.
+    return re.sub(r"^(?:([-+])|(\d+)([.)]))(?= |$)", lambda m: f"{m[2] or ''}\\{m[1] or m[3]}", shown)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -129,6 +159,18 @@ def percent(part: float | None) -> str:
 
 def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+def geometry_text(geometry: str) -> str:
+    """Return how two grids lie, in the words of a heading."""
+    word, colon, rest = geometry.partition(": ")
+    return f"geometry ignored: {rest}" if colon else f"geometry {word}" if word == "ok" else f"geometry: {word}"
+
+
+def grid_text(shape: Sequence[int], spacing: Sequence[float], unit: str, geometry: str) -> str:
+    """Return the grid of a pair for a heading; that its headers were overruled is said, what is usual is not."""
+    overruled = f" · {geometry_text(geometry)}" if geometry not in ("ok", "shapes only") else ""
+    return f"{shape_text(shape)} · {spacing_text(spacing, unit)}{overruled}"
 
 
 def spacing_text(spacing: Sequence[float], unit: str) -> str:

@@ -13,6 +13,7 @@ from segcli.errors import InputError
 from segcli.measure import BoundMeasure
 from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
+from segcli.runs.noted import warned
 from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, differences, generator, holm, paired
 from segcli.summary import Resampling, mean_by_label
@@ -139,7 +140,7 @@ def compare_runs(
             hint=f"{', '.join(a.labels) or 'none'} in {a.name}; {', '.join(b.labels) or 'none'} in {b.name}",
             code="run.labels",
         )
-    warnings = []
+    warnings = [*warned(a.name, a.run), *warned(b.name, b.run)]
     changed = other_truths(a, b)
     if changed:
         have = "has" if len(changed) == 1 else "have"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from segcli.averaging import Mean
 from segcli.masks.void import spec_of_void
 from segcli.measure import BoundMeasure
+from segcli.runs.noted import said_of
 from segcli.scored import Scored, Value
 
 if TYPE_CHECKING:
     from segcli.gate.limits import Verdict
-    from segcli.masks.mask import Mask
+    from segcli.masks.mask import Mask, Note
     from segcli.masks.reading import Reading
 
 SCHEMA = "segcli.run/1"
@@ -41,6 +43,7 @@ def document(
     argv: Sequence[str],
 ) -> dict[str, Any]:
     """Return a run of the given cases. Everything volatile stands under `environment`."""
+    records = [case_record(case) for case in cases]
     return {
         "schema": SCHEMA,
         "spec": spec_of(
@@ -53,9 +56,10 @@ def document(
             batch_dice=batch_dice,
             convention=convention,
         ),
-        "cases": [case_record(case) for case in cases],
+        "cases": records,
         "missing": [],
         "errors": [],
+        "notes": said_of(records),
         "summary": [record for case in cases for record in summary_of(case, cases)],
         "gates": [asdict(v) for v in verdicts],
         "environment": environment(started=started, seconds=seconds, argv=argv),
@@ -117,7 +121,8 @@ def case_record(case: Scored) -> dict[str, Any]:
         "spacing": list(case.spacing),
         "unit": case.unit,
         "status": "ok",
-        "notes": [{"level": n.level, "text": n.text} for n in case.notes],
+        "geometry": case.geometry,
+        "notes": [note_record(n) for n in case.notes],
         "labels": {label.name: label.spec() for label in case.labels},
         "regions": [label.name for label in case.labels if label.is_region],
         "counts": {name: c._asdict() for name, c in case.counts.items()},
@@ -131,6 +136,10 @@ def case_record(case: Scored) -> dict[str, Any]:
     if case.roi is not None:
         record["roi"] = file_record(case.roi)
     return record | ({"parts": case.parts} if case.parts else {})
+
+
+def note_record(note: Note) -> dict[str, str]:
+    return {"level": note.level, "code": note.code, "text": note.text}
 
 
 # Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.
@@ -239,6 +248,12 @@ def json_lines(data: Mapping[str, Any]) -> Iterator[str]:
     yield "\n}"
 
 
+#: Characters that draw on a terminal: the second control set, and those that turn or hide text.
+_DRAWS = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
 def _printable(text: str) -> str:
+    """Return JSON in which what draws on a terminal is escaped, inside its strings; their values are the same."""
+    text = _DRAWS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     # A file name that is not UTF-8 arrives as lone surrogates: JSON can hold those escaped only.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -20,6 +20,7 @@ from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
 from segcli.runs.alignment import Key, columns_of, diagonal, measures_in_common, shown_unit, why_absent
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
+from segcli.runs.noted import warned
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
 from segcli.summary import Resampling
@@ -148,6 +149,7 @@ def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tup
 def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
     found = []
     for source in sources:
+        found += warned(source.name, source.run)
         silent = [c for c in cases if c not in source.cases and why_absent(source, c) == "not in the run"]
         if silent:
             they = "it is" if len(silent) == 1 else "they are"

@@ -27,8 +27,8 @@ def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, 
         return _by_line(source, where, without) or _as_a_whole(_bytes(source, where), where)
 
 
-#: What gate, diff and rank do not read of a case: half of it.
-UNREAD = ("pred", "notes", "means", "tables")
+#: What gate, diff and rank do not read of a case: nearly half of it.
+UNREAD = ("pred", "means", "tables")
 
 
 def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[str, Any] | None:
@@ -181,6 +181,10 @@ def check_case(case: dict[str, Any], where: str) -> None:
         if any(type(n) is not int or not 0 <= n <= _MOST for n in counts.values()):
             raise InputError(f"{where}: {own}: counts of {label} are no whole numbers from 0 on.", code="run.number")
     _check_parts(case, where, own)
+    _need({"notes": case.get("notes", [])}, {"notes": list}, where, own)
+    for note in case.get("notes", ()):
+        _need(note, {"level": str, "text": str}, where, f"{own}, a note")
+        _need({"code": note.get("code", "")}, {"code": str}, where, f"{own}, a note")
     for record in case["values"]:
         if _is_value(record):
             continue

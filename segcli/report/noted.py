@@ -1,0 +1,21 @@
+"""Warnings and notes of many cases as lines, each kind once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from segcli.runs.noted import kind_text
+
+if TYPE_CHECKING:
+    from segcli.masks.mask import Note
+
+
+def kind_lines(kinds: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one line for each kind: a warning with the names of its cases, a note with their number."""
+    return [f"{kind['level']}: {kind_text(kind, names=kind['level'] == 'warning')}" for kind in kinds]
+
+
+def warning_lines(notes: Iterable[Note]) -> list[str]:
+    """Return a line for each different warning."""
+    return [f"warning: {text}" for text in dict.fromkeys(n.text for n in notes if n.level == "warning")]
