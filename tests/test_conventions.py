@@ -969,7 +969,7 @@ def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pyt
         assert row.printed.value == value.value == pytest.approx(theirs[row.quantity.split(":")[0]], rel=1e-6)
         moved = any("pixdim" in cause for cause in row.because)
         assert not moved or size is not None
-    assert [n.code for n in found.notes].count("convention.voxel_size") == (size is not None)
+    assert [n.code for n in found.notes].count("convention.voxel-size") == (size is not None)
     # a voxel size that is given stands for that of the files
     given_size = segcli.score(*files, metrics="hd", convention="simpleitk", spacing=(1, 2, 3))
     same_size = segcli.score(pred, gt, metrics="hd:surface=set", spacing=(1, 2, 3))
