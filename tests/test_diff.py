@@ -258,7 +258,7 @@ def test_another_ground_truth_is_a_warning() -> None:
     """Where the hash of a case's ground truth differs, the two numbers are of different questions."""
     a, b = (made_run({("x", DICE): [0.5, 0.6]}) for _ in range(2))
     b["cases"][1]["gt"]["sha256"] = "f" * 64
-    assert "1 cases have another ground truth in b: case_001" in compared(a, b).warnings
+    assert "1 case has another ground truth in b: case_001" in compared(a, b).warnings
 
 
 # --- what is refused --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
+from segcli.runs.alignment import TWICE, all_perfect
 from segcli.statistics import FEW
 from segcli.summary import said_means
 
@@ -130,6 +131,8 @@ def footnotes(run: Run, worst: int) -> list[str]:
         notes.append(f"and {len(errors) - MOST} more errors")
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
+    if all_perfect(run["cases"], measures_of(run)):
+        notes.append(TWICE)
     return notes + _policies(run)
 
 

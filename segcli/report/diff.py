@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcli.measure import Measure
 from segcli.report.table import DASH, Table, escape_markdown, flat, number
+from segcli.runs.alignment import counted
 from segcli.runs.diff import Difference, Lone, Row
 from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
@@ -44,7 +45,7 @@ def row_name(difference: Difference, row: Row) -> str:
 
 
 def heading(difference: Difference) -> str:
-    return f"A {difference.a} · B {difference.b}   {difference.cases} cases in both"
+    return f"A {difference.a} · B {difference.b}   {counted(difference.cases)} in both"
 
 
 def difference_table(difference: Difference) -> Table:
@@ -138,7 +139,7 @@ def moved_lines(difference: Difference) -> list[str]:
             lines.append(f"moved most ({row.label} {row.measure}): " + " · ".join(shown))
         if row.gained is not None and row.n:
             lines.append(
-                f"{row.label} {row.measure}: {row.gained} cases better, {row.lost} worse, {row.equal} the same"
+                f"{row.label} {row.measure}: {counted(row.gained)} better, {row.lost} worse, {row.equal} the same"
             )
     return lines
 

@@ -279,9 +279,10 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         else "Cases in which a run has no value are left out for all runs."
     )
     caption = [
-        f"{len(ranking.runs)} runs on $n = {ranking.cases}$ cases: {CELLS[cell]}. {filled}",
+        f"{len(ranking.runs)} runs on $n = {ranking.cases}$ case{'s' * (ranking.cases != 1)}: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
+        *(escape_latex(f"{_upper(n.removeprefix('~ '))}.") for n in ranking.notes if n.startswith("~")),
         *definitions(ranking.bounds),
     ]
     return table("l" + "r" * len(columns), head, rows, caption, "tab:rank")

@@ -11,7 +11,16 @@ import numpy as np
 from segcli.averaging import ALL, MEAN, MeanOf
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import (
+    TWICE,
+    Key,
+    all_perfect,
+    columns_of,
+    counted,
+    measures_in_common,
+    shown_unit,
+    why_absent,
+)
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Spread, spread
 from segcli.statistics import Interval, differences, generator, holm, paired
@@ -141,7 +150,10 @@ def compare_runs(
     warnings = []
     changed = other_truths(a, b)
     if changed:
-        warnings.append(f"{len(changed)} cases have another ground truth in {b.name}: {', '.join(changed[:MOST])}")
+        have = "has" if len(changed) == 1 else "have"
+        named = ", ".join(changed[:MOST])
+        warnings.append(f"{counted(len(changed))} {have} another ground truth in {b.name}: {named}")
+    warnings += [f"{source.name}: {TWICE}" for source in (a, b) if all_perfect(source.cases.values(), bounds)]
     corrected = holm([row.p for row in rows])
     alpha = 1 - resampling.level
     return Difference(

@@ -18,10 +18,20 @@ import numpy as np
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, diagonal, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import (
+    TWICE,
+    Key,
+    all_perfect,
+    columns_of,
+    counted,
+    diagonal,
+    measures_in_common,
+    shown_unit,
+    why_absent,
+)
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
-from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
+from segcli.statistics import FEW, Vector, differences, generator, holm, slack, wilcoxon
 from segcli.summary import Resampling
 
 Missing = Literal["worst", "exclude"]
@@ -120,6 +130,12 @@ def rank_runs(
     overall, rows = _ranked(tables, len(cases), resampling)
     order = sorted(range(len(sources)), key=lambda i: (overall[1].score[i], overall[0].score[i], sources[i].name))
     notes = []
+    if len(cases) == 1:
+        notes.append("~ one case: every resample is that case, and says nothing of how stable a ranking is")
+    elif any(len(t.rows) < FEW for t in tables):
+        notes.append(f"~ fewer than {FEW} cases: resamples of so few say little of how stable a ranking is")
+    if all((t.values == t.values[:, :1]).all() for t in tables):
+        notes.append("all runs have the same values: is one run given several times?")
     if len(sources) == 2:
         notes.append("two runs: segcli diff says more of a pair")
     return Ranking(
@@ -132,7 +148,7 @@ def rank_runs(
         missing,
         tuple(left_out),
         tuple(notes),
-        tuple(_warnings(sources, cases)),
+        tuple(_warnings(sources, cases, bounds)),
         resampling,
     )
 
@@ -144,15 +160,21 @@ def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tup
     return [((label, b.measure.kind, b.name), b) for label, b in rows]
 
 
-def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
+def _warnings(sources: Sequence[Source], cases: Sequence[str], bounds: Sequence[BoundMeasure]) -> list[str]:
     found = []
     for source in sources:
         silent = [c for c in cases if c not in source.cases and why_absent(source, c) == "not in the run"]
         if silent:
-            found.append(f"{source.name} says nothing of {len(silent)} cases, not even that they are missing")
+            they = "it is" if len(silent) == 1 else "they are"
+            found.append(f"{source.name} says nothing of {counted(len(silent))}, not even that {they} missing")
         changed = other_truths(sources[0], source)
         if changed:
-            found.append(f"{len(changed)} cases have another ground truth in {source.name} than in {sources[0].name}")
+            have = "has" if len(changed) == 1 else "have"
+            found.append(
+                f"{counted(len(changed))} {have} another ground truth in {source.name} than in {sources[0].name}"
+            )
+        if all_perfect(source.cases.values(), bounds):
+            found.append(f"{source.name}: {TWICE}")
     return found
 
 
