@@ -334,3 +334,12 @@ def test_a_damaged_summary_of_version_1_is_one_line(tmp_path, change, word) -> N
     done = segcli("gate", path, "--min", "dice=0.1")
     assert done.returncode == 3
     assert word in done.stderr
+
+
+def test_a_folder_given_twice_is_suspected_once(folders) -> None:
+    """Perfect values in every case: a sentence under the table, a warning beside the forms that have none."""
+    for form in ("table", "md", "csv", "json", "latex"):
+        done = segcli("evaluate", "gt", "gt", "-j1", "-m", "dice,hd", "-f", form, cwd=folders)
+        assert (done.stdout + done.stderr).count("is one folder given as both?") == 1
+        other = segcli("evaluate", "pred", "gt", "-j1", "-m", "dice,hd", "-f", form, cwd=folders)
+        assert "given as both" not in other.stdout + other.stderr

@@ -137,6 +137,36 @@ def test_a_change_of_unit_changes_no_rank_and_no_p(unit: float) -> None:
         assert way.shares[at["after"]] == way.shares[at["twin"]]
 
 
+@pytest.mark.parametrize(("cases", "words"), [(1, "one case"), (3, "fewer than 20 cases"), (19, "fewer"), (20, "")])
+def test_few_cases_are_marked(tmp_path, cases, words) -> None:
+    """Resampling one case gives the same ranking always: `~`, a sentence in every form, and no `1 cases`."""
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        run = made_run({("x", DICE): [0.3 + shift + i / 100 for i in range(cases)]})
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    for form in ("table", "md", "json", "latex", "csv"):
+        done = cli("rank", "a.json", "b.json", "-f", form, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = "fewer than 20 cases" if form == "csv" and words else words
+        assert (told.lower() in done.stdout.lower()) if words else ("fewer" not in done.stdout)
+        assert "1 cases" not in done.stdout
+        if form == "table":
+            assert ("~100%" in done.stdout) is bool(words)
+            assert "1 ranking\n" in done.stdout
+    diff = cli("diff", "a.json", "b.json", cwd=tmp_path)
+    assert "1 cases" not in diff.stdout
+
+
+def test_equal_runs_and_perfect_runs_are_suspected() -> None:
+    """One run given twice, and predictions that are their ground truths, are said; one wrong value silences that."""
+    perfect = {("x", DICE): [1.0, 1.0], ("x", HD): [0.0, 0.0]}
+    again = ranked({"a": made_run(perfect), "b": made_run(perfect)})
+    assert any("one run given several times" in note for note in again.notes)
+    assert [w.partition(":")[0] for w in again.warnings if "one folder given as both" in w] == ["a", "b"]
+    other = ranked({"a": made_run(perfect), "b": made_run({**perfect, ("x", HD): [0.0, 1.0]})})
+    assert not any("several times" in note for note in other.notes)
+    assert [w.partition(":")[0] for w in other.warnings if "one folder given as both" in w] == ["a"]
+
+
 def test_significance_is_scipys_one_sided_test_with_holm_over_all_pairs() -> None:
     """p[i][j] is of run i better than run j; six ordered pairs of three runs."""
     rng = np.random.default_rng(2)

@@ -202,7 +202,8 @@ class _told:  # noqa: N801 (reads as a word of a `with`)
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._progress.done:
             self._progress.clear()
-            done = f"note: {self._progress.done} of {counted(self._progress.of, 'case')} done"
+            are = "is" if self._progress.of == 1 else "are"
+            done = f"note: {self._progress.done} of {counted(self._progress.of, 'case')} {are} done"
             print(f"{done} and kept: --resume goes on" if self._kept else f"{done} and lost without -o RUN.json",
                   file=sys.stderr)  # fmt: skip
 
@@ -214,6 +215,15 @@ def _shard(text: str) -> tuple[int, int]:
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise UsageError(f"--shard {text} is not I/N with 1 <= I <= N.", hint="--shard 1/4", code="evaluate.shard")
     return int(found[1]), int(found[2])
+
+
+def _suspect(asked: Asked, run: dict[str, Any]) -> None:
+    """Say what tables say in a footnote where the form on stdout has none."""
+    from segcli.report.cohort import measures_of
+    from segcli.runs.alignment import TWICE, all_perfect
+
+    if asked.form not in ("table", "md") and all_perfect(run["cases"], measures_of(run)):
+        asked.session.warn([TWICE])
 
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
@@ -235,6 +245,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
 
     run = run_of(collected, asked.run_file, Resampling(asked.ci, seed=asked.seed), env, asked.group_by)
     render = _renderer(asked, run)
+    _suspect(asked, run)
     # All files before stdout: whoever reads that may close it early.
     for path in asked.outputs:
         form = PAPER_SUFFIXES[path.suffix.lower()]

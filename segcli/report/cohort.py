@@ -13,6 +13,7 @@ from segcli.report.case import common_surface
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.report.tidy import as_csv
+from segcli.runs.alignment import TWICE, all_perfect
 from segcli.runs.noted import said_of
 from segcli.statistics import FEW
 from segcli.summary import said_means
@@ -163,6 +164,8 @@ def footnotes(run: Run, worst: int) -> list[str]:
     notes.append(", ".join(parts))
     if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
+    if all_perfect(run["cases"], measures_of(run)):
+        notes.append(TWICE)
     return notes + _policies(run) + kind_lines(said_of(run["cases"]))
 
 

@@ -13,6 +13,7 @@ from segcli.report.tidy import as_csv
 from segcli.runs.diff import Difference, Lone, Row
 from segcli.runs.places import Spread
 from segcli.statistics import FEW, Interval
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.runs.rank import Ranking
@@ -43,7 +44,7 @@ def row_name(difference: Difference, row: Row) -> str:
 
 
 def heading(difference: Difference) -> str:
-    return f"A {difference.a} · B {difference.b}   {difference.cases} cases in both"
+    return f"A {difference.a} · B {difference.b}   {counted(difference.cases, 'case')} in both"
 
 
 def difference_table(difference: Difference) -> Table:
@@ -136,9 +137,8 @@ def moved_lines(difference: Difference) -> list[str]:
             ]
             lines.append(f"moved most ({row.label} {row.measure}): " + " · ".join(shown))
         if row.gained is not None and row.n:
-            lines.append(
-                f"{row.label} {row.measure}: {row.gained} cases better, {row.lost} worse, {row.equal} the same"
-            )
+            better = counted(row.gained, "case")
+            lines.append(f"{row.label} {row.measure}: {better} better, {row.lost} worse, {row.equal} the same")
     return lines
 
 

@@ -326,6 +326,7 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
         f"{counted(len(ranking.runs), 'run')} on {counted(ranking.cases, 'case', shown=n)}: {CELLS[cell]}. {filled}",
         "Mean place over all columns, by ranks of the cases (rank then aggregate) and by means (aggregate then rank).",
         f"The best of each column is bold. {ARROWS_SAY}",
+        *(escape_latex(f"{_upper(n.removeprefix('~ '))}.") for n in ranking.notes if n.startswith("~")),
         *(escape_latex(f"Warning: {text}.") for text in ranking.warnings),
         *definitions(ranking.bounds),
     ]

@@ -9,6 +9,8 @@ from segcli.report.diff import MOST, closing, exact, size_or_value, spread_recor
 from segcli.report.table import DASH, Table, escape_markdown, flat, percent
 from segcli.report.tidy import as_csv
 from segcli.runs.rank import Ranked, Ranking, Row
+from segcli.statistics import FEW
+from segcli.wording import counted
 
 SCHEMA = "segcli.rank/1"
 
@@ -30,7 +32,7 @@ def overall_table(ranking: Ranking) -> Table:
     for i, run in enumerate(ranking.runs):
         cells = [run]
         for way in ways:
-            cells += [str(way.place[i]), f"{way.score[i]:.2f}", percent(way.shares[i][0])]
+            cells += [str(way.place[i]), f"{way.score[i]:.2f}", _mark(ranking.cases) + percent(way.shares[i][0])]
         if ranking.by_rank.place[i] == 1:
             table.emphasis.add(len(table.rows))
         table.rows.append(cells)
@@ -62,11 +64,17 @@ def ranking_table(ranking: Ranking) -> Table:
             filled = f"{row.n}*" if row.filled[i] else str(row.n)
             cells = [row.label, row_name(ranking, row)] if at == 0 else ["", ""]
             cells += [ranking.runs[i], filled]
-            cells += [str(row.by_rank.place[i]), f"{row.by_rank.score[i]:.2f}", _kept(row.by_rank, i)]
-            cells += [str(row.by_mean.place[i]), size_or_value(row.by_mean.score[i], measure), _kept(row.by_mean, i)]
+            kept = [_mark(row.n) + _kept(way, i) for way in (row.by_rank, row.by_mean)]
+            cells += [str(row.by_rank.place[i]), f"{row.by_rank.score[i]:.2f}", kept[0]]
+            cells += [str(row.by_mean.place[i]), size_or_value(row.by_mean.score[i], measure), kept[1]]
             cells.append(", ".join(ranking.runs[j] for j in beaten[i]))
             table.rows.append(cells)
     return table
+
+
+def _mark(cases: int) -> str:
+    """Return what stands before a share of resamples of too few cases."""
+    return "~" if cases < FEW else ""
 
 
 def _kept(ranked: Ranked, i: int) -> str:
@@ -99,7 +107,10 @@ def footnotes(ranking: Ranking) -> list[str]:
     excluded = {row.excluded for row in ranking.rows if row.excluded}
     if excluded:
         why = "no run has a value" if ranking.missing == "worst" else "a run has no value"
-        notes.append(f"up to {max(excluded)} of {ranking.cases} cases are in no rank of a row, as {why} there")
+        are = "is" if max(excluded) == 1 else "are"
+        notes.append(
+            f"up to {max(excluded)} of {counted(ranking.cases, 'case')} {are} in no rank of a row, as {why} there"
+        )
     if ranking.left_out:
         more = f" and {len(ranking.left_out) - MOST} more" if len(ranking.left_out) > MOST else ""
         notes.append(f"not in all runs: {', '.join(ranking.left_out[:MOST])}{more}")
@@ -107,7 +118,7 @@ def footnotes(ranking: Ranking) -> list[str]:
 
 
 def heading(ranking: Ranking) -> str:
-    return f"{len(ranking.runs)} runs · {ranking.cases} cases · {len(ranking.rows)} rankings"
+    return f"{len(ranking.runs)} runs · {counted(ranking.cases, 'case')} · {counted(len(ranking.rows), 'ranking')}"
 
 
 def ranking_text(ranking: Ranking, *, color: bool = False) -> str:
@@ -125,16 +136,21 @@ def ranking_csv(ranking: Ranking) -> str:
     """Return one line for each run of each row and, with an empty label, for each run overall."""
     rows: list[list[object]] = []
     head = ["label", "kind", "measure", "unit", "run", "n", "filled", "place_ranks", "mean_rank", "kept_ranks"]
-    rows.append([*head, "place_means", "mean", "kept_means", "better_than"])
+    rows.append([*head, "place_means", "mean", "kept_means", "better_than", "caution"])
     for row in ranking.rows:
         beaten = row.beats(1 - ranking.resampling.level)
         for i, run in enumerate(ranking.runs):
             cells = [row.label, row.kind, row.measure, row.unit, run, row.n, row.filled[i]]
-            rows.append([*cells, *_ways(row.by_rank, row.by_mean, i), " ".join(ranking.runs[j] for j in beaten[i])])
+            better = " ".join(ranking.runs[j] for j in beaten[i])
+            rows.append([*cells, *_ways(row.by_rank, row.by_mean, i), better, _caution(row.n)])
     for i, run in enumerate(ranking.runs):
         ways = _ways(ranking.by_rank, ranking.by_mean, i)
-        rows.append(["", "", "overall", "", run, len(ranking.rows), "", *ways, ""])
+        rows.append(["", "", "overall", "", run, len(ranking.rows), "", *ways, "", _caution(ranking.cases)])
     return as_csv(rows)
+
+
+def _caution(cases: int) -> str:
+    return f"fewer than {FEW} cases" if cases < FEW else ""
 
 
 def _ways(by_rank: Ranked, by_mean: Ranked, i: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segcli.errors import InputError, UsageError
@@ -45,6 +45,27 @@ def why_absent(source: Source, case: str) -> str:
     if side is not None:
         return "missing prediction" if side == "pred" else "missing ground truth"
     return "error" if any(e["case"] == case for e in source.run["errors"]) else "not in the run"
+
+
+def all_perfect(cases: Iterable[Mapping[str, Any]], bounds: Sequence[BoundMeasure]) -> bool:
+    """Return whether every prediction equals its ground truth: no voxel is wrong, and every metric is at its best."""
+    best = {b.name: b.measure.best() for b in bounds if b.measure.kind == "metric"}
+    some = False
+    for case in cases:
+        if any(counts["fp"] or counts["fn"] for counts in case["counts"].values()):
+            return False
+        for record in case["values"]:
+            end = best.get(record["measure"]) if record["kind"] == "metric" else None
+            if end is None or record["value"] is None or not math.isfinite(end):
+                continue
+            if record["value"] != end:
+                return False
+            some = True
+    return some
+
+
+#: What to ask whoever has nothing but perfect values.
+TWICE = "every prediction equals its ground truth, voxel by voxel: is one folder given as both?"
 
 
 def measures_in_common(sources: Sequence[Source], asked: str = "") -> tuple[list[BoundMeasure], list[str]]:

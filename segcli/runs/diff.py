@@ -11,7 +11,15 @@ import numpy as np
 from segcli.averaging import ALL, MEAN, MeanOf
 from segcli.errors import InputError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import (
+    TWICE,
+    Key,
+    all_perfect,
+    columns_of,
+    measures_in_common,
+    shown_unit,
+    why_absent,
+)
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.noted import warned
 from segcli.runs.places import Spread, spread
@@ -146,6 +154,7 @@ def compare_runs(
         have = "has" if len(changed) == 1 else "have"
         some = ", ".join(changed[:MOST])
         warnings.append(f"{counted(len(changed), 'case')} {have} another ground truth in {b.name}: {some}")
+    warnings += [f"{source.name}: {TWICE}" for source in (a, b) if all_perfect(source.cases.values(), bounds)]
     corrected = holm([row.p for row in rows])
     alpha = 1 - resampling.level
     return Difference(

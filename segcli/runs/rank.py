@@ -18,11 +18,20 @@ import numpy as np
 from segcli.averaging import ALL
 from segcli.errors import InputError, UsageError
 from segcli.measure import BoundMeasure
-from segcli.runs.alignment import Key, columns_of, diagonal, measures_in_common, shown_unit, why_absent
+from segcli.runs.alignment import (
+    TWICE,
+    Key,
+    all_perfect,
+    columns_of,
+    diagonal,
+    measures_in_common,
+    shown_unit,
+    why_absent,
+)
 from segcli.runs.comparability import Record, Source, check_comparable, other_truths
 from segcli.runs.noted import warned
 from segcli.runs.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
-from segcli.statistics import Vector, differences, generator, holm, slack, wilcoxon
+from segcli.statistics import FEW, Vector, differences, generator, holm, slack, wilcoxon
 from segcli.summary import Resampling
 from segcli.wording import counted
 
@@ -122,6 +131,12 @@ def rank_runs(
     overall, rows = _ranked(tables, len(cases), resampling)
     order = sorted(range(len(sources)), key=lambda i: (overall[1].score[i], overall[0].score[i], sources[i].name))
     notes = []
+    if len(cases) == 1:
+        notes.append("~ one case: every resample is that case, and says nothing of how stable a ranking is")
+    elif any(len(t.rows) < FEW for t in tables):
+        notes.append(f"~ fewer than {FEW} cases: resamples of so few say little of how stable a ranking is")
+    if all((t.values == t.values[:, :1]).all() for t in tables):
+        notes.append("all runs have the same values: is one run given several times?")
     if len(sources) == 2:
         notes.append("two runs: segcli diff says more of a pair")
     return Ranking(
@@ -134,7 +149,7 @@ def rank_runs(
         missing,
         tuple(left_out),
         tuple(notes),
-        tuple(_warnings(sources, cases)),
+        tuple(_warnings(sources, cases, bounds)),
         resampling,
     )
 
@@ -146,7 +161,7 @@ def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tup
     return [((label, b.measure.kind, b.name), b) for label, b in rows]
 
 
-def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
+def _warnings(sources: Sequence[Source], cases: Sequence[str], bounds: Sequence[BoundMeasure]) -> list[str]:
     found = []
     for source in sources:
         found += warned(source.name, source.run)
@@ -158,6 +173,8 @@ def _warnings(sources: Sequence[Source], cases: Sequence[str]) -> list[str]:
         if changed:
             cases_have = f"{counted(len(changed), 'case')} {'has' if len(changed) == 1 else 'have'}"
             found.append(f"{cases_have} another ground truth in {source.name} than in {sources[0].name}")
+        if all_perfect(source.cases.values(), bounds):
+            found.append(f"{source.name}: {TWICE}")
     return found
 
 
