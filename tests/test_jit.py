@@ -15,7 +15,8 @@ import numba
 import numpy as np
 import pytest
 
-from segcli.kernels import _cache, _jit, _trust
+from segcli import trust
+from segcli.kernels import _cache, _jit
 
 KERNELS = Path(_jit.__file__).parent
 
@@ -196,19 +197,19 @@ def test_folders_that_others_could_write_are_not_used(tmp_path, monkeypatch):
     top = tmp_path / "top"
     folder = top / "cache" / "segcli"
     folder.mkdir(parents=True)
-    assert _trust.distrust(folder) == ""
-    assert _trust.distrust(folder / "not" / "there") == ""
+    assert trust.distrust(folder) == ""
+    assert trust.distrust(folder / "not" / "there") == ""
     top.chmod(0o777)
-    assert "can be written by other users" in _trust.distrust(folder)
+    assert "can be written by other users" in trust.distrust(folder)
     top.chmod(0o1777)
-    assert _trust.distrust(folder) == ""
+    assert trust.distrust(folder) == ""
     folder.chmod(0o1777)
-    assert str(folder) in _trust.distrust(folder)
+    assert str(folder) in trust.distrust(folder)
     folder.chmod(0o755)
     link = tmp_path / "link"
     link.symlink_to(top)
     top.chmod(0o777)
-    assert "can be written by other users" in _trust.distrust(link / "cache")
+    assert "can be written by other users" in trust.distrust(link / "cache")
     monkeypatch.setenv("SEGCLI_CACHE_DIR", str(top))
     for function in (_jit.cache_directory, _jit.cache_directories):
         function.cache_clear()
@@ -225,8 +226,8 @@ def test_a_group_of_one_member_is_fine(tmp_path):
     """Debian gives every user a group, and makes folders that it can write to."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a").chmod(0o775)
-    own = _trust._is_private(os.getgid())
-    assert (_trust.distrust(tmp_path / "a") == "") == own
+    own = trust._is_private(os.getgid())
+    assert (trust.distrust(tmp_path / "a") == "") == own
 
 
 needs_root = pytest.mark.skipif(
@@ -267,7 +268,7 @@ def test_a_cache_of_another_user_is_not_read(public):
     os.chown(path, 1000, 1000)
     assert not loads(plus_one, public)
     os.chown(public, 1000, 1000)
-    assert "belongs to another user" in _trust.distrust(public / "segcli")
+    assert "belongs to another user" in trust.distrust(public / "segcli")
 
 
 @needs_root

@@ -21,7 +21,7 @@ from numba.core.caching import CompileResultCacheImpl
 from numba.core.serialize import dumps
 
 from segcli.kernels._jit import SUFFIX
-from segcli.kernels._trust import is_ours
+from segcli.trust import is_ours
 
 _MARK = b"segcli kernel 1\n"
 _HASH = hashlib.sha256

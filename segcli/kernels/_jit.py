@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from segcli.kernels._trust import distrust
+from segcli.trust import distrust
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

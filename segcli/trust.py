@@ -1,4 +1,4 @@
-"""Which folders may hold code that is run: nobody but this user and root can have written there."""
+"""Whose files may decide what is run or measured: those that nobody but this user and root can have written."""
 
 from __future__ import annotations
 
@@ -54,6 +54,28 @@ def is_ours(found: os.stat_result) -> bool:
         return True
     shared = bool(found.st_mode & stat.S_IWOTH) or bool(found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid))
     return stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.geteuid()) and not shared
+
+
+def distrust_file(path: Path) -> str:
+    """Return why a file that was found, not named, must not be followed; empty where it may be.
+
+    It belongs to this user or to root, and only they can write to it or to its folder; a link is judged with what it
+    leads to.
+    """
+    if sys.platform == "win32":
+        return ""
+    try:
+        for place in dict.fromkeys([path, path.resolve()]):
+            file, folder = place.lstat(), place.parent.stat()
+            if file.st_uid not in (0, os.geteuid()):
+                return f"{place} belongs to another user"
+            if file.st_mode & stat.S_IWOTH and not stat.S_ISLNK(file.st_mode):
+                return f"{place} can be written by every user"
+            if folder.st_mode & stat.S_IWOTH:
+                return f"every user can write to {place.parent}"
+    except (OSError, RuntimeError) as problem:
+        return f"{path}: {getattr(problem, 'strerror', None) or problem}"
+    return ""
 
 
 @cache
