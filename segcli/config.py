@@ -7,15 +7,17 @@ goes before the environment (`SEGCLI_METRICS`), that before the file, and that b
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from segcli.errors import UsageError
+from segcli.trust import distrust_file
 
 #: The file that holds nothing else, and the one that has a table for it.
 OWN, SHARED = "segcli.toml", "pyproject.toml"
@@ -41,14 +43,22 @@ class Option:
     files: Literal["no", "maybe", "yes"] = "no"
 
 
-def load_config(given: Path | None, start: Path, known: Iterable[str]) -> Config:
+def load_config(given: Path | None, start: Path, known: Iterable[str], found_may_set: Collection[str]) -> Config:
     """Return the configuration of `given`, else of the nearest file upwards from `start`; empty without one.
 
-    `known` are the long names of all options. Raises `UsageError` for a file that is broken, or has another key.
+    `known` are the long names of all options. A file that was not named but found may come with a folder from
+    anywhere: it must be this user's, and sets only the options of `found_may_set`. Raises `UsageError` for a file
+    that is broken, has another key, or may not be followed: skipped, it would take the rules of a gate with it.
     """
     path = given if given is not None else find_config(start)
     if path is None:
         return Config()
+    if given is None and (why := distrust_file(path)):
+        raise UsageError(
+            f"{path}: a configuration that was found is not followed: {why}.",
+            hint=f"--config {path} if you trust it, --isolated to do without",
+            code="config.trust",
+        )
     table = read_table(path)
     names = {name.replace("-", "_") for name in known}
     options: dict[str, Any] = {}
@@ -61,6 +71,12 @@ def load_config(given: Path | None, start: Path, known: Iterable[str]) -> Config
             raise UsageError(f"{path}: unknown key {key!r}.", hint=_suggestion(name, {*names, GATE}), code="config.key")
         elif name in options:
             raise UsageError(f"{path}: {name!r} stands there with _ and with -.", code="config.twice")
+        elif given is None and name not in found_may_set:
+            raise UsageError(
+                f"{path}: {key!r} is no matter of how to measure, and a configuration that was found may not set it.",
+                hint=f"--config {path} if you trust it, or --{name.replace('_', '-')} on the command line",
+                code="config.found",
+            )
         else:
             options[name] = value
     return Config(path, options, rules)
@@ -69,15 +85,26 @@ def load_config(given: Path | None, start: Path, known: Iterable[str]) -> Config
 def find_config(start: Path) -> Path | None:
     """Return the nearest configuration file upwards; `segcli.toml` goes before the `pyproject.toml` beside it.
 
-    A `pyproject.toml` without `[tool.segcli]` is passed over.
+    A `pyproject.toml` without `[tool.segcli]` is passed over. The search ends at the root of the repository, or at
+    the home folder: what lies above is nobody's project.
     """
-    for folder in (start, *start.parents):
+    for folder in _upwards(start):
         if (folder / OWN).is_file():
             return folder / OWN
         shared = folder / SHARED
         if shared.is_file() and "segcli" in _tools(_parsed(shared)):
             return shared
     return None
+
+
+def _upwards(start: Path) -> Iterator[Path]:
+    home = None
+    with contextlib.suppress(RuntimeError):  # nobody knows where
+        home = Path.home()
+    for folder in (start, *start.parents):
+        yield folder
+        if folder == home or (folder / ".git").exists():
+            return
 
 
 def read_table(path: Path) -> Mapping[str, Any]:

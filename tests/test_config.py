@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from runfiles import dice_run, write
 
+from segcli.cli.configured import FOUND_MAY_SET, OF_THE_CALL, options_of
+from segcli.cli.main import app
 from segcli.cli.main import run as run_here
 from segcli.config import Option, as_typed, find_config, load_config
 from segcli.errors import UsageError
@@ -174,7 +177,7 @@ def test_global_options_can_stand_in_the_file(here: Path) -> None:
     (here / "segcli.toml").write_text('color = "always"\nquiet = true\n')
     done = cli("gate", "run.json", cwd=here)
     assert "\x1b[" in done.stdout
-    assert done.stderr == ""
+    assert done.stderr == f"configuration: {here / 'segcli.toml'}\n"
     assert "\x1b[" not in cli("gate", "run.json", "--color", "never", cwd=here).stdout
     assert "\x1b[" not in cli("gate", "run.json", cwd=here, SEGCLI_COLOR="never").stdout
     (here / "segcli.toml").write_text('color = "sometimes"\n')
@@ -213,7 +216,8 @@ def test_a_mistake_in_the_file_is_one_line_that_names_it(here: Path, text: str, 
     done = cli("gate", "run.json", cwd=here)
     assert done.returncode == 2, done.stdout
     assert done.stdout == ""
-    assert len(done.stderr.splitlines()) <= 2
+    told = [line for line in done.stderr.splitlines() if not line.startswith("configuration: ")]
+    assert 1 <= len(told) <= 2
     assert all(word in done.stderr for word in ["segcli.toml", *words]), done.stderr
 
 
@@ -249,11 +253,11 @@ def test_an_unreadable_file_is_told(here: Path) -> None:
     """Not UTF-8, and a tool table that is none."""
     (here / "segcli.toml").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="UTF-8"):
-        load_config(None, here, [])
+        load_config(None, here, [], [])
     (here / "segcli.toml").unlink()
     (here / "pyproject.toml").write_text("[tool]\nsegcli = 3\n")
     with pytest.raises(UsageError, match="no table"):
-        load_config(None, here, [])
+        load_config(None, here, [], [])
 
 
 # --- completion --------------------------------------------------------------------------------------------
@@ -292,3 +296,96 @@ def test_the_shell_gets_commands_options_and_words(here: Path, words: str, expec
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == expected
+
+
+# --- a file that was found came from anywhere -----------------------------------------------------------
+
+
+OF_NO_MEASURE = ("output", "map", "gradient", "png", "entropy_map", "scheduler", "engine", "manifest", "shard", "merge",
+                 "resume", "retry_errors", "dry_run", "warm")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", OF_NO_MEASURE)
+def test_a_file_that_was_found_says_how_to_measure_and_nothing_else(here: Path, key: str) -> None:
+    """Where to write and what to connect to is for a file that was named; both ways to go on are told."""
+    write(here / "run.json", dice_run(a=0.5))
+    for spelt in (key, key.replace("_", "-")):
+        (here / "segcli.toml").write_text(f'{spelt} = "x"\n')
+        done = cli("gate", "run.json", "--min", "dice=0", cwd=here)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "may not set it" in done.stderr
+        assert "--config" in done.stderr
+        assert cli("--config", "segcli.toml", "gate", "run.json", "--min", "dice=0", cwd=here).returncode in (0, 2)
+        assert cli("--isolated", "gate", "run.json", "--min", "dice=0", cwd=here).returncode == 0
+
+
+def test_every_option_is_known_to_be_one_or_the_other() -> None:
+    """A new option must be thought about: by default a file that was found may not set it."""
+    group: Any = typer.main.get_command(app)
+    names = {name for command in (group, *group.commands.values()) for name in options_of(command)}
+    assert names - OF_THE_CALL == FOUND_MAY_SET | set(OF_NO_MEASURE)
+    assert not FOUND_MAY_SET & set(OF_NO_MEASURE)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes say nothing there")
+@pytest.mark.parametrize("kind", ["folder", "sticky", "file", "link"])
+def test_a_file_that_others_could_write_is_refused_not_skipped(here: Path, kind: str) -> None:
+    """A gate whose rules vanish would pass."""
+    write(here / "run.json", dice_run(a=0.5))
+    config, place = here / "segcli.toml", here
+    if kind == "link":
+        place = here / "open"
+        place.mkdir()
+        config.symlink_to(place / "segcli.toml")
+        config = place / "segcli.toml"
+    config.write_text('[[gate]]\nmeasure = "dice"\nmin = 0.9\n')
+    assert cli("gate", "run.json", cwd=here).returncode == 1
+    if kind == "file":
+        config.chmod(0o666)
+    else:
+        place.chmod(0o1777 if kind == "sticky" else 0o777)
+    done = cli("gate", "run.json", cwd=here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "every user" in done.stderr
+    assert "--config" in done.stderr
+    assert cli("--config", "segcli.toml", "gate", "run.json", cwd=here).returncode == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give a file away")
+def test_a_file_of_another_user_is_refused(here: Path) -> None:
+    """Whoever owns it may change it between two runs."""
+    (here / "segcli.toml").write_text('[[gate]]\nmeasure = "dice"\nmin = 0.9\n')
+    os.chown(here / "segcli.toml", 1000, 1000)
+    write(here / "run.json", dice_run(a=0.5))
+    done = cli("gate", "run.json", cwd=here)
+    assert done.returncode == 2
+    assert "belongs to another user" in done.stderr
+
+
+def test_the_search_ends_at_the_repository_and_at_home(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies above is nobody's project."""
+    inner = here / "home" / "repository" / "inner"
+    inner.mkdir(parents=True)
+    (here / "segcli.toml").write_text("")
+    assert find_config(inner) == here / "segcli.toml"
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert find_config(inner) is None
+    (here / "home" / "segcli.toml").write_text("")
+    assert find_config(inner) == here / "home" / "segcli.toml"
+    (here / "home" / "repository" / ".git").mkdir()
+    assert find_config(inner) is None
+    (here / "home" / "repository" / "segcli.toml").write_text("")
+    assert find_config(inner) == here / "home" / "repository" / "segcli.toml"
+
+
+def test_whenever_a_file_is_used_it_is_said(here: Path) -> None:
+    """Also where the file itself asks for silence; not where the caller does."""
+    write(here / "run.json", dice_run(a=0.5))
+    (here / "segcli.toml").write_text("quiet = true\n")
+    call = ("gate", "run.json", "--min", "dice=0")
+    assert f"configuration: {here / 'segcli.toml'}\n" in cli(*call, cwd=here).stderr
+    assert "configuration" not in cli("-q", *call, cwd=here).stderr
+    assert "configuration" not in cli("--isolated", *call, cwd=here).stderr
+    (here / "segcli.toml").rename(here / "other.toml")
+    assert "configuration: other.toml\n" in cli("--config", "other.toml", *call, cwd=here).stderr
+    assert "configuration" not in cli(*call, cwd=here).stderr

@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "surfaces": 0,
     "wording": 0,
+    "trust": 0,
     "writing": 0,
     "config": 1,
     "kernels": 1,

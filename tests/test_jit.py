@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
-from segcli.kernels import _jit
+from segcli import trust
+from segcli.kernels import _cache, _jit
 
 KERNELS = Path(_jit.__file__).parent
 
@@ -89,3 +96,207 @@ def test_compile_all_reaches_every_module():
     """Every module that defines kernels can be warmed."""
     with_kernels = [path for path in KERNELS.glob("[a-z]*.py") if "@kernel()" in path.read_text()]
     assert _jit.compile_all() == len(with_kernels)
+
+
+# What lies in a cache is run: it is verified first. --------------------------------------------------------------
+
+
+def plus_one(x):
+    return x + 1
+
+
+def double(x):
+    return x * 2
+
+
+def dispatcher(function, folder, told):
+    """Return a kernel that is kept in a folder, compiled or loaded at its first call."""
+    compiled = numba.njit(function)
+    compiled._cache = _cache.KernelCache(function, (folder,), folder, lambda: told.append(function.__name__))
+    return compiled
+
+
+def loads(function, folder):
+    """Tell whether a kernel came out of the cache; what it returns is right in any case."""
+    told = []
+    assert dispatcher(function, folder, told)(20) == function(20)
+    return not told
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Return the file of a kernel that is in the cache."""
+    assert not loads(plus_one, tmp_path)
+    assert loads(plus_one, tmp_path)
+    (path,) = tmp_path.glob("*.nbk")
+    return path
+
+
+DAMAGE = {
+    "empty": lambda _: b"",
+    "cut": lambda data: data[:-1],
+    "longer": lambda data: data + b"x",
+    "no mark": lambda data: b"x" + data[1:],
+    "hash": lambda data: data[:20] + bytes([data[20] ^ 1]) + data[21:],
+    "first byte": lambda data: data[:48] + bytes([data[48] ^ 128]) + data[49:],
+    "last byte": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "a pickle": lambda _: pickle.dumps(print),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_set_aside_and_the_kernel_compiled(kept, kind, monkeypatch):
+    """Not one byte of it is unpickled."""
+    kept.write_bytes(DAMAGE[kind](kept.read_bytes()))
+    with monkeypatch.context() as patched:
+        patched.setattr(_cache.pickle, "loads", pytest.fail)
+        assert not loads(plus_one, kept.parent)
+    assert kept.with_suffix(".bad").exists()
+    assert loads(plus_one, kept.parent)
+
+
+def test_a_file_in_the_place_of_another_is_set_aside(kept):
+    """Another kernel's code, whole and of ours, is still not this kernel's."""
+    assert not loads(double, kept.parent)
+    (other,) = (path for path in kept.parent.glob("*.nbk") if path != kept)
+    shutil.copy(other, kept)
+    assert not loads(plus_one, kept.parent)
+    assert loads(plus_one, kept.parent)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_is_not_read(kept, kind):
+    """A link could lead anywhere, and a pipe waits for ever."""
+    elsewhere = kept.with_name("elsewhere")
+    kept.replace(elsewhere)
+    if kind == "link":
+        kept.symlink_to(elsewhere)
+    else:
+        kept.mkdir() if kind == "folder" else os.mkfifo(kept)
+    assert not loads(plus_one, kept.parent)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes say nothing there")
+def test_a_file_that_others_could_write_is_not_read(kept):
+    """Whatever its content says."""
+    kept.chmod(0o666)
+    assert not loads(plus_one, kept.parent)
+    (fresh,) = kept.parent.glob("*.nbk")
+    old = os.umask(0)
+    try:
+        fresh.unlink()
+        assert not loads(plus_one, kept.parent)  # and what is written is not such a file
+    finally:
+        os.umask(old)
+    assert loads(plus_one, kept.parent)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes say nothing there")
+def test_folders_that_others_could_write_are_not_used(tmp_path, monkeypatch):
+    """The folder and all above it count; one that is sticky is fine on the way."""
+    top = tmp_path / "top"
+    folder = top / "cache" / "segcli"
+    folder.mkdir(parents=True)
+    assert trust.distrust(folder) == ""
+    assert trust.distrust(folder / "not" / "there") == ""
+    top.chmod(0o777)
+    assert "can be written by other users" in trust.distrust(folder)
+    top.chmod(0o1777)
+    assert trust.distrust(folder) == ""
+    folder.chmod(0o1777)
+    assert str(folder) in trust.distrust(folder)
+    folder.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(top)
+    top.chmod(0o777)
+    assert "can be written by other users" in trust.distrust(link / "cache")
+    monkeypatch.setenv("SEGCLI_CACHE_DIR", str(top))
+    for function in (_jit.cache_directory, _jit.cache_directories):
+        function.cache_clear()
+    try:
+        assert _jit.cache_directory() is None or top not in _jit.cache_directory().parents
+        assert any(str(top) in why for why in _jit.distrusted())
+    finally:
+        monkeypatch.undo()
+        for function in (_jit.cache_directory, _jit.cache_directories):
+            function.cache_clear()
+
+
+def test_a_group_of_one_member_is_fine(tmp_path):
+    """Debian gives every user a group, and makes folders that it can write to."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a").chmod(0o775)
+    own = trust._is_private(os.getgid())
+    assert (trust.distrust(tmp_path / "a") == "") == own
+
+
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv, to act as another user",
+)
+
+
+@pytest.fixture
+def public():
+    """Return a folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(command, **environment):
+    """Run a command as user 1000, who has no home."""
+    known = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(KERNELS.parent.parent)}
+    return subprocess.run(
+        ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *command],
+        env={**known, "PYTHONDONTWRITEBYTECODE": "1", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def reachable_by_user():
+    with contextlib.suppress(OSError):
+        return as_user([sys.executable, "-c", "import segcli.kernels._jit, numba"]).returncode == 0
+    return False
+
+
+@needs_root
+def test_a_cache_of_another_user_is_not_read(public):
+    """Not by root either, who would run it."""
+    assert not loads(plus_one, public)
+    (path,) = public.glob("*.nbk")
+    os.chown(path, 1000, 1000)
+    assert not loads(plus_one, public)
+    os.chown(public, 1000, 1000)
+    assert "belongs to another user" in trust.distrust(public / "segcli")
+
+
+@needs_root
+def test_a_cache_that_root_has_warmed_is_used_by_others(public):
+    """As in a container's image: read-only, of root, and nothing is compiled by user 1000."""
+    if not reachable_by_user():
+        pytest.skip("this Python cannot be reached by another user")
+    np.save(public / "a.npy", np.eye(9, dtype=np.uint8))
+    np.save(public / "b.npy", np.roll(np.eye(9, dtype=np.uint8), 1, axis=0))
+    call = [
+        sys.executable,
+        "-m",
+        "segcli",
+        "--isolated",
+        "score",
+        str(public / "a.npy"),
+        str(public / "b.npy"),
+        "-m",
+        "hd",
+    ]
+    warmed = {"SEGCLI_CACHE_DIR": str(public / "cache")}
+    done = subprocess.run(call, env={**os.environ, **warmed}, capture_output=True, text=True, check=True)
+    assert "compiling kernels" in done.stderr
+    for path in (public / "cache").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = as_user(call, **warmed)
+    assert done.returncode == 0, done.stderr
+    assert "compiling" not in done.stderr
+    done = as_user(call, SEGCLI_CACHE_DIR=str(public / "none"), TMPDIR=str(public))
+    assert done.returncode == 0, done.stderr
+    assert "compiling kernels" in done.stderr

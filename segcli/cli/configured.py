@@ -9,11 +9,21 @@ from typing import Any
 
 import typer
 
+from segcli.cli.options import READING
 from segcli.config import Config, Option, as_typed, load_config
 from segcli.errors import UsageError
 
 #: Options that are about the call itself, and never come from a file.
 OF_THE_CALL = {"help", "version", "config", "isolated", "install_completion", "show_completion"}
+#: What a configuration that was found, not named, may set: how to measure, and how results look. Never where to write,
+#: what to connect to or which work is left out; a new option is none of these before it is listed.
+FOUND_MAY_SET = frozenset(
+    {name for name, _, _ in READING}
+    | {"metrics", "losses", "loss", "surface", "convention", "empty", "background", "average", "batch_dice", "strict"}
+    | {"match", "glob", "group_by", "missing", "ci", "seed", "resamples", "jobs", "rank_by", "sweep", "per_component"}
+    | {"min", "max", "rules", "baseline", "all", "by", "cell", "sort", "worst"}
+    | {"format", "color", "quiet", "verbose", "no_progress"}
+)
 #: Options whose text is a list or a file.
 MAYBE_FILES = {"labels", "colors"}
 
@@ -61,7 +71,7 @@ def configure(ctx: typer.Context, given: Path | None, *, isolated: bool) -> Conf
     group: Any = ctx.command
     commands: Mapping[str, Any] = group.commands
     known = {name for command in (group, *commands.values()) for name in options_of(command)} - OF_THE_CALL
-    config = load_config(given, Path.cwd(), known)
+    config = load_config(given, Path.cwd(), known, FOUND_MAY_SET)
     called = ctx.invoked_subcommand or ""
     if config.path is not None and called in commands:
         ctx.default_map = {called: _defaults(config, config.path, commands[called], list(commands.values()))}

@@ -50,7 +50,7 @@ def _facts() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     import segcli
-    from segcli.kernels._jit import cache_directory, is_cold
+    from segcli.kernels._jit import cache_directories, cache_directory, distrusted, is_cold
     from segcli.masks.readers import SUFFIXES
 
     facts: dict[str, Any] = {"segcli": segcli.__version__, "python": f"{platform.python_version()} ({sys.executable})"}
@@ -62,6 +62,10 @@ def _facts() -> dict[str, Any]:
     facts["platform"] = f"{sys.platform} {platform.machine()}"
     facts["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     facts["readers"] = " ".join(SUFFIXES)
-    facts["kernel cache"] = str(cache_directory() or "none: no folder can be written, kernels compile at every start")
+    places = [d for d in cache_directories() if d != cache_directory()]
+    where = str(cache_directory() or "none: no folder can be written, kernels compile at every start")
+    facts["kernel cache"] = where + "".join(f"; {place} is read too" for place in places)
+    if refused := distrusted():
+        facts["not used"] = "; ".join(refused)
     facts["kernels"] = "not compiled yet (segcli doctor --warm)" if is_cold() else "compiled"
     return facts

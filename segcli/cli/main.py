@@ -84,9 +84,13 @@ def segcli_(
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
         return
+    from segcli.report.table import flat
+
     found = configure(ctx, config, isolated=isolated)
     given = {"quiet": quiet, "verbose": verbose, "color": color, "no_progress": no_progress}
     options = {name: global_default(ctx, found, name, value) for name, value in given.items()}
+    if found.path is not None and not quiet:  # a file that was found cannot silence this
+        print(flat(f"configuration: {found.path}"), file=sys.stderr)
     ctx.obj = Session(progress=not options.pop("no_progress"), config=found, **options)
 
 

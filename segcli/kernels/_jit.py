@@ -1,10 +1,11 @@
 """Numba, configured once: which options kernels get, and where their compiled code is kept.
 
-Two traps shape this file. `cache=True` raises at import when neither the package folder nor the home
-directory is writable; and a cached kernel keeps the old code of whatever it called when that changes. So
-the cache lives in a directory of ours, named after the version of segcli, of numba and a hash of every
-kernel source, in the first place that can be written; with no such place kernels compile in memory.
-Numba itself is imported only when the first kernel is defined: asking for the directory is cheap.
+Three traps shape this file. `cache=True` raises at import when neither the package folder nor the home
+directory is writable; a cached kernel keeps the old code of whatever it called when that changes; and whoever can
+write to a cache has his code run by its reader. So the cache lives in a directory of ours, named after the version
+of segcli, of numba and a hash of every kernel source. It is read wherever nobody but this user and root can have
+written, a container image's too, and filled in the first such place that can be written; with no such place kernels
+compile in memory. Numba itself is imported only when the first kernel is defined: asking for the directory is cheap.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import hashlib
 import importlib
 import os
-import pickle
 import pkgutil
 import stat
 import sys
@@ -25,10 +25,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from segcli.trust import distrust
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+#: What the file of a compiled kernel ends in.
+SUFFIX = ".nbk"
 
 
 def kernel(*, reorder: bool = False) -> Callable[[Function], Function]:
@@ -46,15 +50,14 @@ def kernel(*, reorder: bool = False) -> Callable[[Function], Function]:
 
         if numba.config.DISABLE_JIT:
             return function
-        _tell_if_cold(function.__module__.rpartition(".")[2])
         # error_model: a float division by zero gives inf as in C, and loops can be vectorised.
         flags = {"reassoc"} if reorder else False
         compiled = numba.njit(nogil=True, error_model="numpy", fastmath=flags)(function)
-        directory = cache_directory()
-        if directory is not None:
-            # Numba has no public door to its cache: where a version has moved it, kernels compile in memory.
-            with contextlib.suppress(OSError, RuntimeError, AttributeError, TypeError):
-                compiled._cache = _function_cache(function, directory)
+        # Numba has no public door to its cache: where a version has moved it, kernels compile in memory.
+        with contextlib.suppress(ImportError, AttributeError, TypeError):
+            from segcli.kernels._cache import KernelCache
+
+            compiled._cache = KernelCache(function, cache_directories(), cache_directory(), _tell)
         return compiled  # type: ignore[no-any-return]
 
     return decorate
@@ -71,25 +74,34 @@ def writable(array: NDArray[Any]) -> NDArray[Any]:
 
 @cache
 def cache_directory() -> Path | None:
-    """Where compiled kernels are kept, created and writable; None when there is no such place.
+    """Where compiled kernels are put, created and writable; None when there is no such place.
 
-    The first that works of $SEGCLI_CACHE_DIR, $NUMBA_CACHE_DIR, the user's cache folder, and a folder
-    in the temporary directory that belongs to this user alone (what is loaded from it is run).
+    The first that works of $SEGCLI_CACHE_DIR, $NUMBA_CACHE_DIR, the user's cache folder, and a folder in the
+    temporary directory. One that another user could write to does not count: what is loaded from it is run.
     """
     key = _build_key()
-    for parent in _candidates():
-        directory = parent / key
-        if _is_writable(directory):
-            return directory
-    return None
+    return next((d for parent in _candidates() if not distrust(d := parent / key) and _is_writable(d)), None)
+
+
+@cache
+def cache_directories() -> tuple[Path, ...]:
+    """Where compiled kernels are looked for: all such places that are there, writable or not."""
+    key = _build_key()
+    return tuple(d for parent in _candidates() if (d := parent / key).is_dir() and not distrust(d))
+
+
+def distrusted() -> list[str]:
+    """Return why places that could hold compiled kernels are not used."""
+    key = _build_key()
+    return list(dict.fromkeys(why for parent in _candidates() if (why := distrust(parent / key))))
 
 
 def is_cold(module: str = "*") -> bool:
     """Tell whether no kernel (of a module) is in the cache yet: the next call takes seconds, once."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
         return False
-    directory = cache_directory()
-    return directory is None or next(directory.rglob(f"{module}.*.nbi"), None) is None
+    places = {*cache_directories(), *filter(None, [cache_directory()])}
+    return all(next(place.glob(f"{module}.*{SUFFIX}"), None) is None for place in places)
 
 
 _listeners: list[Callable[[], None]] = []
@@ -100,8 +112,8 @@ def on_compiling(tell: Callable[[], None]) -> None:
     _listeners[:] = [tell]
 
 
-def _tell_if_cold(module: str) -> None:
-    if _listeners and is_cold(module):
+def _tell() -> None:
+    if _listeners:
         _listeners.pop()()
 
 
@@ -160,60 +172,22 @@ def _private_temporary() -> Iterator[Path]:
     if sys.platform == "win32":
         yield Path(tempfile.gettempdir()) / "segcli"  # already one directory per user there
         return
-    folder = Path(tempfile.gettempdir()) / f"segcli-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"segcli-{os.geteuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
         yield folder
 
 
 def _is_writable(directory: Path) -> bool:
     probe = directory / f".probe-{uuid.uuid4().hex}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(directory.parents), directory):
+            if not folder.exists():  # whatever the umask is: a folder that others could write to is not used
+                folder.mkdir(mode=0o755, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError:
         return False
     return True
-
-
-def _function_cache(function: Callable[..., Any], directory: Path) -> Any:
-    """Build Numba's cache of one function in our directory, made safe for many processes at once.
-
-    Numba numbers its data files by what the index holds, without a lock: two processes compiling two
-    signatures can write one file under one number, and the index then names the wrong machine code.
-    Here every data file has a name of its own; a lost index entry only costs a compilation. A full disk
-    or a damaged file costs the cache, never the result.
-    """
-    import numba
-    from numba.core.caching import FunctionCache, IndexDataCacheFile
-
-    class UniqueFiles(IndexDataCacheFile):  # type: ignore[misc]
-        def _data_name(self, number: int) -> str:  # noqa: ARG002
-            return f"{base}.{uuid.uuid4().hex}.nbc"
-
-    class ForgivingCache(FunctionCache):  # type: ignore[misc]
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
-            try:
-                return super().load_overload(sig, target_context)
-            except (OSError, EOFError, pickle.UnpicklingError):
-                return None
-
-        def save_overload(self, sig: Any, data: Any) -> None:
-            with contextlib.suppress(OSError):
-                super().save_overload(sig, data)
-
-    # The setting is global to the process and other packages use Numba too: put it back at once.
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory)
-    try:
-        stored = ForgivingCache(function)
-    finally:
-        numba.config.CACHE_DIR = before
-    base = stored._impl.filename_base
-    stored._cache_file = UniqueFiles(
-        cache_path=stored._cache_path, filename_base=base, source_stamp=stored._impl.locator.get_source_stamp()
-    )
-    return stored
