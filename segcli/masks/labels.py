@@ -38,6 +38,8 @@ BACKGROUND = Label("background", (0,))
 FOREGROUND = Label("foreground", None)
 #: More values than this in a label map are ids of objects rather than classes: atlases of the brain stay below.
 MOST_CLASSES = 2048
+#: Values that are taken as labels at most: more is no label map, or one of objects.
+MOST_LABELS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,12 @@ def resolve(
     beyond = [v for v in in_gt if channels and v >= channels]
     if beyond:
         notes.append(Note(f"the prediction has {channels} channels, none for {_plural(beyond)}", "warning"))
+    if len(values) > MOST_LABELS:
+        raise InputError(
+            f"{len(values)} values would be as many labels; {MOST_LABELS} are the most.",
+            hint="a map of objects? --labels cells=any makes them one class; an intensity image is no label map",
+            code="labels.many",
+        )
     if len(values) > MOST_CLASSES:
         notes.append(
             Note(
