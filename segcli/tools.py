@@ -276,7 +276,8 @@ def convention_of(
     """Return what a tool's rules make of these lists of metrics and losses.
 
     A metric or loss that the tool does not have is a `UsageError`; of a preset those that it has are taken, with
-    the counts of voxels and volumes, of which there is one definition only.
+    the counts of voxels and volumes, of which there is one definition only; not those that take values for objects
+    beside others, to which values are classes.
     """
     check_convention(name)
     if surface is not None:
@@ -288,6 +289,7 @@ def convention_of(
     tool = tools().get(name)
     entries: dict[str, Entry] = {}
     chosen: dict[str, BoundMeasure] = {}
+    of_preset: dict[str, bool] = {}
     for asked, preset in _asked("metric", metrics if tool or metrics != "default" else None):
         entry = None if tool is None else next(
             (e for e in tool.metrics if e.quantity == asked.measure.name and not e.variant), None
@@ -301,6 +303,11 @@ def convention_of(
         bound = entry.bound(asked)
         entries[bound.name] = entry
         chosen[bound.name] = bound
+        of_preset[bound.name] = preset and of_preset.get(bound.name, True)
+    if any(not b.by_value and b.measure.better != "none" for b in chosen.values()):
+        # They take values for objects, and so would all others: nobody asked for that.
+        for own in [b.name for b in chosen.values() if b.by_value and of_preset.get(b.name)]:
+            del entries[own], chosen[own]
     if metrics and not chosen and any(True for _ in _asked("metric", metrics)) and tool is not None:
         raise _has_not(name, str(metrics), [e.quantity for e in tool.metrics])
     libraries: dict[str, Implementation] = {}

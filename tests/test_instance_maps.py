@@ -166,6 +166,18 @@ def test_score(files: Path) -> None:
         assert "are objects of one class" in done.stderr
 
 
+def test_a_preset_leaves_values_classes() -> None:
+    """Of all that a tool has, what takes values for objects is asked for by name, or alone."""
+    pred, gt = three()
+    found = segcli.score(pred, gt, metrics="all", convention="monai")
+    assert [label.name for label in found.labels] == ["1", "2", "3"]
+    assert {"dice", "iou"} <= {v.measure for v in found.values}
+    assert not any(VALUES in v.measure for v in found.values)
+    for asked in ("instances", "all,pq", "dice,pq,true_positives:instances=values"):
+        found = segcli.score(pred, gt, metrics=asked, convention="monai")
+        assert found.value(f"pq{VALUES}") == 1
+
+
 def test_compare_and_conventions(files: Path) -> None:
     """Losses are of the union; tools that take values for objects print 1, others are of each value."""
     pred, gt = three()
@@ -335,3 +347,16 @@ def test_many_labels() -> None:
         segcli.score(ids, ids, metrics="confusion")
     assert segcli.score(ids, ids, metrics="dice", losses="dice", labels="n=any").values[1].value == 0
     assert segcli.score(ids, ids, metrics=f"pq{VALUES}").values[0].value == 1
+
+
+def test_too_many() -> None:
+    """What is no label map is told so at once, not after a million rows."""
+    noise = np.arange(400 * 400, dtype=np.int32).reshape(400, 400)
+    with pytest.raises(InputError, match="159999 values would be as many labels") as caught:
+        segcli.score(noise, noise, metrics="dice")
+    assert "--labels cells=any" in caught.value.hint
+    assert segcli.score(noise, noise, metrics="dice", labels="n=any").values[0].value == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segcli.evidence.label_map.MOST_VALUES", 100_000)
+        with pytest.raises(InputError, match="160000 different values; at most 100000"):
+            segcli.score(noise, noise, labels="n=any")

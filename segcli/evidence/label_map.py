@@ -15,6 +15,8 @@ from segcli.masks.void import Ranges, marked
 
 #: Voxels of a small map.
 SMALL = 1 << 20
+#: Values of a map that are told apart: more than objects on any slide.
+MOST_VALUES = 1 << 22
 
 
 class LabelMap:
@@ -94,6 +96,7 @@ def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDA
     array = array.astype(np.int64)
     if high - low >= 1 << 24:
         values = np.unique(counted).astype(np.int64)
+        _check_number(len(values))
         return values, np.searchsorted(values, array)
     if valid is not None:
         np.clip(array, low, high, out=array)
@@ -101,7 +104,17 @@ def _numbered(array: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDA
     present = np.zeros(high - low + 1, dtype=bool)
     present[array if valid is None else array[valid]] = True
     values = np.flatnonzero(present) + low
+    _check_number(len(values))
     return values, (np.cumsum(present) - 1).astype(_narrow(len(values)))[array]
+
+
+def _check_number(values: int) -> None:
+    if values > MOST_VALUES:
+        raise InputError(
+            f"{values} different values; at most {MOST_VALUES} can be told apart.",
+            hint="is this a label map? an intensity image is not",
+            code="labels.many",
+        )
 
 
 def _narrow(labels: int) -> type[np.unsignedinteger[Any]]:

@@ -38,6 +38,8 @@ RESERVED = ("mean", "mean without background", "all")
 FOREGROUND = Label("foreground", None)
 #: More values than this in a label map are ids of objects rather than classes: atlases of the brain stay below.
 MOST_CLASSES = 2048
+#: Values that are taken as labels at most: more is no label map, or one of objects.
+MOST_LABELS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)

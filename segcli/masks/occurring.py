@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from segcli.errors import InputError
-from segcli.masks.labels import FOREGROUND, MOST_CLASSES, Label, is_background
+from segcli.masks.labels import FOREGROUND, MOST_CLASSES, MOST_LABELS, Label, is_background
 from segcli.masks.mask import Note
 from segcli.masks.void import Ranges, holds, looks_void, shown
 from segcli.wording import counted
@@ -88,6 +88,12 @@ def resolve(
     if beyond:
         text = f"the prediction has {counted(channels, 'channel')}, none for {_plural(beyond)}"
         notes.append(Note(text, "warning", "channels.few"))
+    if len(values) > MOST_LABELS:
+        raise InputError(
+            f"{len(values)} values would be as many labels; {MOST_LABELS} are the most.",
+            hint="a map of objects? --labels cells=any makes them one class; an intensity image is no label map",
+            code="labels.many",
+        )
     if len(values) > MOST_CLASSES:
         notes.append(
             Note(
