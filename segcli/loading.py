@@ -119,8 +119,11 @@ class Loaded:
         of_one_map = len(labels) == 1
         if of_one_map and grid.channels == 2 and self.channels_of(labels[0]) == [1]:
             labels, of_one_map = [BACKGROUND, *labels], False
-            y = self._truth(labels[1])
-            truth, z = np.stack([1 - y, y]), grid.logits
+            y, z = self._truth(labels[1]), grid.logits
+            truth = np.stack([1 - y, y])
+            if z is None:  # float32 channels sum to 1 but for 1e-8: the label is what is not background, as in `soft`
+                p = self._probability(labels[1])
+                probabilities = np.stack([1 - p, p])
         elif of_one_map:
             labels = [BACKGROUND, *labels]
             one = self.soft(labels[1])

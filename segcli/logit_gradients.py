@@ -1,9 +1,8 @@
 """What training feels: gradients by the logits of several channels, which the voxel's softmax ties together.
 
-A loss of one label against the rest reads its probability P alone, and so its log-odds ln P/(1-P). The logit z_k of a
-channel moves these by p_k/P where the channel is of the label and by -p_k/(1-P) where it is not: dL/dz_k is the
-derivative by the label's log-odds (`Derivatives` by z) times that. Of a single map nothing is tied: its logit is the
-log-odds.
+A loss of one label against the rest reads its probability P alone. The logit z_k of a channel moves that by p_k (1-P)
+where the channel is of the label and by -p_k P where it is not: dL/dz_k is dL/dP times that. Of a single map nothing is
+tied: its logit moves P by P (1-P), which `Derivatives` by z has.
 """
 
 from __future__ import annotations
@@ -63,12 +62,12 @@ class SharedLogits:
             chosen = [b for b in bounds if b.name in totals and b.measure.local == together]
             for where in (stretches(self.p.shape[1]) if together else (slice(None),)) if chosen else ():
                 parts = [Stretch(pair, where) for pair in self.pairs] if together else self.pairs
-                tied = _Tied(np.asarray(self.p[:, where], dtype=np.float64), parts, self.members)
+                tied = _Tied(np.asarray(self.p[:, where], dtype=np.float64), self.members)
                 for bound in chosen:
                     if bound.name in apart:
                         continue
                     try:
-                        slopes = [bound.gradient(part, "z") for part in parts]
+                        slopes = [_scaled(bound, part) for part in parts]
                     except NoGridError:
                         apart[bound.name] = self._over_images(bound, sums)
                         continue
@@ -78,15 +77,15 @@ class SharedLogits:
 
     def pooled(self, bound: BoundMeasure, pooled: PooledPair, chosen: Sequence[int]) -> Norms | None:
         """Return the norms of the gradient of a loss of the `chosen` labels pooled (`--average micro`)."""
+        if bound.measure.gradient is None:
+            return None
         try:
-            slope = bound.gradient(pooled, "z")
+            slope = _scaled(bound, pooled)
         except NoGridError:
             return None
-        if slope is None:
-            return None
-        total, pairs = Sums(), [self.pairs[i] for i in chosen]
-        tied = _Tied(np.asarray(self.p, dtype=np.float64), pairs, self.members[list(chosen)])
-        total.add(tied.gradient(pooled.split(slope), [1.0] * len(pairs)))
+        total = Sums()
+        tied = _Tied(np.asarray(self.p, dtype=np.float64), self.members[list(chosen)])
+        total.add(tied.gradient(pooled.split(slope), [1.0] * len(chosen)))
         return total.norms()
 
     def _over_images(self, bound: BoundMeasure, sums: Sequence[Weights]) -> list[Norms | None]:
@@ -97,23 +96,30 @@ class SharedLogits:
         return [Norms.mean([(norms, 1 / len(each)) for norms in column]) for column in zip(*each, strict=True)]
 
 
+def _scaled(bound: BoundMeasure, pair: SoftPair) -> Vector:
+    """Return dL/dP times P: the derivative by the log-odds, finite where dL/dP is not, without its factor 1-P."""
+    slope, q = bound.gradient(pair, "z"), pair.q
+    found: Vector = np.divide(slope, q, out=np.zeros_like(q), where=q > 0)
+    certain = q == 0  # P is 1 to the last digit: the others are small, but there
+    if certain.any():
+        by_p = bound.gradient(pair, "p")[certain]
+        found[certain] = np.where(np.isfinite(by_p), by_p, 0.0)
+    return found
+
+
 class _Tied:
-    """Some voxels: how the log-odds of each label move with the logits of all channels.
+    """Some voxels: how the probability of each label moves with the logits of all channels (C, n)."""
 
-    `p` (C, n) are their probabilities, `label_p` and `label_q` (J, n) those of each label and of the rest.
-    """
-
-    def __init__(self, p: Matrix, pairs: Sequence[SoftPair], members: NDArray[np.bool_]) -> None:
+    def __init__(self, p: Matrix, members: NDArray[np.bool_]) -> None:
         self.p = p
         self.inside = members.astype(np.float64)
         self.outside = 1 - self.inside
-        # where a label has no probability or all of it, a derivative by its log-odds is 0 and stays it
-        self._per_p, self._per_q = (
-            _reciprocal(np.stack(side)) for side in ([x.p for x in pairs], [x.q for x in pairs])
-        )
+        own = self.inside @ p
+        self.rest = self.outside @ p  # 1-P, exact also where P is nearly 1
+        self.odds = np.divide(self.rest, own, out=np.zeros_like(own), where=own > 0)
 
     def add(self, total: Sums, slopes: Sequence[Vector], weights: Weights) -> None:
-        """Add the gradient of a weighted sum of losses, given the derivatives by the log-odds of their labels."""
+        """Add the gradient of a weighted sum of losses, given dL/dP times P of each."""
         counted = [j for j, weight in enumerate(weights) if weight]
         if len(counted) == 1:  # its entries are all one derivative times the shares of the channels
             (j,) = counted
@@ -124,22 +130,17 @@ class _Tied:
         total.add(self.gradient(slopes, weights))
 
     def gradient(self, slopes: Sequence[Vector], weights: Weights) -> Matrix:
-        """Return the derivatives by all logits (C, n) of a weighted sum of losses."""
+        """Return the derivatives by all logits (C, n) of a weighted sum of losses, given dL/dP times P of each."""
         weighed = np.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)])
-        own, others = self.inside.T @ (weighed * self._per_p), self.outside.T @ (weighed * self._per_q)
-        return np.asarray(self.p * (own - others))
+        return np.asarray(self.p * (self.inside.T @ (weighed * self.odds) - self.outside.T @ weighed))
 
     @cached_property
     def _sizes(self) -> Matrix:
-        """Return the L1 norm of what the channels move the log-odds of each label by (J, n): 2 but for the ends."""
-        return np.asarray(self.inside @ self.p * self._per_p + self.outside @ self.p * self._per_q)
+        """Return the L1 norm of what the channels move P by, divided by P (J, n): 2 (1-P)."""
+        return np.asarray(self.inside @ self.p * self.odds + self.rest)
 
     @cached_property
     def _squares(self) -> Matrix:
         """Return the square of its L2 norm (J, n)."""
         squares = self.p * self.p
-        return np.asarray(self.inside @ squares * self._per_p**2 + self.outside @ squares * self._per_q**2)
-
-
-def _reciprocal(values: Matrix) -> Matrix:
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+        return np.asarray(self.inside @ squares * self.odds**2 + self.outside @ squares)

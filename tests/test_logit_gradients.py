@@ -91,6 +91,16 @@ def test_the_gradient_is_the_slope_of_the_mean(text: str) -> None:
         assert gradient[index] == pytest.approx(slope, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("apart", [20.0, 35.0, 60.0])
+def test_next_to_certainty_no_digit_is_lost(apart: float) -> None:
+    """By hand: two channels, one voxel that is wrong, z = (a, 0): dL/dz of Brier is 2 p0 (p0-y0) p1, and minus that."""
+    z = np.array([[[apart, 0.0]], [[0.0, apart]]])
+    gt = np.array([[1, 1]], np.uint8)
+    found = segcli.compare(z, gt, losses="brier", from_logits=True, labels="fg=1")
+    small = 1 / (1 + np.exp(apart))  # the voxel that is wrong has (1-small) of its error left to gain
+    assert z_norm(found, "fg", "brier") == pytest.approx(2 * 2 * (1 - small) ** 2 * small / 2, rel=1e-6)
+
+
 def z_norm(found: segcli.Comparison, label: str, measure: str) -> float:
     """Return the L1 norm of dL/dz of a row."""
     (row,) = (r for r in found.rows if (r.label, r.measure) == (label, measure))
