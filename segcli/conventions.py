@@ -293,7 +293,8 @@ def conventions(
         hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
         raise UsageError("no metric and no loss was asked for.", hint=hint, code="conventions.nothing")
     found = []
-    for loaded in load(pred, gt, how, strict=strict):
+    for one in load(pred, gt, how, strict=strict):
+        loaded = one if how.labels is not None else one.literal()  # no tool adds a union of labels
         rows = [row for bound in asked for row in metric_rows(bound, loaded, convention)]
         for bound in chosen:
             rows += [row for row in loss_rows(bound, loaded) if convention in (None, row.tool)]

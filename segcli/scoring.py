@@ -291,6 +291,8 @@ def score_cases(
     """
     check_batch(batch_dice, how)
     found = load(pred, gt, how, sha256=sha256, strict=strict)
+    if convention is not None and how.labels is None:  # no tool adds a union of labels
+        found = [loaded.literal() for loaded in found]
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "convention": convention,
