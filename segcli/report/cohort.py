@@ -130,7 +130,8 @@ def unscored(run: Run) -> list[Unscored]:
     worst = run["spec"].get("missing") == "worst"
     lacks = {"pred": "no prediction" + ", scored as an empty mask" * worst, "gt": "no ground truth"}
     found = [Unscored(m["case"], "missing", lacks[m["side"]]) for m in run["missing"]]
-    found += [Unscored(e["case"], "error", e["message"]) for e in run["errors"]]
+    hints = {e["case"]: f" ({e['hint']})" if e.get("hint") else "" for e in run["errors"]}
+    found += [Unscored(e["case"], "error", e["message"] + hints[e["case"]]) for e in run["errors"]]
     return sorted(found, key=lambda u: u.case)
 
 
