@@ -224,8 +224,10 @@ def conventions(
     objects = each
     if how.labels is None and any(b.by_value or e.bound().by_value for b in asked for _, e in having(b, convention)):
         objects = load(pred, gt, how, strict=strict, instances=True)
-    for loaded, of_objects in zip(each, objects, strict=True):
-        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention, of_objects)]
+    for one, of_objects in zip(each, objects, strict=True):
+        loaded = one if how.labels is not None else one.literal()  # no tool adds a union of labels
+        objects_too = loaded if of_objects is one else of_objects
+        rows = [row for bound in asked for row in metric_rows(bound, loaded, convention, objects_too)]
         for bound in chosen:
             rows += [row for row in loss_rows(bound, loaded) if convention in (None, row.tool)]
         notes = list(dict.fromkeys([*loaded.notes, *of_objects.notes]))

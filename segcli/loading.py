@@ -204,6 +204,16 @@ class Loaded:
                 code="channels.overlap",
             )
 
+    def literal(self) -> Loaded:
+        """Return the pair with the values that occur as its only labels, without the union that stands beside two."""
+        own = [label for label in self.labels if label.values is not None]
+        if not own or len(own) == len(self.labels):
+            return self
+        twin = replace(self, case=self.case.with_labels(own))
+        if self.grid.prob is not None:
+            twin.case.probabilities = twin
+        return twin
+
     def sizes(self, labels: Sequence[Label]) -> list[float]:
         """Return how many voxels each label has in the ground truth, the sum of a soft one."""
         return [float(self.soft(label).sums.y) for label in labels]

@@ -378,6 +378,8 @@ def score_cases(
     check_batch(batch_dice, how)
     check_ignored(None if convention is None else convention.tool, how)
     found = load(pred, gt, how, sha256=sha256, strict=strict, instances=any(b.by_value for b in metrics))
+    if convention is not None and how.labels is None:  # no tool adds a union of labels
+        found = [loaded.literal() for loaded in found]
     apart = [] if batch_dice else losses
     options: dict[str, Any] = {
         "empty": empty, "background": background, "average": average, "mean_over": mean_over, "convention": convention,

@@ -76,8 +76,9 @@ def test_only_full_scale_is_the_same_foreground(pred: int, gt: int, same: bool) 
         [] if pred == gt else [("note", "labels.full-scale")] if same else [("warning", "labels.disjoint")]
     )
     case = library.score(SQUARE.astype(np.uint16) * pred, SQUARE.astype(np.uint16) * gt, metrics="dice")
-    expected = [("foreground", 1.0)] if same else [(str(v), 0.0) for v in sorted((pred, gt))]
+    expected = [("foreground", 1.0)] + ([] if same else [(str(v), 0.0) for v in sorted((pred, gt))])
     assert [(v.label, v.value) for v in case.values] == expected
+    assert [m.value for m in case.means] == [float(same)]  # the union of two labels is no part of their mean
 
 
 def test_booleans_and_two_channels_have_the_value_1() -> None:
@@ -98,7 +99,8 @@ def test_a_wrong_class_is_dice_0_alone_and_in_a_cohort(tmp_path: Path, conventio
     run = library.evaluate(*two, metrics="dice", convention=convention, jobs=1)
     assert dice(run) == {(c, label): 0.0 for c in "ab" for label in "12"}
     case = library.score(two[0] / "a.npy", two[1] / "a.npy", metrics="dice", convention=convention)
-    assert [v.value for v in case.values] == [0.0, 0.0]
+    assert [case.value("dice", label) for label in (1, 2, "mean")] == [0.0] * 3
+    assert [x.name for x in case.labels] == ["foreground"] * (convention is None) + ["1", "2"]
     with pytest.raises(InputError, match="label 2 alone"):
         library.score(two[0] / "a.npy", two[1] / "a.npy", strict=True)
     (row, other) = [

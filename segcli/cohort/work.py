@@ -140,7 +140,8 @@ def _score(plan: Plan, task: Task) -> list[Record]:
         plan = replace(plan, reading=replace(plan.reading, roi=task.roi))
     if task.pred:
         found = load(task.pred, task.gt, plan.reading, sha256=True, strict=plan.strict, instances=plan.by_value)
-        records = [_record(plan, loaded) for loaded in found]
+        # In a cohort the values of all cases decide what a label is.
+        records = [_record(plan, x if plan.reading.labels is not None else x.literal()) for x in found]
     else:
         records = _of_nothing(plan, read_side(task.gt, "gt", plan.reading, sha256=True))
     for index, record in enumerate(records):

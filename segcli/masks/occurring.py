@@ -78,7 +78,9 @@ def resolve(
     values = sorted({*in_pred, *in_gt, *(c for c in range(1, channels) if not holds(ignored, c)), *zero})
     notes = []
     if len(in_pred) == len(in_gt) == 1 and in_pred != in_gt and not channels and not named:
-        return Found([Label(str(v), (v,)) for v in values], False, [disjoint(in_pred[0], in_gt[0])])
+        # Their union stands beside them: whoever meant one foreground sees at once that the values differ only.
+        both = Label("foreground", None, is_region=True)
+        return Found([both, *(Label(str(v), (v,)) for v in values)], False, [disjoint(in_pred[0], in_gt[0])])
     only_gt, only_pred = sorted(set(in_gt) - set(in_pred)), sorted(set(in_pred) - set(in_gt))
     if only_gt:
         notes.append(Note(f"{_plural(only_gt)} only in the ground truth", code="labels.gt-only"))
