@@ -50,6 +50,7 @@ PARAMETER_WORDS = {
     "pooling=mean": "mean of the two directed percentiles",
     "rank=floor": "the distance of a rank, not interpolated",
     "rank=nearest": "the distance of a rank, not interpolated",
+    "thinning=lee": "a volume thinned as Lee 1994, which loses straight tubes of even thickness",
     "edge=mesh": "the band along the mesh through the surface",
     "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }
@@ -151,6 +152,12 @@ class Views:
             return classes_value(bound, self.case.classes)[0]
         return metric_value(bound, self.pair(grid), "undefined")[0]
 
+    def lines_apart(self, bound: BoundMeasure) -> bool:
+        """Return whether neither skeleton meets the other mask: cldice is then 0 / 0, and 0 only by its rule."""
+        thinning = bound.params["thinning"]
+        shares = (bind(f"skeleton_{share}:thinning={thinning}", "metric") for share in ("precision", "recall"))
+        return all(self.value(share) == 0 for share in shares)
+
     @cached_property
     def only_in_pred(self) -> bool:
         """Return whether a class, the background too, is in the prediction only."""
@@ -189,8 +196,8 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     if failed:
         return Printed(None, failed)
     value = views.value(bound, entry.grid)
-    if value == 0 and "zero" in entry.fails:
-        return Printed(None, entry.fails["zero"])
+    if value == 0 and "lines apart" in entry.fails and views.lines_apart(bound):
+        return Printed(None, entry.fails["lines apart"])
     if value is not None:
         return Printed(value * entry.times)
     given = entry.undefined

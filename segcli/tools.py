@@ -36,7 +36,15 @@ WORDS: dict[str, str] = {
 }
 Grid = Literal["file", "voxel", "reversed"]
 Condition = Literal[
-    "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel"
+    "2-D",
+    "3-D",
+    "not square",
+    "no surface",
+    "only in pred",
+    "lines apart",
+    "all full or empty",
+    "one slice",
+    "one voxel",
 ]
 #: How it is known what a tool prints: run by the tests where it is installed, recorded from a run of it, read in its
 #: source, or reported by others.

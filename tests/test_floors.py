@@ -19,6 +19,7 @@ FLOORS = {
     "bulk": 0,
     "errors": 0,
     "surfaces": 0,
+    "thinnings": 0,
     "writing": 0,
     "config": 1,
     "kernels": 1,
