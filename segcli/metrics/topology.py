@@ -261,8 +261,8 @@ def _share(pair: Pair, of: Literal["pred", "gt"], thinning: thinnings.Thinning) 
     family="topology",
     aliases=("centerline_dice",),
     formula=r"\frac{2\,T_p T_s}{T_p + T_s},\; T_p = \frac{|S(P) \cap G|}{|S(P)|},\; T_s = \frac{|S(G) \cap P|}{|S(G)|}",
-    reference="Shit et al. 2021, arXiv:2003.07311; thinning by Zhang & Suen 1984 in 2-D, in 3-D after Couprie & "
-    "Bertrand 2016, doi:10.1016/j.patrec.2015.03.014, or by Lee 1994",
+    reference="Shit et al. 2021, arXiv:2003.07311; Couprie & Bertrand 2016, doi:10.1016/j.patrec.2015.03.014; thinning "
+    "by Zhang & Suen 1984 in 2-D, after Couprie & Bertrand or by Lee 1994 in 3-D",
     range=(0, 1),
     better="higher",
     symmetric=True,
