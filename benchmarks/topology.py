@@ -21,7 +21,7 @@ from skimage.measure import label as scikit_label
 from skimage.morphology import skeletonize
 
 from segcli.evidence.case import Case
-from segcli.kernels import components, euler, skeleton
+from segcli.kernels import components, depth, euler, skeleton, thinning
 from segcli.masks.labels import Label
 
 Mask = NDArray[np.bool_]
@@ -87,13 +87,17 @@ def row(what: str, mine: Callable[[], object], name: str, theirs: Callable[[], o
     """Compare both results, time both calls and print one line of the table."""
     a, b = mine(), theirs()
     assert np.array_equal(a, b), what
-    ours, other = cpu_ms(mine, 5), cpu_ms(theirs, repeats)
+    show(what, cpu_ms(mine, 5), name, cpu_ms(theirs, repeats))
+
+
+def show(what: str, ours: float, name: str, other: float) -> None:
+    """Print one line of the table."""
     print(f"{what:40} {ours:9.2f} ms   {name:24} {other:9.2f} ms   {other / ours:6.1f}x", flush=True)
 
 
 def main() -> None:
     """Print the table."""
-    for module in (components, euler, skeleton):
+    for module in (components, depth, euler, skeleton, thinning):
         module.warm()
     grains = field((128, 256, 256), 1.2, 0.03)
     masks = {
@@ -118,7 +122,10 @@ def main() -> None:
         )
     for name in ("organ", "network"):
         mask = masks[name]
-        row(f"skeleton, {name}", partial(skeleton.skeleton, mask), "scikit-image", partial(skeletonize, mask), 2)
+        lee = partial(skeleton.skeleton, mask, "lee")
+        row(f"skeleton by lee, {name}", lee, "scikit-image", partial(skeletonize, mask), 2)
+        ours, theirs = cpu_ms(partial(skeleton.skeleton, mask), 5), cpu_ms(partial(skeletonize, mask), 2)
+        show(f"skeleton by ends, {name}", ours, "scikit-image (by lee)", theirs)
     flat = np.kron(masks["network"][40], np.ones((6, 6), np.bool_))
     row("skeleton, plane of 1320x960", partial(skeleton.skeleton, flat), "scikit-image", partial(skeletonize, flat), 2)
     bad = np.zeros(ORGAN, dtype=np.bool_)

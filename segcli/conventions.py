@@ -44,6 +44,7 @@ PARAMETER_WORDS = {
     "pooling=mean": "mean of the two directed percentiles",
     "rank=floor": "the distance of a rank, not interpolated",
     "rank=nearest": "the distance of a rank, not interpolated",
+    "thinning=lee": "a volume thinned as Lee 1994, which loses straight tubes of even thickness",
     "edge=mesh": "the band along the mesh through the surface",
     "slack=0": "the tolerance taken exactly: the noise of a voxel size puts a step beyond it",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from segcli.grids import on_grid, refused
 from segcli.measure import BoundMeasure
+from segcli.notation import bind
 from segcli.policy import classes_value, metric_value, why_empty
 from segcli.tools import WORDS, Entry, holds
 
@@ -67,6 +68,12 @@ class Views:
         """Return segcli's own number."""
         return self.value(bound) if self._own is self.case else Views(self._own, self.index).value(bound)
 
+    def lines_apart(self, bound: BoundMeasure) -> bool:
+        """Return whether neither skeleton meets the other mask: cldice is then 0 / 0, and 0 only by its rule."""
+        thinning = bound.params["thinning"]
+        shares = (bind(f"skeleton_{share}:thinning={thinning}", "metric") for share in ("precision", "recall"))
+        return all(self.value(share) == 0 for share in shares)
+
     @cached_property
     def only_in_pred(self) -> bool:
         """Return whether a class, the background too, is in the prediction only."""
@@ -111,8 +118,8 @@ def printed(entry: Entry, bound: BoundMeasure, views: Views) -> Printed:
     if failed:
         return Printed(None, failed)
     value = views.value(bound, entry.grid)
-    if value == 0 and "zero" in entry.fails:
-        return Printed(None, entry.fails["zero"])
+    if value == 0 and "lines apart" in entry.fails and views.lines_apart(bound):
+        return Printed(None, entry.fails["lines apart"])
     if value is not None:
         return Printed(value * entry.times)
     return _printed(entry.undefined)

@@ -40,8 +40,8 @@ WORDS: dict[str, str] = {
 }
 Grid = Literal["file", "voxel", "reversed", "header", "slab"]
 Condition = Literal[
-    "2-D", "3-D", "not square", "no surface", "only in pred", "zero", "all full or empty", "one slice", "one voxel",
-    "thin", "full", "one full", "both full", "equal", "no overlap",
+    "2-D", "3-D", "not square", "no surface", "only in pred", "lines apart", "all full or empty", "one slice",
+    "one voxel", "thin", "full", "one full", "both full", "equal", "no overlap",
 ]  # fmt: skip
 #: What masks are like of which a tool gives a value by a rule of its own.
 CONDITION_WORDS = {

@@ -131,3 +131,81 @@ def count_runs(keys):
         first, size, marked = found.get(key >> 1, (key, 0, 0))
         found[key >> 1] = (first, size + 1, marked + (key & 1))
     return [list(column) for column in zip(*found.values(), strict=True)] or [[], [], []]
+
+
+def cells_of(voxels):
+    """Return the corners, edges, faces and insides of closed voxels: odd coordinates are insides along an axis."""
+    return {tuple(2 * c + 1 + s for c, s in zip(v, step, strict=True)) for v in voxels for step in STEPS}
+
+
+STEPS = list(product((-1, 0, 1), repeat=3))
+
+
+def pieces_of(voxels):
+    """Return how many 26-connected pieces some voxels are."""
+    left, pieces = set(voxels), 0
+    while left:
+        pieces += 1
+        seeds = {left.pop()}
+        while seeds:
+            z, y, x = seeds.pop()
+            seeds |= (near := {(z + k, y + j, x + i) for k, j, i in STEPS} & left)
+            left -= near
+    return pieces
+
+
+def is_contractible(voxels):
+    """Return whether a few voxels around one are one piece without a tunnel: a block has room for no cavity."""
+    euler = sum((-1) ** sum(c % 2 for c in cell) for cell in cells_of(voxels))
+    return pieces_of(voxels) == 1 and euler == 1
+
+
+def may_vanish(clique, voxels):
+    """Return whether voxels that share a cell can go together: what else touches all of them is contractible."""
+    around = {
+        v for v in voxels - clique if all(max(abs(a - b) for a, b in zip(v, w, strict=True)) == 1 for w in clique)
+    }
+    return is_contractible(around)
+
+
+def cliques_of(voxel, voxels):
+    """Yield the sets of two voxels and more, the given one among them, whose common part is one cell."""
+    for ends in STEPS:
+        block = [tuple(c + s for c, s in zip(voxel, step, strict=True)) for step in product(*({0, e} for e in ends))]
+        clique = {v for v in block if v in voxels}
+        if any(ends) and all(len({v[axis] for v in clique}) == (2 if ends[axis] else 1) for axis in range(3)):
+            yield clique
+
+
+def depths_of(mask):
+    """Return the length of the shortest way out of a mask: 12, 17 or 21 for a step across a face, an edge, a corner."""
+    cost = {step: (0, 12, 17, 21)[sum(map(abs, step))] for step in STEPS}
+    depths = np.pad(np.where(mask, 60_000, 0), 1)
+    while True:
+        inner = depths[1:-1, 1:-1, 1:-1]
+        moved = [np.roll(depths, step, (0, 1, 2))[1:-1, 1:-1, 1:-1] + cost[step] for step in STEPS]
+        least = np.where(mask, np.minimum.reduce(moved), 0)
+        if (least == inner).all():
+            return least
+        depths[1:-1, 1:-1, 1:-1] = least
+
+
+def thinned(mask):
+    """Thin a volume by layers: all that may go does so at once, but of a clique that may not vanish one stays."""
+    voxels = {tuple(map(int, v)) for v in np.argwhere(mask)}
+    depths = np.pad(depths_of(np.asarray(mask, bool)), 1)
+    while True:
+        order = []
+        for v in voxels:
+            near = {tuple(c + s for c, s in zip(v, step, strict=True)) for step in STEPS} & voxels - {v}
+            beside = sum(sum(abs(a - b) for a, b in zip(v, w, strict=True)) == 1 for w in near)
+            if len(near) > 1 and may_vanish({v}, voxels):
+                order.append((depths[tuple(slice(c, c + 3) for c in v)].sum() // 4, beside, v))
+        gone: set[tuple[int, ...]] = set()
+        for _, _, v in sorted(order):
+            cliques = [c for c in cliques_of(v, voxels) if c - {v} <= gone]
+            if all(may_vanish(c, voxels) for c in cliques):
+                gone.add(v)
+        if not gone:
+            return voxels
+        voxels -= gone

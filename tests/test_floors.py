@@ -21,6 +21,7 @@ FLOORS = {
     "surfaces": 0,
     "wording": 0,
     "trust": 0,
+    "thinnings": 0,
     "writing": 0,
     "config": 1,
     "kernels": 1,

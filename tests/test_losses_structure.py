@@ -34,11 +34,13 @@ from segcli.kernels.ball import BallWeights, ball_coverage, ball_means, ball_siz
 from segcli.kernels.pooling import SoftSkeleton, least_of_three
 from segcli.kernels.skeleton import skeleton, skeleton_tube
 from segcli.measure import find
+from segcli.thinnings import THINNINGS, Thinning
 
 VARIANTS = [
     "hd_dt_onesided", "hd_dt_onesided:alpha=1:unit=voxel", "log_hd_dt", "log_hd_dt:alpha=1:unit=voxel", "hd_er",
     "hd_er:alpha=1:erosions=3", "hd_cv", "hd_cv:alpha=0.5:radius=3", "cldice", "cldice:iterations=1:smooth=0.1",
-    "dice_cldice", "dice_cldice:alpha=0.2", "skeleton_recall", "skeleton_recall:radius=0:smooth=0", "ssim",
+    "dice_cldice", "dice_cldice:alpha=0.2", "skeleton_recall", "skeleton_recall:radius=0:smooth=0",
+    "skeleton_recall:thinning=lee", "ssim",
     "ssim:window=3:sigma=0.8", "basnet", "blob", "blob:smooth=0", "active_contour", "active_contour:region=2:mu=0.3",
 ]  # fmt: skip
 SHAPES = [(1, 1), (1, 6), (5, 4), (12, 13), (3, 4, 5)]
@@ -64,7 +66,7 @@ def sampled(step: int = 0) -> list[tuple[Array, Array, tuple[float, ...]]]:
 #: Key of a `ref` record in golden_losses.json -> measure.
 RECORDED = {
     "hausdorff_dt_onesided": "hd_dt_onesided", "hausdorff_er": "hd_er", "hausdorff_cv": "hd_cv",
-    "cldice_iter3": "cldice", "skeleton_recall": "skeleton_recall", "blob_dice": "blob:smooth=1",
+    "cldice_iter3": "cldice", "skeleton_recall": "skeleton_recall:thinning=lee", "blob_dice": "blob:smooth=1",
     "active_contour": "active_contour",
 }  # fmt: skip
 
@@ -190,7 +192,7 @@ def written_out(name: str, p: Any, y: Any, spacing: tuple[float, ...], k: dict[s
         return 1 - 2 * prec * sens / (prec + sens)
 
     def recall() -> Any:
-        tube = torch.tensor(skeleton_tube(y.numpy() > 0.5, k["radius"])).double()
+        tube = torch.tensor(skeleton_tube(y.numpy() > 0.5, k["radius"], k["thinning"])).double()
         return 1 - ((p * tube).sum() + k["smooth"]) / (tube.sum() + k["smooth"])
 
     def ssim() -> Any:
@@ -484,26 +486,29 @@ def test_skeleton_equals_scikit_image() -> None:
     """The skeletons are those of scikit-image, voxel by voxel."""
     skeletonize = pytest.importorskip("skimage.morphology").skeletonize
     for mask in volumes():
-        np.testing.assert_array_equal(skeleton(mask), skeletonize(mask) > 0)
+        np.testing.assert_array_equal(skeleton(mask, "lee"), skeletonize(mask) > 0)
 
 
-def test_skeleton_is_thin() -> None:
+@pytest.mark.parametrize("thinning", THINNINGS)
+def test_skeleton_is_thin(thinning: Thinning) -> None:
     """A skeleton lies in its mask, is in no more pieces, and thinning it again changes nothing."""
     for mask in volumes():
-        thin, near = skeleton(mask), np.ones((3,) * mask.ndim)
+        thin, near = skeleton(mask, thinning), np.ones((3,) * mask.ndim)
         assert not (thin & ~mask).any()
         assert ndimage.label(thin, near)[1] <= ndimage.label(mask, near)[1]
-        np.testing.assert_array_equal(skeleton(thin), thin)
-        np.testing.assert_array_equal(skeleton(np.asfortranarray(mask)), thin)
-    for size, left in {(2, 2): 2, (3, 3): 2, (2, 2, 2): 0, (3, 3, 3): 3}.items():
-        assert skeleton(np.ones(size, dtype=bool)).sum() == left
+        np.testing.assert_array_equal(skeleton(thin, thinning), thin)
+        np.testing.assert_array_equal(skeleton(np.asfortranarray(mask), thinning), thin)
+    lee = thinning == "lee"
+    for size, left in {(2, 2): 2, (3, 3): 2, (2, 2, 2): 0 if lee else 1, (3, 3, 3): 3 if lee else 1}.items():
+        assert skeleton(np.ones(size, dtype=bool), thinning).sum() == left
 
 
 def test_tube_equals_scipy() -> None:
     """The tube is the skeleton dilated by a cross, cut to the mask."""
     for mask in volumes():
         cross = ndimage.generate_binary_structure(mask.ndim, 1)
-        grown = ndimage.binary_dilation(skeleton(mask), cross, 2) & mask
-        np.testing.assert_array_equal(skeleton_tube(mask, 2), grown)
+        for thinning in THINNINGS:
+            grown = ndimage.binary_dilation(skeleton(mask, thinning), cross, 2) & mask
+            np.testing.assert_array_equal(skeleton_tube(mask, 2, thinning), grown)
     with pytest.raises(ValueError, match="skeleton"):
         skeleton(np.zeros((2, 2), np.uint8))

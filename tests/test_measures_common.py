@@ -328,6 +328,8 @@ def test_best_metric(measure: Measure, drawn: tuple[list[Array], Spacing]) -> No
         assert measure.range[0] <= best <= measure.range[1]
         for bound in variants(measure):
             at_best, other = (value_of(bound, pair_of(m, gt, spacing)) for m in (gt.copy(), pred))
+            if bound.params.get("thinning") == "lee" and at_best is None:
+                continue  # scikit-image leaves no skeleton of some volumes
             if measure.optimum is not None:
                 assert at_best == pytest.approx(best, abs=1e-12)
             else:

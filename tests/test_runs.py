@@ -14,6 +14,7 @@ import pytest
 from runfiles import dice_run, run_of, write
 
 from segcli.errors import InputError
+from segcli.notation import bind
 from segcli.runs.reading import load_run
 
 
@@ -211,3 +212,19 @@ def test_a_summary_of_nnunet_is_gated_and_compared(tmp_path: Path) -> None:
     done = cli(path, "--baseline", segcli, "--min", "1/dice=0.8")
     assert done.returncode == 3
     assert "labels is 1=1,1+2=1+2 in the run and organ=1 in the baseline" in done.stderr
+
+
+def test_centre_lines_of_older_runs_are_of_lee(tmp_path: Path) -> None:
+    """`cldice` of a run from before meant another thinning: it is read under the name that it has now."""
+    values = {"a": {"x": {"cldice": 0.5, "dice": 0.25, "loss.skeleton_recall:radius=1": 0.75, "loss.cldice": 0.5}}}
+    run = run_of(values, summary=[{"label": "x", "kind": "metric", "measure": "cldice", "over": "cases", "mean": 0.5}])
+    file = tmp_path / "run.json"
+    for _ in range(2):  # what is read, written and read again is the same
+        file.write_text(json.dumps(run))
+        run = load_run(file)
+        lines = "loss.skeleton_recall:radius=1:thinning=lee"
+        assert run["spec"]["measures"] == ["metric.cldice:thinning=lee", "metric.dice", lines, "loss.cldice"]
+        names = [f"{v['kind']}.{v['measure']}" for v in run["cases"][0]["values"]]
+        assert names == run["spec"]["measures"]
+        assert run["summary"][0]["measure"] == "cldice:thinning=lee"
+        assert [bind(text).id for text in names] == names

@@ -1,4 +1,4 @@
-"""Pieces, tunnels, cavities and skeletons: known shapes, cells counted one by one, SciPy and scikit-image."""
+"""Pieces, tunnels and cavities: known shapes, cells counted one by one, SciPy and scikit-image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import segcli
 from segcli.errors import UsageError
 from segcli.kernels.components import background, extents, joined, overlaps, painted, runs_of
 from segcli.kernels.euler import euler_number
-from segcli.kernels.skeleton import skeleton
 
 Mask = NDArray[np.uint8]
 
@@ -243,62 +242,3 @@ def test_kernels_refuse_other_layouts() -> None:
         runs_of(np.zeros((2, 2), np.uint8), SETS)
     with pytest.raises(ValueError, match="euler_number: need a C-contiguous 3-D uint8"):
         euler_number(np.zeros((2, 2, 2)), 26)  # type: ignore[arg-type]
-
-
-# --- skeletons -------------------------------------------------------------------------------------
-
-
-@given(volumes())
-@few
-def test_skeleton(mask: Mask) -> None:
-    """The skeleton is scikit-image's; with `keep_pieces` it differs only by last voxels of pieces."""
-    morphology = pytest.importorskip("skimage.morphology")
-    inside = mask.astype(bool)
-    theirs = morphology.skeletonize(inside) if inside.any() else inside
-    assert (skeleton(inside) == theirs).all()
-    kept = skeleton(inside, keep_pieces=True)
-    full = np.ones((3, 3, 3))
-    labels, pieces = ndimage.label(inside, full)
-    assert ndimage.label(kept, full)[1] == pieces
-    assert not (kept & ~inside).any()
-    lost = set(range(1, pieces + 1)) - set(labels[theirs].tolist())
-    assert (kept & ~theirs).sum() == len(lost) == len(set(labels[kept & ~theirs].tolist()))
-
-
-def test_skeleton_of_a_network() -> None:
-    """Branches that cross, with tunnels among them, are thinned as scikit-image thins them."""
-    morphology = pytest.importorskip("skimage.morphology")
-    field = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal((40, 50, 60)), 2)
-    mask = np.abs(field) < 0.3 * field.std()
-    theirs = morphology.skeletonize(mask)
-    assert theirs.sum() > 1000
-    assert (skeleton(mask) == theirs).all()
-
-
-def test_skeletons_in_a_case() -> None:
-    """Skeletons are those of the whole image, wherever the label lies in it and in whatever order of memory."""
-    morphology = pytest.importorskip("skimage.morphology")
-    random = np.random.default_rng(0)
-    for form in ((4, 12, 14), (7, 9, 8), (15, 20)):
-        masks = [np.zeros(form, np.uint8) for _ in range(2)]
-        for mask in masks:  # only one slice of the first is filled
-            inner = tuple(slice(2, 3) if n == 4 else slice(1, -1) for n in form)
-            smooth = ndimage.gaussian_filter(random.standard_normal(form), 1)
-            mask[inner] = smooth[inner] > -0.1
-        pred, gt = masks
-        line = [morphology.skeletonize(mask > 0) for mask in masks]
-        precision, recall = (line[0] & (gt > 0)).sum() / line[0].sum(), (line[1] & (pred > 0)).sum() / line[1].sum()
-        for order in ("C", "F"):
-            given = [np.asarray(mask, order=order) for mask in masks]
-            found = segcli.score(*given, metrics="skeleton_precision,skeleton_recall,cldice", labels="fg=1")
-            expected = [precision, recall, 2 * precision * recall / (precision + recall)]
-            assert [v.value for v in found.values] == pytest.approx(expected, rel=1e-12)
-
-
-def test_thinning_depends_on_the_order_of_axes() -> None:
-    """What the notes of cldice say: a flip may move a skeleton, and with it the number."""
-    pred, gt = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)
-    pred[1:3, :], gt[1, :] = 1, 1  # a line of two: the upper or the lower pixels stay
-    there, back = (segcli.score(np.flip(p, 0), np.flip(g, 0), metrics="cldice", labels="fg=1").values[0].value
-                   for p, g in ((pred, gt), (np.flip(pred, 0), np.flip(gt, 0))))  # fmt: skip
-    assert there != back

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segcli.evidence.soft import SoftPair
     from segcli.kernels.components import Runs
     from segcli.surfaces import Surface
+    from segcli.thinnings import Thinning
 
 Mask = NDArray[np.bool_]
 Instances = Literal["components", "values"]
@@ -152,17 +153,17 @@ class Structure:
         mask = mask[0] if self.ndim == 2 else mask
         return mask.T if self.case.reverse else mask
 
-    def skeleton(self, side: Side) -> Mask:
+    def skeleton(self, side: Side, thinning: Thinning) -> Mask:
         """Return the skeleton in the same box. Thinning visits voxels in the order of the image's axes."""
         from segcli.kernels.skeleton import skeleton
 
-        key = ("skeleton", side)
+        key = ("skeleton", side, thinning if self.ndim == 3 else "")
         if key not in self._kept:
             mask = np.ascontiguousarray(self.mask(side))
-            # A slice of a volume is thinned as a volume: only an image of one slice is flat.
+            # To scikit-image only an image of one slice is flat: a slice of a volume is thinned as a volume.
             thick = int(self.ndim == 3 and mask.shape[0] == 1 < self.case.shape[0])
             padded = np.pad(mask, ((0, thick), *[(0, 0)] * (self.ndim - 1)))
-            self._kept[key] = skeleton(padded, keep_pieces=True)[: len(mask)]
+            self._kept[key] = skeleton(padded, thinning)[: len(mask)]
         found: Mask = self._kept[key]
         return found
 

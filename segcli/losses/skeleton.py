@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+from segcli import thinnings
 from segcli.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure import Param, gradient_of, loss, voxel_map_of
 
@@ -17,6 +18,7 @@ Iterations = Annotated[
 ]
 SkeletonSmooth = Annotated[float, Param("added to numerators and denominators of the overlap ratios", gt=0)]
 Mix = Annotated[float, Param("weight of cldice; 1-alpha is that of dice", ge=0, le=1)]
+Thinning = Annotated[thinnings.Thinning, Param(thinnings.HELP, words=thinnings.THINNINGS, shown=True)]
 TubeRadius = Annotated[int, Param("how many face steps the tube reaches from the skeleton", ge=0, le=100)]
 
 
@@ -146,39 +148,43 @@ def _dice_cldice_map(pair: SoftPair, *, alpha: float, iterations: int, smooth: f
     caution="Not usable alone: it sees no false alarms, all foreground is perfect. With an empty gt it is 0 for any "
     "prediction.",
 )
-def skeleton_recall(pair: SoftPair, *, radius: TubeRadius = 2, smooth: Smooth = 1e-5) -> float:
+def skeleton_recall(
+    pair: SoftPair, *, radius: TubeRadius = 2, smooth: Smooth = 1e-5, thinning: Thinning = "ends"
+) -> float:
     """Share of a tube around the ground truth's skeleton that the prediction misses.
 
     Choose it beside dice for thin structures, as a cheap cldice: the tube is found once for a gt. The
-    skeleton is that of scikit-image (Zhang and Suen in 2-D, Lee in 3-D), thickened by `radius` face steps
-    and cut to the gt. Thinning can delete a small object whole (a cube of 2x2x2), which is then not seen.
-    Spacing is not used.
+    skeleton is thickened by `radius` face steps and cut to the gt. The authors' is that of scikit-image:
+    in 3-D (thinning=lee) it loses straight tubes of even thickness and small objects, which are then not
+    seen. Spacing is not used.
     """
-    tube, size = _tube(pair, radius, smooth)
+    tube, size = _tube(pair, radius, smooth, thinning)
     return pair.total(lambda own: own.here(tube) * own.q) * size
 
 
 @gradient_of("skeleton_recall")
-def _skeleton_recall_gradient(pair: SoftPair, d: Derivatives, *, radius: int, smooth: float) -> Vector:
-    tube, size = _tube(pair, radius, smooth)
+def _skeleton_recall_gradient(
+    pair: SoftPair, d: Derivatives, *, radius: int, smooth: float, thinning: thinnings.Thinning
+) -> Vector:
+    tube, size = _tube(pair, radius, smooth, thinning)
     return -d.p * pair.here(tube) * size
 
 
 @voxel_map_of("skeleton_recall", "additive")
-def _skeleton_recall_map(pair: SoftPair, *, radius: int, smooth: float) -> Vector:
-    tube, size = _tube(pair, radius, smooth)
+def _skeleton_recall_map(pair: SoftPair, *, radius: int, smooth: float, thinning: thinnings.Thinning) -> Vector:
+    tube, size = _tube(pair, radius, smooth, thinning)
     return pair.here(tube) * pair.q * size
 
 
-def _tube(pair: SoftPair, radius: int, smooth: float) -> tuple[Vector, float]:
+def _tube(pair: SoftPair, radius: int, smooth: float, thinning: thinnings.Thinning) -> tuple[Vector, float]:
     """Return the tube and 1/(its size + smooth), 0 where there is none."""
     tube: Vector
-    tube, voxels = pair.once(("tube", radius), lambda whole: _tube_and_size(whole, radius))
+    tube, voxels = pair.once(("tube", radius, thinning), lambda whole: _tube_and_size(whole, radius, thinning))
     return tube, 1 / (voxels + smooth) if voxels + smooth > 0 else 0.0
 
 
-def _tube_and_size(pair: SoftPair, radius: int) -> tuple[Vector, float]:
+def _tube_and_size(pair: SoftPair, radius: int, thinning: thinnings.Thinning) -> tuple[Vector, float]:
     from segcli.kernels.skeleton import skeleton_tube
 
-    tube = pair.vector(skeleton_tube(pair.grid(pair.y) > pair.threshold, radius))
+    tube = pair.vector(skeleton_tube(pair.grid(pair.y) > pair.threshold, radius, thinning))
     return tube, float(tube.sum())

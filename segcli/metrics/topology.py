@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli import thinnings
 from segcli.measure import Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Connectivity = Annotated[
         words=("26", "18", "6", "8", "4", "26-4"),
     ),
 ]
+Thinning = Annotated[thinnings.Thinning, Param(thinnings.HELP, words=thinnings.THINNINGS, shown=True)]
 INF = float("inf")
 
 
@@ -247,9 +249,9 @@ def euler_error(pair: Pair, *, connectivity: Connectivity = "26") -> int:
 # --- centre lines -------------------------------------------------------------------------------
 
 
-def _share(pair: Pair, of: Literal["pred", "gt"]) -> float | None:
-    """Return the share of one mask's skeleton that lies in the other mask; `None` of an empty mask."""
-    line = pair.structure.skeleton(of)
+def _share(pair: Pair, of: Literal["pred", "gt"], thinning: thinnings.Thinning) -> float | None:
+    """Return the share of one mask's skeleton that lies in the other mask; `None` where there is no skeleton."""
+    line = pair.structure.skeleton(of, thinning)
     inside = pair.structure.mask("gt" if of == "pred" else "pred")
     length = int(line.sum())
     return int((line & inside).sum()) / length if length else None
@@ -259,23 +261,25 @@ def _share(pair: Pair, of: Literal["pred", "gt"]) -> float | None:
     family="topology",
     aliases=("centerline_dice",),
     formula=r"\frac{2\,T_p T_s}{T_p + T_s},\; T_p = \frac{|S(P) \cap G|}{|S(P)|},\; T_s = \frac{|S(G) \cap P|}{|S(G)|}",
-    reference="Shit et al. 2021, arXiv:2003.07311; thinning by Zhang & Suen 1984 in 2-D, Lee 1994 in 3-D",
+    reference="Shit et al. 2021, arXiv:2003.07311; Couprie & Bertrand 2016, doi:10.1016/j.patrec.2015.03.014; thinning "
+    "by Zhang & Suen 1984 in 2-D, after Couprie & Bertrand or by Lee 1994 in 3-D",
     range=(0, 1),
     better="higher",
     symmetric=True,
     when_empty=WhenEmpty(both=None, gt=0.0, pred=0.0),
     caution="a voxel of a line is a voxel: anisotropic spacing is not looked at",
 )
-def cldice(pair: Pair) -> float | None:
+def cldice(pair: Pair, *, thinning: Thinning = "ends") -> float | None:
     """Centre-line Dice: harmonic mean of how much of each skeleton lies in the other mask.
 
-    For vessels, airways and roads: a gap in a thin branch costs what one in a thick one does. Skeletons
-    are those of scikit-image, except that no piece vanishes; they depend slightly on the order of the axes.
-    The loss has a soft skeleton, and other numbers.
+    For vessels, airways and roads: a gap in a thin branch costs what one in a thick one does. Skeletons in
+    2-D are those of scikit-image. Its 3-D ones (thinning=lee) are what most tools take: they lose straight
+    tubes, and with them what was missed or falsely found there. Where a width is even, which of two middle
+    voxels stays depends on the order of the axes. The loss has a soft skeleton, and other numbers.
     """
-    precision, recall = _share(pair, "pred"), _share(pair, "gt")
+    precision, recall = _share(pair, "pred", thinning), _share(pair, "gt", thinning)
     if precision is None or recall is None:
-        return None if precision is recall else 0.0
+        return 0.0 if (pair.counts.pred > 0) != (pair.counts.gt > 0) else None
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -289,12 +293,12 @@ def cldice(pair: Pair) -> float | None:
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
     caution="1 for a prediction that is everywhere",
 )
-def skeleton_recall(pair: Pair) -> float | None:
+def skeleton_recall(pair: Pair, *, thinning: Thinning = "ends") -> float | None:
     """Share of the ground truth's skeleton that lies in the prediction.
 
-    Its complement is how much of the branches was missed, whatever their width.
+    Its complement is how much of the branches was missed, whatever their width. Skeletons are those of cldice.
     """
-    return _share(pair, "gt")
+    return _share(pair, "gt", thinning)
 
 
 @metric(
@@ -307,9 +311,9 @@ def skeleton_recall(pair: Pair) -> float | None:
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="1 for a single voxel inside the ground truth",
 )
-def skeleton_precision(pair: Pair) -> float | None:
+def skeleton_precision(pair: Pair, *, thinning: Thinning = "ends") -> float | None:
     """Share of the prediction's skeleton that lies in the ground truth.
 
-    Its complement is how much of the predicted branches is false.
+    Its complement is how much of the predicted branches is false. Skeletons are those of cldice.
     """
-    return _share(pair, "pred")
+    return _share(pair, "pred", thinning)

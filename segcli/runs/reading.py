@@ -51,6 +51,7 @@ def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[s
         return None
     _check_schema(found, where)
     _check_shape(found, where)
+    _rename(found)
     return found
 
 
@@ -82,6 +83,7 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
         )
     _check_schema(found, where)
     _check_shape(found, where)
+    _rename(found)
     return found  # type: ignore[no-any-return]
 
 
@@ -121,6 +123,32 @@ def _check_schema(found: object, where: str) -> None:
             hint="a newer segcli wrote it: upgrade" if newer else _HOW,
             code="run.schema",
         )
+
+
+# --- names of before -------------------------------------------------------------------------------
+
+#: Measures that have got a parameter which their names show, and what it was before: `cldice` of an older run is not
+#: what `cldice` means now.
+_BEFORE = dict.fromkeys(
+    ("metric.cldice", "metric.skeleton_recall", "metric.skeleton_precision", "loss.skeleton_recall"), "thinning=lee"
+)
+
+
+def _rename(run: dict[str, Any]) -> None:
+    """Give the measures of an older run the names that their numbers have now."""
+    told = run["spec"]["measures"]
+    now = {text: _named_now(text) for text in told}
+    if all(text == name for text, name in now.items()):
+        return
+    run["spec"]["measures"] = list(now.values())
+    rows = [case.get(key) or [] for case in run["cases"] for key in ("values", "means")]
+    for record in (record for found in (*rows, run["summary"]) for record in found):
+        record["measure"] = _named_now(f"{record['kind']}.{record['measure']}").partition(".")[2]
+
+
+def _named_now(text: str) -> str:
+    before = _BEFORE.get(text.partition(":")[0], "")
+    return text if not before or f":{before.partition('=')[0]}=" in text else f"{text}:{before}"
 
 
 # --- the shape of a run ----------------------------------------------------------------------------
