@@ -118,7 +118,8 @@ def conventions_multichannel(segcli: Segcli) -> None:
     libraries = {"monai": "monai.losses.", "smp": "segmentation_models_pytorch.losses."}
     for words, value in json.loads(Path("case.json").read_text())["expected"].items():
         library, _, call = words.partition(" ")
-        assert rows[libraries[library] + call] == pytest.approx(value, abs=1e-5), words
+        # 5e-5: the soft skeleton of MONAI's clDice is of single precision.
+        assert rows[libraries[library] + call] == pytest.approx(value, abs=5e-5), words
 
 
 @check
