@@ -185,7 +185,7 @@ def _collected(asked: Asked) -> Collected:
             progress=progress,
         )
     if collected.reused and not asked.session.quiet:
-        print(f"{collected.reused} case{'s' * (collected.reused != 1)} taken from the journal", file=sys.stderr)
+        print(f"{counted(collected.reused, 'case')} taken from the journal", file=sys.stderr)
     return collected
 
 

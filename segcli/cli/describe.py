@@ -11,6 +11,7 @@ from segcli.cli import options as opt
 from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, InputError
 from segcli.report.table import flat
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.masks.mask import Mask
@@ -65,6 +66,6 @@ def describe(
     bad = [record["path"] for record in found if "error" in record]
     if bad:
         names = ", ".join(bad[:3]) + f" and {len(bad) - 3} more" * (len(bad) > 3)
-        print(flat(f"error: {len(bad)} of {len(files)} file{'s' * (len(files) > 1)} cannot be used: {names}"),
+        print(flat(f"error: {len(bad)} of {counted(len(files), 'file')} cannot be used: {names}"),
               file=sys.stderr)  # fmt: skip
     return ExitCode.INPUT if bad else ExitCode.OK

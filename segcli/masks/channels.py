@@ -14,6 +14,7 @@ from segcli.masks.axes import Side, channel_axis, order_hint
 from segcli.masks.mask import Mask, Note
 from segcli.masks.reading import Reading
 from segcli.masks.source import shape_text
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,7 @@ def with_channels(side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> 
             code="geometry.channels",
         )
     means = "channel c is label c (0 is background)" if named is None else f"{_names(named)}, each cut by itself"
-    count = f"{len(moved)} channel{'s' * (len(moved) > 1)}"
+    count = counted(len(moved), "channel")
     notes.append(Note(f"{pred.name}: {count} on axis {side.file_axes[axis]}, {means}", code="channels.axis"))
     beyond = [x.name for x in reading.labels or () if max(x.values or (0,)) >= len(moved)] if named is None else []
     if beyond:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from segcli.errors import InputError
 from segcli.masks.mask import Note
 from segcli.masks.source import refuse, shown, size_text
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,8 +112,8 @@ def _looked_up(name: str, code: NDArray[np.int32], table: Colours, given: str) -
         codes, counts = np.unique(code[unknown], return_counts=True)
         most = int(codes[np.argmax(counts)])
         rgb = (most >> 16, most >> 8 & 255, most & 255)
-        more = f" and {codes.size - 1} more colour{'s' * (codes.size > 2)}" if codes.size > 1 else ""
-        pixels = f"{int(counts.max())} pixel{'s' * (int(counts.max()) > 1)}"
+        more = f" and {counted(codes.size - 1, 'more colour')}" if codes.size > 1 else ""
+        pixels = counted(int(counts.max()), "pixel")
         text = f"colour rgb{rgb} ({pixels}){more} not in --colors {shown(given)}"
         refuse(name, text, "add it to the table; smooth edges mean the image was resized or JPEG", "read.color")
     return np.asarray(labels.astype(smallest_integer(int(labels.min()), int(labels.max())))[place])

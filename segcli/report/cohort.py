@@ -17,6 +17,7 @@ from segcli.runs.alignment import TWICE, all_perfect
 from segcli.runs.noted import said_of
 from segcli.statistics import FEW
 from segcli.summary import said_means
+from segcli.wording import counted
 
 Run = Mapping[str, Any]
 Summary = Mapping[str, Any]
@@ -111,7 +112,7 @@ def pooled_tables(run: Run) -> list[tuple[str, Table]]:
     found = []
     for t in run.get("tables", []):
         rows = [[name, *map(grouped, counts)] for name, *counts in t["rows"]]
-        title = f"{t['measure']}: voxels of {_times(t['n'], 'case')}"
+        title = f"{t['measure']}: voxels of {counted(t['n'], 'case')}"
         found.append((title, Table(list(t["columns"]), rows, left=frozenset({0}))))
     return found
 
@@ -181,11 +182,7 @@ def _policies(run: Run) -> list[str]:
 
 def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
     names = ", ".join(cases[:MOST]) + (f" and {len(cases) - MOST} more" if len(cases) > MOST else "")
-    return f"{_times(len(cases), what)}{rest} ({names})"
-
-
-def _times(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"
+    return f"{counted(len(cases), what)}{rest} ({names})"
 
 
 def _undefined(run: Run) -> list[str]:
@@ -201,9 +198,9 @@ def _undefined(run: Run) -> list[str]:
         if absent:
             parts.append(f"{absent} case{'s have' if absent > 1 else ' has'} it in neither file (undefined, excluded)")
         if own[0]["missed"]:
-            parts.append(f"{_times(own[0]['missed'], 'empty prediction')} (overlap 0, distances undefined)")
+            parts.append(f"{counted(own[0]['missed'], 'empty prediction')} (overlap 0, distances undefined)")
         if own[0]["false_alarms"]:
-            parts.append(f"{_times(own[0]['false_alarms'], 'false alarm')} (gt empty)")
+            parts.append(f"{counted(own[0]['false_alarms'], 'false alarm')} (gt empty)")
         notes.append(f"* {label}: " + ("; ".join(parts) or "some values are undefined"))
     return notes
 

@@ -119,7 +119,7 @@ def _broken_text(found: dict[str, Any]) -> list[str]:
     if values := found.get("values"):
         count = values["distinct"]
         ends = "no finite number" if values["range"] is None else "{:.6g} to {:.6g}".format(*values["range"])
-        told = [f"{ends}, {grouped(count)} distinct value{'s' * (count != 1)}"]
+        told = [f"{ends}, {counted(count, 'distinct value', shown=grouped(count))}"]
         told += [f"{grouped(values['fractions'])} with a fraction"] * (values["fractions"] > 0)
         told += [
             f"{grouped(values[key])} {word}" for key, word in (("nan", "NaN"), ("infinite", "infinite")) if values[key]

@@ -9,6 +9,7 @@ from segcli.gate.rules import NO_MISSING, NO_WARNINGS
 from segcli.gate.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure import Measure
 from segcli.report.table import escape_markdown, flat, number
+from segcli.wording import counted
 
 SCHEMA = "segcli.gate/1"
 WORDS = {"failed": "FAIL", "warned": "warn", "skipped": "skip", "passed": "ok"}
@@ -62,7 +63,7 @@ def case_list(cases: Sequence[CaseValue], most: int = 5) -> str:
 
 def _named(cases: Sequence[CaseValue]) -> str:
     whys = dict.fromkeys(WHY.get(c.why, c.why) for c in cases)
-    return f" in {len(cases)} case{'s' * (len(cases) > 1)} ({', '.join(whys)}): {case_list(cases)}" if cases else ""
+    return f" in {counted(len(cases), 'case')} ({', '.join(whys)}): {case_list(cases)}" if cases else ""
 
 
 def _sizes(verdict: Verdict, measure: Measure) -> bool:
@@ -78,7 +79,7 @@ def _limit_text(verdict: Verdict) -> str:
 
 def _rests(verdict: Verdict) -> str:
     """Return on how many values a statistic rests, and what it leaves out."""
-    parts = [f"{verdict.n} case{'s' * (verdict.n != 1)}"] if verdict.stat != "count" and verdict.n != 1 else []
+    parts = [counted(verdict.n, "case")] if verdict.stat != "count" and verdict.n != 1 else []
     if verdict.nothing:
         parts.append(f"{verdict.nothing} in neither mask")
     if verdict.undefined:
@@ -142,7 +143,7 @@ def _change(verdict: Verdict, measure: Measure) -> str:
 def counts_line(judgement: Judgement) -> str:
     failed, warned = judgement.count("failed"), judgement.count("warned")
     parts = [f"{failed} failed"] if failed else []
-    parts += [f"{warned} warning{'s' * (warned > 1)}"] if warned else []
+    parts += [counted(warned, "warning")] if warned else []
     parts += [f"{judgement.count('skipped')} skipped"] if judgement.count("skipped") else []
     return ", ".join([*parts, f"{judgement.count('passed')} passed"])
 
@@ -172,7 +173,7 @@ def notes(judgement: Judgement) -> list[str]:
     ):
         if names:
             cases = case_list([CaseValue(name, None) for name in names])
-            found.append(flat(f"{len(names)} case{'s' * (len(names) > 1)} {text}: {cases}"))
+            found.append(flat(f"{counted(len(names), 'case')} {text}: {cases}"))
     quiet = [f"{kind['n']} {kind['code'] or kind['text']}" for kind in judgement.said if kind["level"] == "note"]
     return found + [flat(f"notes of the run (cases, kind): {', '.join(quiet)}")] * bool(quiet)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segcli.wording import counted
+
 #: As many cases as a line names.
 NAMED = 5
 
@@ -54,7 +56,7 @@ def kind_text(kind: Mapping[str, Any], *, names: bool = True) -> str:
     """Return `3 cases: what was said (a, b, c)`; where it was not the same of each, what was said of the first."""
     n, cases = kind["n"], kind["cases"]
     first = "" if kind["texts"] == 1 else "in the first, "
-    text = f"{n} case{'s' * (n > 1)}: {first}{kind['text']}"
+    text = f"{counted(n, 'case')}: {first}{kind['text']}"
     return f"{text} ({named(cases)})" if names else text
 
 
@@ -63,5 +65,5 @@ def warned(name: str, run: Mapping[str, Any]) -> list[str]:
     kinds = warnings_of(run)
     if not kinds:
         return []
-    more = f", and {len(kinds) - 1} more kind{'s' * (len(kinds) > 2)} of warnings" if len(kinds) > 1 else ""
+    more = f", and {counted(len(kinds) - 1, 'more kind')} of warnings" if len(kinds) > 1 else ""
     return [f"{name}: {kind_text(kinds[0])}{more}"]
