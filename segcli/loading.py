@@ -290,7 +290,8 @@ def load(
             Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
         ]
     largest = int(np.iinfo(gt_mask.array.dtype).max) if gt_mask.array.dtype.kind in "iu" else 1
-    labels.notes.extend(unmarked(values[1], largest, reading.labels))
+    if not labels.instances:
+        labels.notes.extend(unmarked(values[1], largest, reading.labels))
     base = _stem(pred_mask.name if isinstance(pred, (str, os.PathLike, Mask)) else gt_mask.name)
     found = []
     for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):

@@ -111,6 +111,7 @@ def test_recorded_counts(case: dict[str, Any], prelude: str) -> None:
         ).astype(np.uint8)
         for side in ("pred", "gt")
     )
+    pred, gt = np.atleast_2d(pred), np.atleast_2d(gt)  # some are recorded as rows of numbers
     metric, sign = NAMES[case["convention"]][case["metric"]], 1
     if case["convention"] == "itk" and case["metric"] == "volume_similarity":
         sign = -1  # recorded with the ground truth as the source

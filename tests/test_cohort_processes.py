@@ -189,7 +189,7 @@ def test_a_stopped_run_goes_on_where_it_was(data, tmp_path, sent, after):
     assert not out.exists()
     kept = lines(out)
     if sent != signal.SIGKILL:
-        assert re.search(rf"note: \d+ of {CASES} cases done and kept: --resume goes on", stderr)
+        assert re.search(rf"note: \d+ of {CASES} cases are done and kept: --resume goes on", stderr)
         assert stderr.splitlines()[-1] in ("error: interrupted.", "error: terminated.")
         assert "Traceback" not in stderr
     refused = process("evaluate", tmp_path / "pred", tmp_path / "gt", *MEASURES, "-o", out)

@@ -975,7 +975,7 @@ def test_voxel_size_as_simpleitk_reads_it(name: str, tmp_path: Path, capsys: pyt
     same_size = segcli.score(pred, gt, metrics="hd:surface=set", spacing=(1, 2, 3))
     assert given_size.values[0].value == same_size.values[0].value
     assert command_line(["conventions", *files, "-m", "hd", "--convention", "simpleitk"]) == 0
-    assert size == (1, 2, 3) or ("pixdim" in capsys.readouterr().out) == (size is not None)
+    assert size == (1, 2, 3) or ("of pixdim" in capsys.readouterr().out) == (size is not None)
 
 
 def test_rules_for_masks_that_are_not_empty() -> None:

@@ -109,7 +109,7 @@ def test_void_among_ids() -> None:
     pred, gt = three()
     gt[0, 0] = 255
     notes = segcli.score(pred, gt, metrics=f"pq{VALUES}").notes
-    assert [note.code for note in notes] == ["labels.instances", "labels.instances.255"]
+    assert [note.code for note in notes] == ["labels.instances", "labels.instances-void"]
 
 
 def test_channels_are_classes() -> None:
@@ -210,14 +210,15 @@ def test_evaluate(tmp_path: Path, jobs: int) -> None:
 
 
 def test_classes_beside_objects(tmp_path: Path) -> None:
-    """A cohort in which channels are classes here and values are objects there is refused."""
+    """In a cohort whose values are objects, a case whose channels are classes is an error, and the rest is scored."""
     pred, gt = three()
     for side, maps in (("pred", (pred, np.stack([gt == c for c in range(4)]).astype(np.float32))), ("gt", (gt, gt))):
         (tmp_path / side).mkdir()
         for name, array in zip("ab", maps, strict=True):
             np.save(tmp_path / side / f"{name}.npy", array)
-    with pytest.raises(InputError, match="b: channels of the prediction are classes; in a values are objects"):
-        segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES}", jobs=1)
+    run = segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES}", jobs=1)
+    assert [case["case"] for case in run["cases"]] == ["a"]
+    assert [(error["case"], error["code"]) for error in run["errors"]] == [("b", "kind.mixed")]
 
 
 # --- other tools ----------------------------------------------------------------------------------

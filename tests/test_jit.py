@@ -40,16 +40,20 @@ WARM = "from segcli.kernels import _jit, contingency; cold = _jit.is_cold(); con
 def test_cache_is_filled_once_and_shared(tmp_path):
     """The first process compiles, the second finds the kernels; many at once do not disturb each other."""
     code = WARM + "print(cold, _jit.is_cold(), sum(contingency._count.stats.cache_hits.values()))"
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path)).stdout.split() == ["True", "False", "0"]
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path)).stdout.split() == ["False", "False", "2"]
+    elsewhere = {"XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}  # all places are read
+    places = {"SEGCLI_CACHE_DIR": str(tmp_path / "cache"), **elsewhere}
+    assert run_python(code, **places).stdout.split() == ["True", "False", "0"]
+    assert run_python(code, **places).stdout.split() == ["False", "False", "2"]
     fresh = {
+        **elsewhere,
         "SEGCLI_CACHE_DIR": str(tmp_path / "crowd"),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(KERNELS.parent.parent),
     }
     crowd = [subprocess.Popen([sys.executable, "-c", WARM], env=fresh) for _ in range(3)]
     assert [process.wait() for process in crowd] == [0, 0, 0]
-    assert run_python(code, SEGCLI_CACHE_DIR=str(tmp_path / "crowd")).stdout.split()[:2] == ["False", "False"]
+    crowded = elsewhere | {"SEGCLI_CACHE_DIR": str(tmp_path / "crowd")}
+    assert run_python(code, **crowded).stdout.split()[:2] == ["False", "False"]
 
 
 def test_no_writable_place_costs_only_the_cache(tmp_path):
@@ -290,7 +294,8 @@ def test_a_cache_that_root_has_warmed_is_used_by_others(public):
         "hd",
     ]
     warmed = {"SEGCLI_CACHE_DIR": str(public / "cache")}
-    done = subprocess.run(call, env={**os.environ, **warmed}, capture_output=True, text=True, check=True)
+    known = {**os.environ, "XDG_CACHE_HOME": str(public / "home"), "TMPDIR": str(public)}
+    done = subprocess.run(call, env={**known, **warmed}, capture_output=True, text=True, check=True)
     assert "compiling kernels" in done.stderr
     for path in (public / "cache").rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)

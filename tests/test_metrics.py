@@ -218,7 +218,7 @@ def drawn(recipe: str) -> Array:
 def test_recorded_tools(case: dict[str, Any]) -> None:
     """Every recorded value of a tool comes out, or is undefined where theirs is inf, nan or an error."""
     metric, params, expected = case["metric"], case["params"], case["expected"]
-    pred, gt = (drawn(json.dumps(case[side])) for side in ("pred", "gt"))
+    pred, gt = (np.atleast_2d(drawn(json.dumps(case[side]))) for side in ("pred", "gt"))  # some are rows of numbers
     spacing = tuple(case["spacing"])
     surface, names = TOOLS[case["convention"]]
     empty = not (pred.any() and gt.any())

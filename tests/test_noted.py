@@ -374,4 +374,4 @@ def test_how_the_grids_lie_is_told(tmp_path: Path) -> None:
     assert library.score(tmp_path / "pred.nii.gz", gt).geometry == "ok"
     assert library.score(tmp_path / "plain.npy", gt).geometry == "shapes only"
     assert library.score(tmp_path / "turned.nii.gz", gt, on_geometry="reorient").geometry == "reoriented"
-    assert library.score(tmp_path / "pred.nii.gz", gt, stack=True)[0].geometry == "shapes only"
+    assert library.score(tmp_path / "pred.nii.gz", gt, stack=True)[0].geometry == "ok"  # images have affines too

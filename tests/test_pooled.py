@@ -134,7 +134,7 @@ def test_classes_of_all_cases_are_those_of_one_image(measure: Measure, drawn: li
                 absent = [x for x in ("2", "3", "4") if not sums["gt"][x] + sums["pred"][x]]
                 for column, name in product(sums.values(), absent):
                     del column[name]
-        whole = np.concatenate([both.reshape(2, -1) for both in drawn], axis=1)
+        whole = np.concatenate([both.reshape(2, 1, -1) for both in drawn], axis=2)
         expected = segcli.score(*whole, metrics=[bound.id], labels="1,2,3,4").value(bound.id, label="all")
         value = bound(PooledSums(parts))
         assert value == (None if expected is None else pytest.approx(expected, rel=1e-12))

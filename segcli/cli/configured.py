@@ -19,7 +19,8 @@ OF_THE_CALL = {"help", "version", "config", "isolated", "install_completion", "s
 #: what to connect to or which work is left out; a new option is none of these before it is listed.
 FOUND_MAY_SET = frozenset(
     {name for name, _, _ in READING}
-    | {"metrics", "losses", "loss", "surface", "convention", "empty", "background", "average", "batch_dice", "strict"}
+    | {"metrics", "losses", "loss", "surface", "convention", "empty", "background", "average", "mean_of"}
+    | {"batch_dice", "strict"}
     | {"match", "glob", "group_by", "missing", "ci", "seed", "resamples", "jobs", "rank_by", "sweep", "per_component"}
     | {"min", "max", "rules", "baseline", "all", "by", "cell", "sort", "worst"}
     | {"format", "color", "quiet", "verbose", "no_progress"}

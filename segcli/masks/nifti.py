@@ -84,8 +84,10 @@ def look(source: Source) -> Decoded:
     header = _header(source)[0]
     fields = _fields(header)
     spacing, affine = grid_of(source.name, header, [], fields)
-    array = np.broadcast_to(np.zeros((), header.dtype.newbyteorder("=")), _kept(header.shape))
-    return Decoded(array, header.format, spacing, affine, [], fields)
+    kept = _kept(header.shape)
+    notes = [] if kept == header.shape else [_dropped(source.name, header.shape)]
+    array = np.broadcast_to(np.zeros((), header.dtype.newbyteorder("=")), kept)
+    return Decoded(array, header.format, spacing, affine, notes, fields)
 
 
 def _header(source: Source) -> tuple[Header, Stream, bool]:
@@ -225,8 +227,7 @@ def _read_voxels(source: Source, stream: Stream, header: Header, room: Room) -> 
         off = label_offset(stored, header.slope, header.inter) if array.dtype.kind == "f" else None
         fields |= {"scl_slope": header.slope, "scl_inter": header.inter}
     if (kept := _kept(shape)) != shape:
-        text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
-        notes.append(Note(text, code=DROPPED))
+        notes.append(_dropped(name, shape))
         array = array.reshape(kept, order="F")
     spacing, affine = grid_of(name, header, notes, fields)
     return Decoded(array, header.format, spacing, affine, notes, fields, off=off)
@@ -245,6 +246,11 @@ def _fields(header: Header) -> dict[str, object]:
 def _kept(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return a shape without axes of length 1 after the third."""
     return (*shape[:3], *(n for n in shape[3:] if n > 1))
+
+
+def _dropped(name: str, shape: tuple[int, ...]) -> Note:
+    text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(_kept(shape))} (axes of length 1 dropped)"
+    return Note(text, code=DROPPED)
 
 
 def _scales(name: str, header: Header) -> bool:

@@ -123,7 +123,7 @@ def _as_instances(pred: Sequence[int], gt: Sequence[int], *, by_probability: boo
         )
     ]
     if any(255 in own and 254 not in own for own in (pred, gt)):
-        notes.append(Note("255 is taken as an object; --ignore-label 255 leaves it out", code="labels.instances.255"))
+        notes.append(Note("255 is taken as an object; --ignore-label 255 leaves it out", code="labels.instances-void"))
     return notes
 
 

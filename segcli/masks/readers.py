@@ -107,7 +107,8 @@ def look(path: str | os.PathLike[str]) -> Mask:
     except OSError as error:
         refuse(name, f"cannot be read: {error.strerror or error}", "check the name and the disk", "read.io")
     found.header.setdefault("dtype", str(found.array.dtype))
-    return Mask(name, found.array, "labels", found.format, found.spacing, found.affine, header=found.header)
+    notes = tuple(found.notes)
+    return Mask(name, found.array, "labels", found.format, found.spacing, found.affine, None, notes, "", found.header)
 
 
 def raw(path: str | os.PathLike[str], *, colors: str | None = None, max_voxels: int | None = None) -> Decoded:
