@@ -15,6 +15,7 @@ from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.occurring import resolve
 from segcli.masks.reading import Reading
 from segcli.masks.void import holds, members, unmarked
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case
@@ -332,7 +333,7 @@ def _names(reading: Reading) -> Mapping[int, str]:
 def _decided(one: Loaded) -> Loaded:
     """Return a pair of one label with what `decided` makes of void in its prediction."""
     from segcli.evidence.case import Case
-    from segcli.masks.void import decided
+    from segcli.masks.void import CHARGED, decided, shown
 
     grid, case = one.grid, one.case
     if len(one.labels) != 1 or not grid.void or grid.prob is not None:
@@ -342,8 +343,9 @@ def _decided(one: Loaded) -> Loaded:
         return one
     twin = Case(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
     twin.itk_spacing = case.itk_spacing
-    text = f"{count} of them lie outside {one.labels[0].name}: with one label they are false alarms"
-    notes = [*one.notes, Note(text, code="void.charged")] if count else one.notes
+    where = f"{shown(grid.void)} in the prediction at {counted(count, 'voxel')} outside {one.labels[0].name}"
+    told = Note(f"{where}: with one label a false alarm", code=CHARGED)
+    notes = [*one.notes, told] if count else one.notes
     return replace(one, grid=replace(grid, pred=pred), case=twin, notes=notes, written=one)
 
 

@@ -508,6 +508,26 @@ def test_a_region_stands_in_the_run(tmp_path: Path) -> None:
     assert (code, "none.npy: no such file" in err) == (3, True)
 
 
+def test_a_cohort_of_several_labels_charges_no_void(tmp_path: Path) -> None:
+    """Alone a case of label 1 counts void outside it as false; beside one of label 2 it does not, and says nothing."""
+    gt, pred = square(), square()
+    pred[0] = 255
+    other = square(2)
+    for folder, arrays in (("p", (pred, other)), ("g", (gt, other))):
+        (tmp_path / folder).mkdir()
+        for name, array in zip("ab", arrays, strict=True):
+            np.save(tmp_path / folder / f"{name}.npy", array)
+    said = "255 in the prediction at 12 voxels outside foreground: with one label a false alarm"
+    alone = segcli.score(tmp_path / "p" / "a.npy", tmp_path / "g" / "a.npy", metrics="dice", ignore_label=255)
+    assert (alone.value("dice"), said in [n.text for n in alone.notes]) == (72 / 84, True)
+    code, out, _ = called(
+        "evaluate", tmp_path / "p", tmp_path / "g", "-m", "dice", "--ignore-label", 255, "-j", 1, "-f", "json"
+    )
+    case = json.loads(out)["cases"][0]
+    assert (code, [v["value"] for v in case["values"] if v["label"] == "1"]) == (0, [1.0])
+    assert [n["code"] for n in case["notes"]] == ["void.none", "void.predicted"]
+
+
 def test_every_command_says_what_was_left_out(tmp_path: Path) -> None:
     gt, pred = square(), square(1, 1)
     gt[0] = 255

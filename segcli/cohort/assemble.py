@@ -9,6 +9,7 @@ from typing import Any
 from segcli.averaging import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.masks.occurring import BOTH_READ, disjoint, one_foreground
+from segcli.masks.void import CHARGED
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 from segcli.runs.document import mean_record, note_record
@@ -107,12 +108,12 @@ def _by_value(record: Record) -> Record:
 
 
 def _literal_notes(record: Record) -> Record:
-    """Return a record whose notes do not say that two values were read as one foreground: they are labels now."""
-    kept = [note for note in record["notes"] if note.get("code") != BOTH_READ]
-    if len(kept) == len(record["notes"]):
-        return record
-    told = disjoint(record["occur"]["pred"][0], record["occur"]["gt"][0])
-    return record | {"notes": [*kept, note_record(told)]}
+    """Return a record whose notes do not say what is true of one label only: its values are labels now."""
+    codes = {note.get("code") for note in record["notes"]}
+    notes = [note for note in record["notes"] if note.get("code") not in (BOTH_READ, CHARGED)]
+    if BOTH_READ in codes:  # the two values of its files are not one foreground
+        notes.append(note_record(disjoint(record["occur"]["pred"][0], record["occur"]["gt"][0])))
+    return record | {"notes": notes}
 
 
 def _with_all_labels(spec: Mapping[str, Any], records: Sequence[Record]) -> list[Record]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from segcli.masks.labels import Label
     from segcli.masks.reading import Reading
 
+#: The note on void that one label counts as false alarms; a cohort of several labels has to take it back.
+CHARGED = "void.charged"
+
 #: Closed ranges of label values, in ascending order and apart from each other.
 Ranges = tuple[tuple[int, int], ...]
 IgnoreLike = int | str | range | Iterable[int] | None
