@@ -390,3 +390,25 @@ def test_axes_on_the_command_line_and_in_the_run(tmp_path: Path, capsys: pytest.
     assert run["spec"]["axes"] == "zyx"
     for words in (["compare", "-l", "dice"], ["inspect", "-l", "dice"], ["conventions", "-m", "dice"]):
         assert command_line(["--isolated", words[0], *files, *words[1:]]) == 0
+
+
+def test_hints_of_stacks_can_be_followed() -> None:
+    """A hint never names the option that was given, and names an axis where another one fits."""
+    frames_first, frames_last = np.zeros((3, 6, 7, 8), np.uint8), np.zeros((6, 7, 8, 3), np.uint8)
+    for pred, gt, axis, hint in (
+        (frames_first, frames_last, "last", "store the images of both files along the same axis"),
+        (
+            frames_first,
+            frames_first[:, :, :, 1:],
+            "last",
+            "--stack-axis 0 or --stack-axis 1 or --stack-axis 2 would fit",
+        ),
+        (frames_first, frames_first, "4", "--stack-axis first makes cases of the first axis"),
+        (frames_first[0, 0], frames_first[0, 0], "last", "leave it out for a pair of single images"),
+        (frames_first[..., None], frames_first[..., None], "0", "a ground truth holds labels, no channels"),
+    ):
+        with pytest.raises(InputError) as told:
+            segcli.score(pred, gt, stack_axis=axis)
+        assert (told.value.hint or "").removeprefix("--squeeze drops axes of length 1; ") == hint
+    with pytest.raises(InputError, match="--stack-axis last: roi is 6x7x8, and there are 3 images"):
+        segcli.score(frames_last, frames_last, stack_axis="last", roi=frames_first[0])

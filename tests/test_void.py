@@ -544,4 +544,15 @@ def test_every_command_says_what_was_left_out(tmp_path: Path) -> None:
         assert "ignored: 255 in the ground truth" in out
         assert "only voxels inside the regions of interest count" in out
     for words in (("score", p, g), ("compare", p, g), ("inspect", p, g, "-l", "dice"), ("conventions", p, g)):
-        assert "12 of 144 voxels ignored" in called(*words, "--ignore-label", "255", "-f", "json")[1]
+        where, rule = "255 in the ground truth", []
+        if words[0] != "conventions":  # no tool has the other rule
+            where, rule = "255 in either file: --ignore-in either", ["--ignore-in", "either"]
+        for form in ("json", "csv"):
+            assert f"voxels ignored ({where})" in called(*words, "--ignore-label", "255", *rule, "-f", form)[1]
+        for form in ("table", "json", "csv"):  # a warning is in the result, not on stderr alone
+            assert "looks like void; --ignore-label 255" in called(*words, "-f", form)[1]
+    for folder, file in (("ps", p), ("gs", g)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.npy").write_bytes(file.read_bytes())
+    out = called("evaluate", tmp_path / "ps", tmp_path / "gs", "--ignore-label", "255", "-j", 1, "-f", "csv")[1]
+    assert "a,,note,void.ignored,,note,12 of 144 voxels ignored (255 in the ground truth)" in out

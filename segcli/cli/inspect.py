@@ -63,7 +63,7 @@ def inspect(
         raise UsageError(f"--png {png}: a picture has the suffix .png.", code="output.suffix")
     with session.working("inspecting"):
         found = take_apart(pred, gt, loss, by=by, background=background, average=average, strict=strict, **reading)
-        session.say(found.loaded.notes)
+        session.say(found.loaded.notes, form)
         if form == "csv":  # the other formats have them inside
             session.say([Note(text, code="loss.remark") for text in report.remarks(found)])
         spacing, affine = found.loaded.case.spacing, found.loaded.grid.affine
@@ -83,7 +83,7 @@ def inspect(
     def render(wanted: str, *, color: bool = False) -> str:
         if wanted == "json":
             return to_json(report.document(found, env))
-        return report.csv_text(found.parts) if wanted == "csv" else report.text(found, color=color)
+        return report.csv_text(found) if wanted == "csv" else report.text(found, color=color)
 
     deliver(render, form, [], session)
     for path in outputs:

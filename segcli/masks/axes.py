@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from segcli.errors import InputError, UsageError
 from segcli.masks.mask import DROPPED, Mask, Note
 from segcli.masks.source import shape_text
+from segcli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def images(pred: Side, gt: Side, reading: Reading, notes: list[Note]) -> list[tu
     """Return the pairs of images of a stack. Raises `InputError` where the sides have not as many."""
     asked = reading.stack_axis or 0
     sides = (pred, gt)
-    option = "--stack" if reading.stack_axis is None else f"--stack-axis {asked if asked >= 0 else 'last'}"
+    option = _stack_option(reading)
     if any(s.mask.array.ndim < 3 for s in sides) or any(not -1 <= asked < s.mask.array.ndim for s in sides):
         counts: list[int] = []
     else:
@@ -70,7 +71,7 @@ def images(pred: Side, gt: Side, reading: Reading, notes: list[Note]) -> list[tu
         raise InputError(
             f"{option}: {pred.mask.name} is {shape_text(pred.mask.shape)} and {gt.mask.name} is "
             f"{shape_text(gt.mask.shape)}; both need three axes or more and as many images {where}.",
-            hint=stack_hint(gt.mask) or "--stack-axis N cuts along another axis",
+            hint=_other_axes(pred.mask, gt.mask),
             code="geometry.stack",
         )
     notes += [
@@ -90,6 +91,22 @@ def images(pred: Side, gt: Side, reading: Reading, notes: list[Note]) -> list[tu
             code="geometry.channels",
         )
     return [(_image(pred, asked, i), _image(gt, asked, i)) for i in range(counts[0])]
+
+
+def _stack_option(reading: Reading) -> str:
+    axis = reading.stack_axis
+    return "--stack" if axis is None else f"--stack-axis {axis if axis >= 0 else 'last'}"
+
+
+def _other_axes(pred: Mask, gt: Mask) -> str:
+    """Return the axes along which both sides have as many images."""
+    if min(pred.array.ndim, gt.array.ndim) < 3:
+        return "leave it out for a pair of single images"
+    fitting = [axis for axis in range(min(pred.array.ndim, gt.array.ndim)) if pred.shape[axis] == gt.shape[axis] > 1]
+    if pred.array.ndim == gt.array.ndim and len(fitting) == pred.array.ndim:  # all do: the usual one
+        return stack_hint(gt) or "--stack-axis N cuts along another axis"
+    axes = " or ".join(f"--stack-axis {axis}" for axis in fitting[:3])
+    return f"{axes} would fit" if axes else "store the images of both files along the same axis"
 
 
 def with_dropped(mask: Mask) -> Mask:
@@ -118,10 +135,10 @@ def regions_of(roi: Mask, count: int, reading: Reading) -> list[Side]:
     side = Side.of(roi)
     if not reading.stack:
         return [side]
-    axis = reading.stack_axis or 0
+    axis, option = reading.stack_axis or 0, _stack_option(reading)
     if roi.array.ndim < 3 or not -1 <= axis < roi.array.ndim or roi.shape[axis] != count:
         raise InputError(
-            f"--stack: {roi.name} is {shape_text(roi.shape)}, and there are {count} images; "
+            f"{option}: {roi.name} is {shape_text(roi.shape)}, and there are {counted(count, 'image')}; "
             "a region of interest has as many along the same axis.",
             code="geometry.stack",
         )

@@ -119,7 +119,7 @@ def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]
     if gt.array.ndim > 3:
         raise InputError(
             f"{gt.name}: a ground truth of {gt.array.ndim} dimensions ({_x(gt.shape)}); 2 or 3 are allowed.",
-            hint=_too_many_axes(gt),
+            hint=_too_many_axes(gt, reading),
             code="geometry.dimensions",
         )
     pred = with_channels(pred_side, gt, reading, notes)
@@ -183,9 +183,10 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], 
     )
 
 
-def _too_many_axes(gt: Mask) -> str:
+def _too_many_axes(gt: Mask, reading: Reading) -> str:
     hints = ["--squeeze drops axes of length 1"] if 1 in gt.shape else []
-    return "; ".join([*hints, stack_hint(gt), "a ground truth holds labels, no channels"])
+    hints += [] if reading.stack else [stack_hint(gt)]
+    return "; ".join([*hints, "a ground truth holds labels, no channels"])
 
 
 def _named(note: Note, mask: Mask) -> Note:

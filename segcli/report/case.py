@@ -10,7 +10,7 @@ from segcli.gate.limits import Verdict
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
 from segcli.policy import POLICIES, tool_words
-from segcli.report.noted import warning_lines
+from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
 from segcli.report.tidy import as_csv
 from segcli.scored import Scored, Value
@@ -323,7 +323,7 @@ def score_markdown(
 
 
 def score_csv(cases: Sequence[Scored]) -> str:
-    """Return one line for each value and mean, numbers at full precision, and for each warning one of kind `note`."""
+    """Return one line for each value and mean, numbers at full precision, and of kind `note` for what else is told."""
     rows: list[list[str]] = []
     for case in cases:
         rows += [[case.case, v.label, v.kind, v.measure, _exact(v), v.status, v.why] for v in case.values]
@@ -332,7 +332,7 @@ def score_csv(cases: Sequence[Scored]) -> str:
                 status = "undefined" if m.value is None else "ok"
                 of = str(case.mean_of) if m.kind == "metric" or case.mean_of.asked else ""
                 rows.append([case.case, m.label, m.kind, m.measure, _exact(m), status, of])
-        rows += [[case.case, "", "note", n.code, "", n.level, n.text] for n in case.notes if n.level == "warning"]
+        rows += [[case.case, "", "note", n.code, "", n.level, n.text] for n in told_in_csv(case.notes)]
     return as_csv([["case", "label", "kind", "measure", "value", "status", "why"], *rows])
 
 

@@ -10,7 +10,7 @@ from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.noted import kind_lines
+from segcli.report.noted import LEFT_OUT, kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.report.tidy import as_csv
 from segcli.runs.alignment import TWICE, all_perfect
@@ -271,7 +271,8 @@ def run_csv(run: Run) -> str:
 
     A case without numbers is a line with the status `missing` or `error` and the reason; so is one without a
     prediction that was scored as an empty mask, whose values have the status `missing` too. Each warning about a
-    case is a line of the kind `note`: its measure is the code, its status `warning`, the reason its text.
+    case, and what was left out of it, is a line of the kind `note`: its measure is the code, its status the level,
+    the reason its text.
     Cells of a table over all cases come last, without a case: the label is the class of the ground truth,
     `pred=` in the measure that of the prediction.
     """
@@ -283,8 +284,8 @@ def run_csv(run: Run) -> str:
             value = "" if v["value"] is None else repr(v["value"])
             status = case["status"] if v["value"] is not None and case["status"] == "missing" else v["status"]
             rows.append([*lead, v["label"], v["kind"], v["measure"], value, status, v.get("why", "")])
-        told = [n for n in case.get("notes", ()) if n["level"] == "warning"]
-        rows += [[*lead, "", "note", n.get("code", ""), "", "warning", n["text"]] for n in told]
+        told = [n for n in case.get("notes", ()) if n["level"] == "warning" or n.get("code") in LEFT_OUT]
+        rows += [[*lead, "", "note", n.get("code", ""), "", n["level"], n["text"]] for n in told]
     rows += [[u.case, *[""] * len(columns), "", "", "", "", u.status, u.why] for u in unscored(run)]
     for t in run.get("tables", []):
         for gt, *counts in t["rows"]:

@@ -12,7 +12,7 @@ from segcli.comparison import Comparison
 from segcli.loading import Loaded
 from segcli.measure import find
 from segcli.ranking import Row
-from segcli.report.noted import warning_lines
+from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
 from segcli.report.tidy import as_csv
 from segcli.runs.document import finite, note_record
@@ -203,6 +203,7 @@ def comparison_csv(comparison: Comparison) -> str:
         norms = [v for n in (r.by_p, r.by_z) for v in ((None, None) if n is None else (n.l1, n.l2))]
         numbers = ["" if v is None else repr(float(v)) for v in (r.value, r.optimum, r.excess, *share, *norms)]
         rows.append([r.pred, r.label, r.kind, r.measure, *numbers, "; ".join(r.notes)])
+    rows += [["", "", "note", n.code, *[""] * 10, n.text] for n in told_in_csv(comparison.notes)]
     return as_csv(rows)
 
 

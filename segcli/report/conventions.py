@@ -11,7 +11,7 @@ from segcli.empty_means import EmptyMean
 from segcli.measure import Measure, find
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.noted import warning_lines
+from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent
 from segcli.report.tidy import as_csv
 from segcli.runs.document import finite, note_record, to_json
@@ -172,6 +172,7 @@ def csv_text(found: Sequence[Conventions]) -> str:
         for row in case.rows:
             cells = record(row, case) | {"because": "; ".join(row.because)}
             rows.append(["" if (c := cells[n]) is None else repr(c) if isinstance(c, float) else c for n in names])
+        rows += [[case.loaded.name, "note", n.code, *[""] * 11, n.text] for n in told_in_csv(case.notes)]
     return as_csv(rows)
 
 

@@ -10,6 +10,7 @@ from segcli.disagreement import Disagreement
 from segcli.divisions import NO_BOUNDARY
 from segcli.inspection import Inspection, Part
 from segcli.masks.mask import Note
+from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, flat, geometry_text, grouped, percent, significant
 from segcli.report.tidy import as_csv
 from segcli.runs.document import finite, note_record
@@ -31,7 +32,8 @@ def text(found: Inspection, *, color: bool = False) -> str:
     said = remarks(found)
     if found.parts and all(found.share(p) is None for p in found.parts):
         least = f"{found.loss} {significant(found.value)}: {said[0]}, nothing to divide"
-        return "\n".join([least, *_overruled(found)])
+        remarks_too = [*found.loaded.grid.remarks, *map(flat, warning_lines(found.loaded.notes))]
+        return "\n".join([least, *_overruled(found), *remarks_too])
     lines = [flat(headline(found)), *said]
     tables = [by for by in dict.fromkeys(p.by for p in found.parts) if by in ("component", "slice", "label")]
     lines += [_table(found, by).text(color=color) for by in tables if by != "label" or len(_of(found, by)) > 1]
@@ -40,7 +42,7 @@ def text(found: Inspection, *, color: bool = False) -> str:
         lines.append(flat(sentence(found.disagreement, found.loaded.case.unit, several=len(found.channels) > 1)))
     if abs(found.residual) > max(1e-9 * abs(found.value), ROUNDING * float(abs(found.map).sum())):
         lines.append(f"residual {significant(found.residual)}: what the voxel map does not explain")
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(flat, warning_lines(found.loaded.notes))])
 
 
 def remarks(found: Inspection) -> list[str]:
@@ -198,6 +200,9 @@ def _disagreement(found: Disagreement) -> dict[str, Any]:
     }
 
 
-def csv_text(parts: Sequence[Part]) -> str:
-    rows = [[p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note] for p in parts]
+def csv_text(found: Inspection) -> str:
+    rows: list[list[object]] = [
+        [p.by, p.label, p.name, repr(p.value), repr(p.excess), p.voxels, p.note] for p in found.parts
+    ]
+    rows += [["note", "", n.code, "", "", "", n.text] for n in told_in_csv(found.loaded.notes)]
     return as_csv([["by", "label", "name", "value", "excess", "voxels", "note"], *rows])

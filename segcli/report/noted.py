@@ -16,6 +16,15 @@ def kind_lines(kinds: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"{kind['level']}: {kind_text(kind, names=kind['level'] == 'warning')}" for kind in kinds]
 
 
+#: Notes on what was left out: a number without them is another one.
+LEFT_OUT = ("void.ignored", "void.roi")
+
+
+def told_in_csv(notes: Iterable[Note]) -> list[Note]:
+    """Return the notes that have rows of their own in a CSV: warnings, and what was left out, each once."""
+    return list(dict.fromkeys(n for n in notes if n.level == "warning" or n.code in LEFT_OUT))
+
+
 def warning_lines(notes: Iterable[Note]) -> list[str]:
     """Return a line for each different warning."""
     return [f"warning: {text}" for text in dict.fromkeys(n.text for n in notes if n.level == "warning")]
