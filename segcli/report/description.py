@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.
 FIRST = 12
+_CHUNK = 1 << 20
 
 
 def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
         "notes": [note_record(n) for n in mask.notes],
     }
     if mask.kind == "labels":
-        values, counts = np.unique(array, return_counts=True)
+        counts = _counts(array)
         volume = None if mask.spacing is None or len(mask.spacing) != array.ndim else float(np.prod(mask.spacing))
         found["labels"] = [
             {
@@ -49,12 +51,10 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
                 "share": float(n / array.size),
                 "volume": None if volume is None else float(n) * volume,
             }
-            for v, n in zip(values, counts, strict=True)
+            for v, n in counts.items()
         ]
         largest = int(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else 1
-        found["notes"] += [
-            {"level": n.level, "text": n.text} for n in unmarked([int(v) for v in values], largest, where="")
-        ]
+        found["notes"] += [{"level": n.level, "text": n.text} for n in unmarked(list(counts), largest, where="")]
     else:
         found["range"] = [float(array.min()), float(array.max())]
         found["mean"] = float(array.mean(dtype=np.float64))
@@ -63,6 +63,27 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
             limit = math.log(threshold / (1 - threshold)) if threshold else -math.inf
         found["above_threshold"] = float(np.count_nonzero(array > limit) / array.size)
     return found
+
+
+def _counts(array: Any) -> dict[int, int]:
+    """Count the values of a label map in ascending order, with little memory beside the map."""
+    import numpy as np
+
+    flat, total = array.ravel(order="K"), Counter[int]()
+    short = flat.dtype.itemsize <= 2
+    if short:  # as unsigned numbers, which index a table
+        unsigned = flat.view(f"u{flat.dtype.itemsize}")
+        table = np.zeros(1 << 8 * flat.dtype.itemsize, np.int64)
+        for start in range(0, flat.size, _CHUNK):
+            table += np.bincount(unsigned[start : start + _CHUNK], minlength=table.size)
+        values = np.flatnonzero(table)
+        total.update(
+            dict(zip(values.astype(unsigned.dtype).view(flat.dtype).tolist(), table[values].tolist(), strict=True))
+        )
+    for start in range(0, 0 if short else flat.size, _CHUNK):
+        found, counts = np.unique(flat[start : start + _CHUNK], return_counts=True)
+        total.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    return dict(sorted(total.items()))
 
 
 def broken(
