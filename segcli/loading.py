@@ -274,7 +274,7 @@ def load(
         channels=grids[0].channels,
         one_channel=one_channel,
         ignored=reading.ignore,
-        names=_names(reading),
+        names=label_names(reading),
         instances=instances,
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
@@ -335,7 +335,7 @@ def _check_headers(pred: Any, gt: Any, reading: Reading) -> None:
         check_grids(sides[0], sides[1], reading, None if region is None else replace(region, kind="labels"))
 
 
-def _names(reading: Reading) -> Mapping[int, str]:
+def label_names(reading: Reading) -> Mapping[int, str]:
     """Return the names that a table of colours gives to labels."""
     table = None if reading.colors is None else colours(reading.colors)
     return {} if table is None else table.names

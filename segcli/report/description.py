@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError
+from segcli.masks.labels import is_background
 from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
@@ -21,8 +23,8 @@ FIRST = 12
 _CHUNK = 1 << 20
 
 
-def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
-    """Return shape, type, grid and contents of a mask as plain data."""
+def record(mask: Mask, threshold: float = 0.5, names: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """Return shape, type, grid and contents of a mask as plain data; `names` are those of its labels."""
     import numpy as np
 
     from segcli.masks import geometry
@@ -53,6 +55,9 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
             }
             for v, n in counts.items()
         ]
+        for row in found["labels"]:
+            if names and row["label"] in names:
+                row["name"] = names[row["label"]]
         largest = int(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else 1
         found["notes"] += [{"level": n.level, "text": n.text} for n in unmarked(list(counts), largest, where="")]
     else:
@@ -164,13 +169,20 @@ def text(found: dict[str, Any]) -> str:
         f"  {found['format']} · {shape_text(found['shape'])} · {found['dtype']} · {grid}{orientation}",
     ]
     if found["kind"] == "labels":
-        present = [x for x in found["labels"] if x["label"]]
-        lines.append(f"  {counted(len(present), 'label')} and background")
-        table = Table(["label", "voxels", "share"] + ["volume"] * (spacing is not None), left=frozenset())
+        present = [x for x in found["labels"] if x["label"] or not is_background(x.get("name", ""))]
+        background = " and background" * all(x["label"] for x in present)
+        lines.append(f"  {counted(len(present), 'label')}{background}")
+        named = any("name" in x for x in found["labels"])
+        table = Table(
+            ["label", "voxels", "share"] + ["volume"] * (spacing is not None) + ["name"] * named,
+            left=frozenset({3 + (spacing is not None)} if named else ()),
+        )
         for x in found["labels"][:60]:
             row = [str(x["label"]), grouped(x["voxels"]), share(x["share"])]
             table.rows.append(
-                row + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None))
+                row
+                + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None))
+                + [flat(x.get("name", ""))] * named
             )
         lines += ["  " + line for line in table.text().splitlines()]
         if len(found["labels"]) > 60:
