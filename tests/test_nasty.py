@@ -225,3 +225,14 @@ def test_a_label_map_is_described_in_its_own_size(swelling: Path) -> None:
         {"label": 0, "voxels": 1 << 29, "share": 1.0, "volume": None}
     ]
     assert peak < 700 * 1024
+
+
+def test_a_hole_after_a_gzip_stream_is_refused(tmp_path: Path) -> None:
+    """Zeros after the last member are padding; a terabyte of them is refused before it is read."""
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), path)
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    done, _ = measured("score", path, path, "-m", "dice")
+    assert done.returncode == 3
+    assert "1.1 TB follow the declared voxels" in done.stderr
