@@ -275,7 +275,7 @@ def load(
         channels=grids[0].channels,
         one_channel=one_channel,
         ignored=reading.ignore,
-        names=_names(reading),
+        names=label_names(reading),
         instances=instances,
     )
     if grids[0].soft_gt is not None and (grids[0].channels > 2 or len(labels.labels) > 1):
@@ -311,20 +311,32 @@ def load(
 
 
 def _check_headers(pred: Any, gt: Any, reading: Reading) -> None:
-    """Raise what `match` would, for what the headers of two files tell: before a voxel of either is unpacked."""
+    """Raise what reading and `match` would, for what headers tell: before a voxel of any file is unpacked."""
     from segcli.masks.matching import check_grids
     from segcli.masks.readers import look
 
-    if not all(isinstance(source, (str, os.PathLike)) for source in (pred, gt)):
+    def declared(source: Any, side: Literal["pred", "gt", "roi"]) -> Mask | None:
+        """Return a side without its voxels; `None` for an object that its reader has to ask."""
+        import numpy as np
+
+        if isinstance(source, np.ndarray):
+            return Mask(side, source, "labels", "array")
+        if isinstance(source, Mask) or not isinstance(source, (str, os.PathLike)):
+            return source if isinstance(source, Mask) else None
+        try:
+            return look(source)
+        except SegcliError:
+            return read_side(source, side, reading)  # says what is wrong with it
+
+    if not any(isinstance(source, (str, os.PathLike)) for source in (pred, gt, reading.roi)):
         return
-    try:
-        sides = look(pred), look(gt)
-    except (SegcliError, OSError):
-        return  # reading the file says what is wrong with it
-    check_grids(*sides, reading)
+    sides = declared(pred, "pred"), declared(gt, "gt")
+    region = None if reading.roi is None else declared(reading.roi, "roi")
+    if sides[0] is not None and sides[1] is not None:
+        check_grids(sides[0], sides[1], reading, None if region is None else replace(region, kind="labels"))
 
 
-def _names(reading: Reading) -> Mapping[int, str]:
+def label_names(reading: Reading) -> Mapping[int, str]:
     """Return the names that a table of colours gives to labels."""
     table = None if reading.colors is None else colours(reading.colors)
     return {} if table is None else table.names

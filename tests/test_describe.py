@@ -13,6 +13,10 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
+
+from segcli.masks.mask import Mask
+from segcli.report import description
 
 SCHEMA = json.loads(files("segcli").joinpath("schemas", "describe.json").read_text())
 
@@ -89,3 +93,29 @@ def test_a_folder_of_files_that_are_not_read_says_which(tmp_path):
     (tmp_path / "e").mkdir()
     done = run("evaluate", tmp_path / "e", tmp_path / "g")
     assert "e: holds no mask.\n" in done.stderr
+
+
+@pytest.mark.parametrize(("zero", "count"), [("road", "2 labels\n"), ("background", "1 label and background\n")])
+def test_a_table_of_colours_names_what_is_described(tmp_path: Path, zero: str, count: str) -> None:
+    """Names of a table stand beside their labels; a class 0 with a name of its own is no background."""
+    (tmp_path / "t.csv").write_text(f"r,g,b,label,name\n0,0,0,0,{zero}\n255,0,0,7,car\n")
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[1, 1, 0] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    done = run("describe", tmp_path / "a.png", "--colors", tmp_path / "t.csv")
+    assert count in done.stdout
+    assert [line.split()[-1] for line in done.stdout.splitlines()[-2:]] == [zero, "car"]
+    done = run("describe", tmp_path / "a.png", "--colors", tmp_path / "t.csv", "-f", "json")
+    assert [x["name"] for x in json.loads(done.stdout)["files"][0]["labels"]] == [zero, "car"]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "i4", "u8", "i8"])
+def test_values_are_counted_as_numpy_does(dtype: str) -> None:
+    """Any integer type, its ends among the values, in any order of memory, in ascending order."""
+    ends = np.iinfo(dtype)
+    array = np.random.default_rng(0).integers(0, 7, (12, 9, 5)).astype(dtype)
+    array[0, 0, 0], array[1, 1, 1] = ends.max, ends.min
+    for view in (array, array[::2], array.T, np.asfortranarray(array)):
+        found = description.record(Mask("m", view, "labels", "array"))["labels"]
+        values, counts = np.unique(view, return_counts=True)
+        assert [(x["label"], x["voxels"]) for x in found] == list(zip(values.tolist(), counts.tolist(), strict=True))

@@ -158,3 +158,50 @@ def test_importing_the_package_imports_none_of_these_libraries():
     code += "print({'SimpleITK', 'torch', 'monai', 'itk'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("form", ["pixdim", "nan", "forms", "none", "sheared", "flipped", "metres", "two axes"])
+def test_an_image_of_nibabel_is_warned_of_like_its_file(tmp_path, form):
+    """What the header of a file contradicts is told of the image that holds this header, too."""
+    image = nib.Nifti1Image(GT, np.diag([1.0, 2, 3, 1]))
+    if form in ("pixdim", "nan"):
+        image.header["pixdim"][2] = 5 if form == "pixdim" else np.nan
+    elif form == "forms":
+        image.set_qform(np.diag([1.0, 2, 4, 1]), 1)
+        image.set_sform(np.diag([1.0, 2, 3, 1]), 1)
+    elif form == "none":
+        image = nib.Nifti1Image(GT, None)
+        image.header.set_zooms((1.0, 2.0, 3.0))
+        image = nib.Nifti1Image(GT, None, image.header)
+    elif form == "sheared":
+        image = nib.Nifti1Image(GT, np.array([[1.0, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]))
+    elif form == "flipped":
+        image = nib.Nifti1Image(GT, np.diag([-1.0, 2, 3, 1]))
+    elif form == "metres":
+        image.header.set_xyzt_units("meter")
+    else:
+        image = nib.Nifti1Image(GT[:, :, 3], np.diag([1.0, 2, 3, 1]))
+    nib.save(image, tmp_path / "a.nii.gz")
+    stored, ours = read(tmp_path / "a.nii.gz"), from_array(nib.load(tmp_path / "a.nii.gz"), name="pred")
+    assert ours.spacing == stored.spacing
+    assert (ours.affine is None) == (stored.affine is None)
+    if stored.affine is not None:
+        np.testing.assert_array_equal(ours.affine, stored.affine)
+    assert [(n.code, n.level) for n in ours.notes] == [(n.code, n.level) for n in stored.notes]
+    assert bool(ours.notes) == (form not in ("flipped", "two axes"))
+
+
+def test_an_edited_affine_counts_and_the_header_does_not():
+    """The affine of an image is what nibabel would write, whatever its header still says."""
+    image = nib.Nifti1Image(GT, np.diag([1.0, 2, 3, 1]))
+    image.affine[0, 0] = 4
+    assert from_array(image, name="pred").spacing == (4, 2, 3)
+
+
+@pytest.mark.parametrize("given", [None, {"a": 1}, 3, 2.5, object(), [None, None], [[1, 2], [3]]])
+def test_what_is_no_mask_is_named(given):
+    """A value that is no array is refused by its type, with what is taken."""
+    with pytest.raises(InputError) as refused:
+        segcli.score(given, GT)
+    assert "pickle" not in str(refused.value)
+    assert refused.value.hint

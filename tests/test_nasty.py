@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import resource
+import struct
 import subprocess
 import sys
+import zipfile
+import zlib
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from conftest import SHARED, needs_shared
+from PIL import Image
 
 NASTY = SHARED / "nasty"
 CASES = json.loads((NASTY / "index.json").read_text())["cases"] if (NASTY / "index.json").exists() else []
@@ -125,6 +134,13 @@ def test_the_same_grid_in_another_orientation_scores_the_same() -> None:
 def test_a_bomb_costs_little(name: str) -> None:
     """A header that claims more than there is, or a stream that swells, is told in seconds and in 300 MB."""
     gt = next(str(c["gt"]) for c in CASES if c["pred"] == name)
+    done, peak = measured("score", NASTY / name, NASTY / gt, "-m", "dice")
+    assert done.returncode in (0, 3)
+    assert peak < 300 * 1024
+
+
+def measured(*arguments: object) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Run segcli; return what it did and its peak of memory in kB (0 where the system does not tell)."""
     # VmHWM, not ru_maxrss: the latter starts at what the forking parent had.
     code = (
         "import pathlib, sys; from segcli.cli.main import run; code = run(sys.argv[1:]); "
@@ -133,9 +149,90 @@ def test_a_bomb_costs_little(name: str) -> None:
         "sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "score", NASTY / name, NASTY / gt, "-m", "dice"],
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done, int(done.stderr.splitlines()[-1] or 0)
+
+
+@pytest.fixture(scope="module")
+def swelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of sound files of some MB whose voxels take 2 GB, 400 MB and 512 MB, and of small ones."""
+    folder = tmp_path_factory.mktemp("swelling")
+    zeros = bytes(1 << 26)
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((1024, 1024, 2048))
+    header.set_data_dtype(np.uint8)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    members = [gzip.compress(header.binaryblock + bytes(4)), *[gzip.compress(zeros, 6)] * 32]
+    (folder / "big.nii.gz").write_bytes(b"".join(members))
+    side, deflate = 20_000, zlib.compressobj(1)
+    rows = [deflate.compress(bytes(100 * (side + 1))) for _ in range(side // 100)]
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", b"".join([*rows, deflate.flush()])),
+        (b"IEND", b""),
     )  # fmt: skip
-    assert done.returncode in (0, 3)
-    peak = done.stderr.splitlines()[-1]
-    assert not peak or int(peak) < 300 * 1024
+    packed = [struct.pack(">I", len(d)) + w + d + struct.pack(">I", zlib.crc32(w + d)) for w, d in chunks]
+    (folder / "big.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    lead = io.BytesIO()
+    np.lib.format.write_array_header_1_0(lead, {"descr": "|u1", "fortran_order": False, "shape": (512, 1024, 1024)})
+    with zipfile.ZipFile(folder / "big.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("mask.npy", lead.getvalue() + zeros * 8)
+    volume = np.pad(np.ones((3, 3, 3), np.uint8), 3)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / "small.nii.gz")
+    np.savez(folder / "small.npz", mask=volume)
+    Image.fromarray(volume[4]).save(folder / "small.png")
+    (folder / "broken.nii.gz").write_bytes(b"no header at all")
+    return folder
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "png", "npz"])
+@pytest.mark.parametrize("where", ["pred", "gt", "roi", "missing", "broken"])
+def test_headers_decide_before_a_voxel_is_unpacked(swelling: Path, ending: str, where: str) -> None:
+    """What the header of any file of a pair tells is told before 2 GB of another are unpacked."""
+    big, small = (swelling / f"{size}.{ending}" for size in ("big", "small"))
+    arguments: dict[str, list[object]] = {
+        "pred": [big, small], "gt": [small, big], "roi": [small, small, "--roi", big],
+        "missing": [big, swelling / "nothing.png"], "broken": [big, swelling / "broken.nii.gz"],
+    }  # fmt: skip
+    done, peak = measured("score", *arguments[where], "-m", "dice")
+    assert done.returncode == 3
+    assert peak < 150 * 1024
+    said = {"missing": "no such file", "broken": "not a NIfTI file"}.get(where, "shape ")
+    assert said in done.stderr.splitlines()[0]
+
+
+def test_headers_decide_in_a_cohort(swelling: Path, tmp_path: Path) -> None:
+    """A case of a cohort that does not fit is an error row and costs no more than its headers."""
+    for side, other in (("pred", "gt"), ("gt", "pred")):
+        (tmp_path / side).mkdir()
+        for ending in ("nii.gz", "png", "npz"):
+            (tmp_path / side / f"{side}_less_{ending[:3]}.{ending}").symlink_to(swelling / f"small.{ending}")
+            (tmp_path / side / f"{other}_less_{ending[:3]}.{ending}").symlink_to(swelling / f"big.{ending}")
+    (tmp_path / "pred" / "fits.png").symlink_to(swelling / "small.png")
+    (tmp_path / "gt" / "fits.png").symlink_to(swelling / "small.png")
+    done, peak = measured("evaluate", tmp_path / "pred", tmp_path / "gt", "-m", "dice", "-j", 1)
+    assert done.returncode == 4
+    assert "1 scored, 6 errors" in done.stderr + done.stdout
+    assert peak < 150 * 1024
+
+
+def test_a_label_map_is_described_in_its_own_size(swelling: Path) -> None:
+    """Counting the values of a label map takes no copy of it."""
+    done, peak = measured("describe", swelling / "big.npz", "-f", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["files"][0]["labels"] == [
+        {"label": 0, "voxels": 1 << 29, "share": 1.0, "volume": None}
+    ]
+    assert peak < 700 * 1024
+
+
+def test_a_hole_after_a_gzip_stream_is_refused(tmp_path: Path) -> None:
+    """Zeros after the last member are padding; a terabyte of them is refused before it is read."""
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), path)
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    done, _ = measured("score", path, path, "-m", "dice")
+    assert done.returncode == 3
+    assert "1.1 TB follow the declared voxels" in done.stderr

@@ -856,7 +856,7 @@ def test_kinds(values, options, kind, dtype):
         (np.arange(151, dtype=np.uint8), {}, "kind.levels", "151 distinct values"),
         (np.ma.masked_array([1, 2], [True, False]), {}, "read.dtype", "masked array"),
         ([[1, 2], [3]], {}, "read.dtype", "not an array"),
-        (None, {}, "read.dtype", "Python objects"),
+        (None, {}, "read.dtype", "NoneType"),
         ("text", {}, "read.dtype", "text"),
         ([], {}, "read.shape", "no voxels"),
         (np.zeros(9), {"max_voxels": 8}, "read.size", "9 voxels"),

@@ -46,7 +46,7 @@ def describe(
         except InputError as problem:
             found.append(report.broken(path, problem, colors=how.colors, max_voxels=how.max_voxels))
             continue
-        record = report.record(mask, how.threshold)
+        record = report.record(mask, how.threshold, loading.label_names(how))
         if first is not None:
             try:
                 differences = [d.text for d in geometry.compare(mask, first)]

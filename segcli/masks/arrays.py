@@ -93,7 +93,8 @@ def _of_fractions(
         refuse(name, f"{text}, first {array[_first(broken)]:g}{_at(broken)}", hint, "kind.round")
     _fits(name, *ends)
     whole = np.rint(array)
-    text = f"stored with scl_slope: every voxel is within half a step ({far:.1g}) of a whole number; read as labels"
+    text = f"stored with scl_slope: within half a step every voxel is a whole number (at most {far:.1g} off)"
+    text += "; read as labels"
     if rounded:
         text = f"{_some(whole != array)} rounded to whole numbers, by at most {far:.2g} (--round)"
     labels = whole.astype(smallest_integer(int(whole.min()), int(whole.max())))

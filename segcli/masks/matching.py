@@ -102,12 +102,16 @@ def match(pred: Mask, gt: Mask, reading: Reading, roi: Mask | None = None) -> li
     return grids
 
 
-def check_grids(pred: Mask, gt: Mask, reading: Reading) -> None:
+def check_grids(pred: Mask, gt: Mask, reading: Reading, roi: Mask | None = None) -> None:
     """Raise what `match` would raise of shapes and geometry: of masks whose arrays hold nothing yet."""
     if reading.stack_axis is not None:
         pred, gt = with_dropped(pred), with_dropped(gt)
     sides = Side.of(pred), Side.of(gt)
-    _aligned(*(images(*sides, reading, []) if reading.stack else [sides])[0], reading, [])
+    pairs = images(*sides, reading, []) if reading.stack else [sides]
+    region = None if roi is None else regions_of(roi, len(pairs), reading)[0]
+    _, _, gt, _ = _aligned(*pairs[0], reading, [])
+    if region is not None:
+        _region(region, *pairs[0], gt, reading, [])
 
 
 def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]) -> tuple[Mask, str, Mask, int]:
@@ -130,11 +134,7 @@ def _aligned(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note]
 
 def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], region: Side | None) -> Grid:
     pred, aligned, gt, axis = _aligned(pred_side, gt_side, reading, notes)
-    inside = None
-    if region is not None:
-        region = in_order_of_others(region, (gt_side, pred_side), reading)
-        region = squeezed(region) if reading.squeeze else region
-        inside = _on_grid(region.mask, gt, reading, notes, "the ROI")[0].array != 0
+    inside = None if region is None else _region(region, pred_side, gt_side, gt, reading, notes).array != 0
     spacing, unit = _spacing(pred, gt, reading, notes)
     if gt.array.ndim == 3 and 1 in gt.shape and not reading.stack:
         axis = gt.shape.index(1)
@@ -181,6 +181,13 @@ def _match(pred_side: Side, gt_side: Side, reading: Reading, notes: list[Note], 
         notes=tuple(notes),
         remarks=tuple(remarks(spec_of_void(reading))),
     )
+
+
+def _region(region: Side, pred_side: Side, gt_side: Side, gt: Mask, reading: Reading, notes: list[Note]) -> Mask:
+    """Return a region of interest on the grid of the ground truth, whose side was `gt_side` as it was read."""
+    region = in_order_of_others(region, (gt_side, pred_side), reading)
+    region = squeezed(region) if reading.squeeze else region
+    return _on_grid(region.mask, gt, reading, notes, "the ROI")[0]
 
 
 def _too_many_axes(gt: Mask, reading: Reading) -> str:

@@ -90,6 +90,12 @@ def look(source: Source) -> Decoded:
     return Decoded(array, header.format, spacing, affine, notes, fields)
 
 
+def of_block(name: str, block: bytes, order: str) -> Header:
+    """Return the header of a NIfTI image in memory, from the bytes that would begin its file."""
+    magic = block[4:12] if len(block) == 540 else block[344:348]
+    return _nifti(name, block, order, len(block), alone=magic[1:2] == b"+")
+
+
 def _header(source: Source) -> tuple[Header, Stream, bool]:
     """Return the header of a file or of its pair, the stream after it, and whether the voxels are in this file."""
     other = None

@@ -14,6 +14,7 @@ from segcli.masks import image as images
 from segcli.masks import nifti
 from segcli.masks.geometry import spacing_of
 from segcli.masks.mask import DROPPED, Note
+from segcli.masks.nifti_grid import grid_of
 from segcli.masks.source import Decoded, refuse, shape_text, shown
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def decoded(name: str, given: Any, colors: str | None = None) -> Decoded | None:
             return _of_pillow(name, given, colors)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, OSError) as error:
         what = f"{type(given).__module__.partition('.')[0]} {type(given).__name__}"
-        told = shown(" ".join(str(error).split()))[:200]
+        told = shown(" ".join(str(error).split()))[:200].rstrip(".!")
         refuse(name, f"the {what} gives no array: {told}", "give a NumPy array instead", "read.object")
     return None
 
@@ -71,6 +72,9 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
         text = f"{shown(name)}: shape {shape_text(shape)} read as {shape_text(kept)} (axes of length 1 dropped)"
         notes.append(Note(text, code=DROPPED))
         array = array.reshape(kept, order="A")
+    if (header := _nifti_header(name, given)) is not None:
+        spacing, affine = grid_of(name, header, notes, fields)
+        return Decoded(array, "nibabel image", spacing, affine, notes, fields, off=off)
     units = getattr(given.header, "get_xyzt_units", lambda: ("mm", "sec"))()[0]
     factor = {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)
     if factor != 1:
@@ -85,6 +89,18 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
     affine = np.array(given.affine, np.float64)
     affine[:3] *= factor
     return Decoded(array, "nibabel image", _edges(name, affine, axes), affine, notes, fields, off=off)
+
+
+def _nifti_header(name: str, given: Any) -> nifti.Header | None:
+    """Return the header that a NIfTI image would be written with; `None` where its affine is not of its header."""
+    header = given.header
+    if not _has(header, "get_sform", "get_qform", "get_best_affine", "binaryblock") or given.affine is None:
+        return None
+    with np.errstate(all="ignore"):
+        own = np.asarray(header.get_best_affine(), np.float64)
+    if not np.allclose(own, given.affine, rtol=1e-5, atol=1e-5, equal_nan=True):
+        return None
+    return nifti.of_block(name, bytes(header.binaryblock), str(header.endianness))
 
 
 def _of_itk(name: str, given: Any) -> Decoded:

@@ -54,6 +54,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )  # fmt: skip
 #: First bytes that say so only together with another mark of theirs.
 _BOTH: Mapping[str, bytes] = {"WebP": b"RIFF", "BMP": b"BM", "bzip2": b"BZh"}
+#: What is taken where a mask is asked for.
+_TAKEN = "give a path, an array, a tensor, or an image of nibabel, SimpleITK or Pillow"
 #: What a web server sends instead of a file that needs a login, or that it does not have.
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error")
 _PACKED = {"bzip2": "bunzip2", "xz": "unxz", "Zstandard": "unzstd", "7-Zip": "7z x", "RAR": "unrar x", "tar": "tar xf"}
@@ -150,6 +152,10 @@ def from_array(
         plain = np.asarray(array) if found is None else found.array
     except (TypeError, ValueError, RuntimeError) as error:
         refuse(name, f"not an array: {_line(error)}", "give numbers of one type and a regular shape", "read.dtype")
+    if plain.dtype.kind == "O" or isinstance(array, (int, float)):
+        kind_of = type(array).__name__
+        what = "a list of Python objects" if isinstance(array, (list, tuple)) else f"a value of type {kind_of}"
+        refuse(name, f"{what} is no mask", _TAKEN, "read.dtype")
     if plain.dtype.kind == "V" and plain.dtype.name.startswith(("bfloat", "float")):
         plain = plain.astype(np.float32)  # a type of ml_dtypes, as JAX has it
     Room(max_voxels).check(name, plain.shape, 1)
@@ -264,6 +270,8 @@ def suffix_of(name: str) -> str:
 
 def how_to_convert(suffix: str) -> str:
     """Return one line that converts a file with this suffix to one that is read; empty where none is known."""
+    if suffix in (".jpg", ".jpeg"):
+        return "JPEG changes label values at every edge; export the masks as PNG from their source"
     name = f"FILE{suffix}"
     return _FOREIGN.get(suffix, "").format(name=name, nifti="FILE.nii.gz", png="FILE.png")
 

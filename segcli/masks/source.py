@@ -180,6 +180,10 @@ class Source:
         while count > 0 and (data := self.read(min(count, _STEP))):
             count -= len(data)
 
+    def left(self) -> int:
+        """Return how many bytes have not been read."""
+        return self.size - self._file.tell()
+
     def rewound(self) -> BinaryIO:
         """Return the file for reading in any order; its checksum is taken afterwards, by `drain`."""
         self._jumping = True
@@ -192,7 +196,7 @@ class Source:
             self._file.seek(0)
             self._jumping = False
         else:
-            refuse_trailing(self.name, self.size - self._file.tell(), most)
+            refuse_trailing(self.name, self.left(), most)
         while self.digest is not None and self.read(_STEP):
             pass
 

@@ -9,7 +9,7 @@ import importlib
 import zlib
 from typing import Any
 
-from segcli.masks.source import MOST_DEFLATE, Source, refuse, refuse_trailing
+from segcli.masks.source import MOST_DEFLATE, TRAILING, Source, refuse, refuse_trailing
 
 _AGAIN = "write or download it again"
 _INPUT = 1 << 16
@@ -80,9 +80,11 @@ class Stream:
         return part
 
     def _next_member(self) -> None:
-        rest = self._pending.lstrip(b"\0")
+        rest, padding = self._pending.lstrip(b"\0"), 0
         while len(rest) < 2 and (more := self.source.read(_INPUT)):
-            rest = (rest + more).lstrip(b"\0")
+            rest, padding = (rest + more).lstrip(b"\0"), padding + len(more)
+            if padding > TRAILING:
+                refuse_trailing(self.source.name, padding + self.source.left(), TRAILING)
         if rest[:2] == b"\x1f\x8b":
             self._member, self._pending = self._engine.decompressobj(wbits=31), rest
         else:

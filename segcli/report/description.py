@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError
+from segcli.masks.labels import is_background
 from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
@@ -17,10 +20,11 @@ from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.
 FIRST = 12
+_CHUNK = 1 << 20
 
 
-def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
-    """Return shape, type, grid and contents of a mask as plain data."""
+def record(mask: Mask, threshold: float = 0.5, names: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """Return shape, type, grid and contents of a mask as plain data; `names` are those of its labels."""
     import numpy as np
 
     from segcli.masks import geometry
@@ -40,7 +44,7 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
         "notes": [note_record(n) for n in mask.notes],
     }
     if mask.kind == "labels":
-        values, counts = np.unique(array, return_counts=True)
+        counts = _counts(array)
         volume = None if mask.spacing is None or len(mask.spacing) != array.ndim else float(np.prod(mask.spacing))
         found["labels"] = [
             {
@@ -49,12 +53,13 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
                 "share": float(n / array.size),
                 "volume": None if volume is None else float(n) * volume,
             }
-            for v, n in zip(values, counts, strict=True)
+            for v, n in counts.items()
         ]
+        for row in found["labels"]:
+            if names and row["label"] in names:
+                row["name"] = names[row["label"]]
         largest = int(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else 1
-        found["notes"] += [
-            {"level": n.level, "text": n.text} for n in unmarked([int(v) for v in values], largest, where="")
-        ]
+        found["notes"] += [{"level": n.level, "text": n.text} for n in unmarked(list(counts), largest, where="")]
     else:
         found["range"] = [float(array.min()), float(array.max())]
         found["mean"] = float(array.mean(dtype=np.float64))
@@ -63,6 +68,27 @@ def record(mask: Mask, threshold: float = 0.5) -> dict[str, Any]:
             limit = math.log(threshold / (1 - threshold)) if threshold else -math.inf
         found["above_threshold"] = float(np.count_nonzero(array > limit) / array.size)
     return found
+
+
+def _counts(array: Any) -> dict[int, int]:
+    """Count the values of a label map in ascending order, with little memory beside the map."""
+    import numpy as np
+
+    flat, total = array.ravel(order="K"), Counter[int]()
+    short = flat.dtype.itemsize <= 2
+    if short:  # as unsigned numbers, which index a table
+        unsigned = flat.view(f"u{flat.dtype.itemsize}")
+        table = np.zeros(1 << 8 * flat.dtype.itemsize, np.int64)
+        for start in range(0, flat.size, _CHUNK):
+            table += np.bincount(unsigned[start : start + _CHUNK], minlength=table.size)
+        values = np.flatnonzero(table)
+        total.update(
+            dict(zip(values.astype(unsigned.dtype).view(flat.dtype).tolist(), table[values].tolist(), strict=True))
+        )
+    for start in range(0, 0 if short else flat.size, _CHUNK):
+        found, counts = np.unique(flat[start : start + _CHUNK], return_counts=True)
+        total.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    return dict(sorted(total.items()))
 
 
 def broken(
@@ -143,13 +169,20 @@ def text(found: dict[str, Any]) -> str:
         f"  {found['format']} · {shape_text(found['shape'])} · {found['dtype']} · {grid}{orientation}",
     ]
     if found["kind"] == "labels":
-        present = [x for x in found["labels"] if x["label"]]
-        lines.append(f"  {counted(len(present), 'label')} and background")
-        table = Table(["label", "voxels", "share"] + ["volume"] * (spacing is not None), left=frozenset())
+        present = [x for x in found["labels"] if x["label"] or not is_background(x.get("name", ""))]
+        background = " and background" * all(x["label"] for x in present)
+        lines.append(f"  {counted(len(present), 'label')}{background}")
+        named = any("name" in x for x in found["labels"])
+        table = Table(
+            ["label", "voxels", "share"] + ["volume"] * (spacing is not None) + ["name"] * named,
+            left=frozenset({3 + (spacing is not None)} if named else ()),
+        )
         for x in found["labels"][:60]:
             row = [str(x["label"]), grouped(x["voxels"]), share(x["share"])]
             table.rows.append(
-                row + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None))
+                row
+                + ([significant(x["volume"])] if x["volume"] is not None else [""] * (spacing is not None))
+                + [flat(x.get("name", ""))] * named
             )
         lines += ["  " + line for line in table.text().splitlines()]
         if len(found["labels"]) > 60:
