@@ -320,7 +320,8 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
     head = [line(top), " ".join(rules), line(["Run", *names, "ranks", "means"])]
     rows = [line([escape_latex(run), *(c[i] for c in columns)]) for i, run in enumerate(ranking.runs)]
     filled = (
-        "A missing or undefined value counts as the worst possible one, where a run is rightly empty as the best."
+        "A missing or undefined value counts as the worst possible one; as the best where a run is rightly empty or "
+        "without a fault."
         if ranking.missing == "worst"
         else "Cases in which a run has no value are left out for all runs."
     )
