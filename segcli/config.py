@@ -72,9 +72,10 @@ def load_config(given: Path | None, start: Path, known: Iterable[str], found_may
         elif name in options:
             raise UsageError(f"{path}: {name!r} stands there with _ and with -.", code="config.twice")
         elif given is None and name not in found_may_set:
+            option = f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{path}: {key!r} is no matter of how to measure, and a configuration that was found may not set it.",
-                hint=f"--config {path} if you trust it, or --{name.replace('_', '-')} on the command line",
+                hint=f"--config {path} if you trust it, or take it out and give {option} on the command line",
                 code="config.found",
             )
         else:

@@ -167,6 +167,47 @@ def test_evaluate_says_each_warning_once_in_every_format(warned: Path, form: str
         assert "2 cases" in done.stdout
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md", "latex"])
+def test_evaluate_says_each_note_once_in_every_format(tmp_path: Path, form: str) -> None:
+    """As it does warnings: of how many cases, which, and what."""
+    roi = np.ones_like(SQUARE)
+    roi[:, :2] = 0
+    folders = write(tmp_path, a=(MOVED, SQUARE), b=(MOVED, SQUARE), c=(SQUARE, SQUARE))
+    (tmp_path / "roi").mkdir()
+    for name in "abc":
+        np.save(tmp_path / "roi" / f"{name}.npy", roi)
+    done = segcli("--isolated", "evaluate", *folders, "--roi", tmp_path / "roi", "-m", "dice", "-j1", "-f", form)
+    said = "24 of 144 voxels outside the ROI"
+    if form == "json":
+        (kind,) = [k for k in json.loads(done.stdout)["notes"] if k["code"] == "void.roi"]
+        assert (kind["level"], kind["text"], kind["cases"]) == ("note", said, ["a", "b", "c"])
+        return
+    assert done.stdout.count(f"3 cases: {said} (a, b, c)") == 1
+    if form == "csv":
+        (row,) = [r for r in csv.DictReader(io.StringIO(done.stdout)) if r["status"] == "note"]
+        assert (row["case"], row["kind"], row["measure"]) == ("", "note", "void.roi")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "junit", "github", "md"])
+def test_gate_says_how_to_mend_a_case_that_failed(tmp_path: Path, form: str) -> None:
+    """The hint of an error is in the run file, and goes where its message goes; notes have their text and names."""
+    folders = write(tmp_path, a=(MOVED, SQUARE), b=(MOVED, SQUARE))
+    (tmp_path / "pred" / "b.npy").write_bytes(b"junk")
+    segcli("--isolated", "evaluate", *folders, "-m", "dice", "-j1", "-o", tmp_path / "run.json")
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["cases"][0]["notes"] = [{"level": "note", "text": "turned", "code": "geometry.turned"}]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (error,) = run["errors"]
+    assert error["hint"]
+    done = segcli("--isolated", "gate", tmp_path / "run.json", "-f", form)
+    assert done.returncode == 1
+    if form == "json":
+        (verdict,) = [v for v in json.loads(done.stdout)["verdicts"] if v["rule"] == "no-errors"]
+        assert verdict["cases"][0]["why"] == f"{error['message']} ({error['hint']})"
+    elif form != "junit":
+        assert "note: 1 case: turned (a)" in done.stdout
+
+
 @pytest.mark.parametrize("form", ["table", "json", "junit", "github", "md"])
 def test_gate_shows_the_warnings_of_a_run(warned: Path, form: str) -> None:
     """In every format; none is a failure, but with --strict, or where the rule no-warnings is an error."""
@@ -270,7 +311,7 @@ def test_every_note_has_a_kind() -> None:
                 depth += {"(": 1, ")": -1}.get(text[end], 0)
                 end += 1
             said = text[call.start() : end]
-            assert re.search(r'"[a-z]+(-[a-z]+)*\.[a-z-]+"|code=BOTH_READ', said), (path, said)
+            assert re.search(r'"[a-z]+(-[a-z]+)*\.[a-z-]+"|code=(BOTH_READ|CHARGED)', said), (path, said)
 
 
 # --- cases without numbers ---------------------------------------------------------------------------------

@@ -246,6 +246,18 @@ def test_a_rightly_empty_label_beats_a_false_alarm() -> None:
     assert (ranked(runs).rows[0].n, ranked(runs).rows[0].excluded) == (1, 1)
 
 
+def test_a_value_that_is_undefined_for_want_of_faults_is_no_miss() -> None:
+    """Without false positives the positive likelihood ratio is infinite: the run is best there, not 0."""
+    ratio = ("x", "metric.likelihood_ratio_positive")
+    runs = {"right": made_run({ratio: [5.0, "zero_denominator"]}), "wrong": made_run({ratio: [5.0, 40.0]})}
+    (row,) = ranked(runs).rows
+    assert (row.n, row.filled) == (2, (1, 0) if ranked(runs).runs[0] == "right" else (0, 1))
+    assert set(row.by_mean.place) == {1}  # as good as the best of any run
+    runs["right"]["cases"][1]["counts"]["x"] = {"tp": 1, "fp": 2, "fn": 0, "tn": 0}
+    (row,) = ranked(runs).rows  # another denominator: that much is a miss
+    assert of(ranked(runs), row.by_mean.place) == {"right": 2, "wrong": 1}
+
+
 def test_a_label_that_a_case_does_not_have_is_rightly_empty() -> None:
     """A run whose case has no record of a label had it in neither file; another run's false alarm is worse."""
     runs = {

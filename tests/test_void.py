@@ -555,4 +555,4 @@ def test_every_command_says_what_was_left_out(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.npy").write_bytes(file.read_bytes())
     out = called("evaluate", tmp_path / "ps", tmp_path / "gs", "--ignore-label", "255", "-j", 1, "-f", "csv")[1]
-    assert "a,,note,void.ignored,,note,12 of 144 voxels ignored (255 in the ground truth)" in out
+    assert ",,note,void.ignored,,note,1 case: 12 of 144 voxels ignored (255 in the ground truth) (a)" in out

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from cohorts import segcli
+from made_runs import made_run
 
 import segcli as library
+from segcli.evidence.counts import Counts
+from segcli.gate.columns import Columns
 from segcli.gate.rules import parse_rules
 from segcli.gate.verdicts import judge_run
 from segcli.measure import measures
@@ -177,3 +181,18 @@ def test_the_command_line_says_the_same(tmp_path) -> None:
     assert json.loads(done.stdout)["verdicts"][-1]["value"] == -1
     twin = write(tmp_path / "t", c=(box[::-1] * 1, nothing), d=(box, box))
     assert segcli("evaluate", *twin, "-m", "mcc,hd", "-o", tmp_path / "b.json").returncode == 0
+
+
+def test_no_value_for_want_of_faults_is_not_the_worst() -> None:
+    """Both masks full: MCC is 0/0. Equal masks otherwise: exactly 1, whatever their sizes."""
+    run = made_run({("x", "metric.mcc"): ["zero_denominator"]})
+    bound = bind("mcc")
+    columns = Columns(run)
+    (cell,) = columns.cells(("x", "metric", "mcc"), list(columns.cases), bound, worst=True)
+    assert (cell.value, cell.why) == (None, "zero_denominator")
+    run["cases"][0]["counts"]["x"] = {"tp": 5, "fp": 7, "fn": 0, "tn": 0}
+    (cell,) = columns.cells(("x", "metric", "mcc"), list(columns.cases), bound, worst=True)
+    assert cell.value == -1
+    for tp in range(1, 300, 7):
+        for tn in (1, 3, 1000, 789, 10**9 + 7):
+            assert bound(SimpleNamespace(counts=Counts(tp, 0, 0, tn))) == 1.0

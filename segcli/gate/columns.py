@@ -13,7 +13,7 @@ from segcli.averaging import ALL, MEAN, MeanOf, mean_of
 from segcli.errors import UsageError
 from segcli.measure import BoundMeasure
 from segcli.notation import bind
-from segcli.runs.alignment import diagonal
+from segcli.runs.alignment import diagonal, is_unbeaten
 
 Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.
@@ -126,7 +126,7 @@ class Columns:
         if value is not None:
             return Cell(case, value)
         why = record.get("why") or "no value"
-        if worst and why != NOTHING:
+        if worst and why != NOTHING and not is_unbeaten(bound, self.cases[case], record):
             value = bound.worst(diagonal(self.cases[case], record["unit"]))
         return Cell(case, value, why if value is None else "")
 

@@ -16,7 +16,7 @@ from segcli.gate.limits import beyond
 from segcli.gate.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gate.statistic import seed_of, statistic
 from segcli.measure import BoundMeasure, Measure
-from segcli.runs.noted import kind_text, said_of
+from segcli.runs.noted import error_text, kind_text, said_of
 from segcli.statistics import Interval, differences, generator, paired, slack
 
 Status = Literal["passed", "failed", "warned", "skipped"]
@@ -206,7 +206,7 @@ def _missing(rules: Rules, run: Mapping[str, Any]) -> Verdict:
 
 
 def _errors(rules: Rules, run: Mapping[str, Any]) -> Verdict:
-    cases = tuple(CaseValue(e["case"], None, why=e["message"]) for e in run["errors"])
+    cases = tuple(CaseValue(e["case"], None, why=error_text(e)) for e in run["errors"])
     status = _status(rules.no_errors, passed=not cases)
     return Verdict(rule=NO_ERRORS, level=rules.no_errors, status=status, value=len(cases), max=0, cases=cases)
 

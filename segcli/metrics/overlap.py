@@ -216,8 +216,8 @@ def mcc(pair: Pair) -> float | None:
     empty or fills the grid.
     """
     c = pair.counts
-    # The root of each factor: their integer product may exceed what a double holds exactly.
-    scale = sqrt(c.tp + c.fp) * sqrt(c.tp + c.fn) * sqrt(c.tn + c.fp) * sqrt(c.tn + c.fn)
+    # Two roots: the product of all four may exceed what a double holds, and roots of one factor each make no exact 1.
+    scale = sqrt(float(c.tp + c.fp) * float(c.tp + c.fn)) * sqrt(float(c.tn + c.fp) * float(c.tn + c.fn))
     return _ratio(c.tp * c.tn - c.fp * c.fn, scale)
 
 

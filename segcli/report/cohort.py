@@ -10,11 +10,11 @@ from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.notation import bind
 from segcli.report.case import common_surface
-from segcli.report.noted import LEFT_OUT, kind_lines
+from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.report.tidy import as_csv
 from segcli.runs.alignment import TWICE, all_perfect
-from segcli.runs.noted import said_of
+from segcli.runs.noted import error_text, kind_text, said_of
 from segcli.statistics import FEW
 from segcli.summary import said_means
 from segcli.wording import counted
@@ -131,8 +131,7 @@ def unscored(run: Run) -> list[Unscored]:
     worst = run["spec"].get("missing") == "worst"
     lacks = {"pred": "no prediction" + ", scored as an empty mask" * worst, "gt": "no ground truth"}
     found = [Unscored(m["case"], "missing", lacks[m["side"]]) for m in run["missing"]]
-    hints = {e["case"]: f" ({e['hint']})" if e.get("hint") else "" for e in run["errors"]}
-    found += [Unscored(e["case"], "error", e["message"] + hints[e["case"]]) for e in run["errors"]]
+    found += [Unscored(e["case"], "error", error_text(e)) for e in run["errors"]]
     return sorted(found, key=lambda u: u.case)
 
 
@@ -271,10 +270,10 @@ def run_csv(run: Run) -> str:
 
     A case without numbers is a line with the status `missing` or `error` and the reason; so is one without a
     prediction that was scored as an empty mask, whose values have the status `missing` too. Each warning about a
-    case, and what was left out of it, is a line of the kind `note`: its measure is the code, its status the level,
-    the reason its text.
-    Cells of a table over all cases come last, without a case: the label is the class of the ground truth,
-    `pred=` in the measure that of the prediction.
+    case is a line of the kind `note`: its measure is the code, its status `warning`, the reason its text. Other notes
+    are one line for each kind, of the status `note`, without a case: the reason names the cases. Cells of a table over
+    all cases come last, without a case: the label is the class of the ground truth, `pred=` in the measure that of
+    the prediction.
     """
     columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
     rows: list[list[object]] = []
@@ -284,12 +283,14 @@ def run_csv(run: Run) -> str:
             value = "" if v["value"] is None else repr(v["value"])
             status = case["status"] if v["value"] is not None and case["status"] == "missing" else v["status"]
             rows.append([*lead, v["label"], v["kind"], v["measure"], value, status, v.get("why", "")])
-        told = [n for n in case.get("notes", ()) if n["level"] == "warning" or n.get("code") in LEFT_OUT]
-        rows += [[*lead, "", "note", n.get("code", ""), "", n["level"], n["text"]] for n in told]
+        told = [n for n in case.get("notes", ()) if n["level"] == "warning"]
+        rows += [[*lead, "", "note", n.get("code", ""), "", "warning", n["text"]] for n in told]
     rows += [[u.case, *[""] * len(columns), "", "", "", "", u.status, u.why] for u in unscored(run)]
+    blank = [""] * (1 + len(columns))
+    kinds = [kind for kind in said_of(run["cases"]) if kind["level"] == "note"]
+    rows += [[*blank, "", "note", kind["code"], "", "note", kind_text(kind)] for kind in kinds]
     for t in run.get("tables", []):
         for gt, *counts in t["rows"]:
             for pred, count in zip(t["columns"][1:], counts, strict=True):
-                blank = [""] * (1 + len(columns))
                 rows.append([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
     return as_csv([["case", *columns, "label", "kind", "measure", "value", "status", "why"], *rows])

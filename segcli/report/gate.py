@@ -8,6 +8,7 @@ from typing import Any
 from segcli.gate.rules import NO_MISSING, NO_WARNINGS
 from segcli.gate.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure import Measure
+from segcli.report.noted import kind_lines
 from segcli.report.table import escape_markdown, flat, number
 from segcli.wording import counted
 
@@ -164,7 +165,7 @@ def last_line(judgement: Judgement, files: tuple[str, str | None]) -> str:
 
 
 def notes(judgement: Judgement) -> list[str]:
-    """Return what the mean row is of, how the cases differ from the baseline's, and of how many something was noted."""
+    """Return what the mean row is of, how the cases differ from the baseline's, and what was noted of cases."""
     found = [judgement.mean_of] if judgement.mean_of else []
     for names, text in (
         (judgement.new, "not in the baseline"),
@@ -174,8 +175,7 @@ def notes(judgement: Judgement) -> list[str]:
         if names:
             cases = case_list([CaseValue(name, None) for name in names])
             found.append(flat(f"{counted(len(names), 'case')} {text}: {cases}"))
-    quiet = [f"{kind['n']} {kind['code'] or kind['text']}" for kind in judgement.said if kind["level"] == "note"]
-    return found + [flat(f"notes of the run (cases, kind): {', '.join(quiet)}")] * bool(quiet)
+    return found + [flat(text) for text in kind_lines(k for k in judgement.said if k["level"] == "note")]
 
 
 def gate_text(judgement: Judgement, files: tuple[str, str | None], *, color: bool = False) -> str:

@@ -11,9 +11,10 @@ from segcli.masks.void import remarks
 from segcli.measure import BoundMeasure, Measure
 from segcli.report.case import common_surface
 from segcli.report.cohort import ROWS, Unscored, unscored
+from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, flat, number
 from segcli.runs.diff import Difference
-from segcli.runs.noted import kind_text, warnings_of
+from segcli.runs.noted import kind_text, said_of, warnings_of
 from segcli.runs.places import Spread
 from segcli.runs.rank import Ranking
 from segcli.summary import said_means
@@ -164,7 +165,7 @@ ARROWS_SAY = "Arrows point to better values."
 
 
 def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell = "sd") -> str:
-    """Return a row for each label (and group), a column for each measure."""
+    """Return a row for each label (and group), a column for each measure; notes are comments behind the table."""
     records = [s for s in run["summary"] if s["over"] == "cases"]
     known = {f"{s['kind']}.{s['measure']}": s["unit"] for s in records}
     units = [known.get(b.id, "") for b in bounds]
@@ -200,7 +201,9 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
     caption += [escape_latex(f"Warning: {kind_text(kind)}.") for kind in warnings_of(run)]
     caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
-    return table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")
+    whole = table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")
+    told = kind_lines(kind for kind in said_of(run["cases"]) if kind["level"] == "note")
+    return "\n".join([whole, *(f"% {escape_latex(text)}" for text in told)])
 
 
 def _unscored_rows(lacking: Sequence[Unscored], lead: int, width: int) -> list[str]:
@@ -317,7 +320,8 @@ def ranking_latex(ranking: Ranking, cell: Cell = "sd") -> str:
     head = [line(top), " ".join(rules), line(["Run", *names, "ranks", "means"])]
     rows = [line([escape_latex(run), *(c[i] for c in columns)]) for i, run in enumerate(ranking.runs)]
     filled = (
-        "A missing or undefined value counts as the worst possible one, where a run is rightly empty as the best."
+        "A missing or undefined value counts as the worst possible one; as the best where a run is rightly empty or "
+        "without a fault."
         if ranking.missing == "worst"
         else "Cases in which a run has no value are left out for all runs."
     )

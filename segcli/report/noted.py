@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def kind_lines(kinds: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one line for each kind: a warning with the names of its cases, a note with their number."""
-    return [f"{kind['level']}: {kind_text(kind, names=kind['level'] == 'warning')}" for kind in kinds]
+    """Return one line for each kind, with the number and the names of its cases."""
+    return [f"{kind['level']}: {kind_text(kind)}" for kind in kinds]
 
 
 #: Notes on what was left out: a number without them is another one.

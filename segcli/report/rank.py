@@ -101,8 +101,8 @@ def footnotes(ranking: Ranking) -> list[str]:
         said = ", ".join(f"{run} {count}" for run, count in filled.items() if count)
         notes.append(
             f"* values that stand in for missing and undefined ones: {said}. They are the worst possible (of a "
-            "distance the image diagonal; where there is none, the worst of any run), the best where a run is rightly "
-            "empty; --missing exclude drops such cases"
+            "distance the image diagonal; where there is none, the worst of any run), the best where a run is "
+            "rightly empty or without a fault; --missing exclude drops such cases"
         )
     excluded = {row.excluded for row in ranking.rows if row.excluded}
     if excluded:

@@ -13,6 +13,8 @@ from segcli.runs.comparability import Record, Source, check_parameters
 
 #: What a column of values is of: label, kind, canonical measure.
 Key = tuple[str, str, str]
+#: A value this near to the best one is the best.
+_ROUNDING = 1e-12
 
 
 def columns_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, dict[str, Record]]:
@@ -25,6 +27,19 @@ def columns_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, dict
                 key = (record["label"], record["kind"], record["measure"])
                 found.setdefault(key, {})[name] = record
     return found
+
+
+def is_unbeaten(bound: BoundMeasure, case: Mapping[str, Any], record: Record) -> bool:
+    """Return whether a value is undefined because nothing is wrong: no such value is a miss, and none is the worst.
+
+    That is so where both masks have the same voxels, and of a ratio without an upper bound
+    (`likelihood_ratio_positive`) where nothing was falsely predicted: it is infinite there.
+    """
+    counts = (case.get("counts") or {}).get(record["label"])
+    if record["value"] is not None or record.get("why") != "zero_denominator" or not counts or not counts["tp"]:
+        return False
+    endless = bound.measure.better == "higher" and not math.isfinite(bound.measure.range[1])
+    return not counts["fp"] and (endless or not counts["fn"])
 
 
 def diagonal(case: Mapping[str, Any], unit: str) -> float | None:
@@ -58,7 +73,7 @@ def all_perfect(cases: Iterable[Mapping[str, Any]], bounds: Sequence[BoundMeasur
             end = best.get(record["measure"]) if record["kind"] == "metric" else None
             if end is None or record["value"] is None or not math.isfinite(end):
                 continue
-            if record["value"] != end:
+            if not math.isclose(record["value"], end, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
                 return False
             some = True
     return some

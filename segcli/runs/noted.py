@@ -52,12 +52,11 @@ def named(cases: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")
 
 
-def kind_text(kind: Mapping[str, Any], *, names: bool = True) -> str:
+def kind_text(kind: Mapping[str, Any]) -> str:
     """Return `3 cases: what was said (a, b, c)`; where it was not the same of each, what was said of the first."""
     n, cases = kind["n"], kind["cases"]
     first = "" if kind["texts"] == 1 else "in the first, "
-    text = f"{counted(n, 'case')}: {first}{kind['text']}"
-    return f"{text} ({named(cases)})" if names else text
+    return f"{counted(n, 'case')}: {first}{kind['text']} ({named(cases)})"
 
 
 def warned(name: str, run: Mapping[str, Any]) -> list[str]:
@@ -67,3 +66,8 @@ def warned(name: str, run: Mapping[str, Any]) -> list[str]:
         return []
     more = f", and {counted(len(kinds) - 1, 'more kind')} of warnings" if len(kinds) > 1 else ""
     return [f"{name}: {kind_text(kinds[0])}{more}"]
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a case that failed, and what to do about it."""
+    return f"{error['message']} ({error['hint']})" if error.get("hint") else str(error["message"])

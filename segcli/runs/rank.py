@@ -24,6 +24,7 @@ from segcli.runs.alignment import (
     all_perfect,
     columns_of,
     diagonal,
+    is_unbeaten,
     measures_in_common,
     shown_unit,
     why_absent,
@@ -135,7 +136,7 @@ def rank_runs(
         notes.append("~ one case: every resample is that case, and says nothing of how stable a ranking is")
     elif any(len(t.rows) < FEW for t in tables):
         notes.append(f"~ fewer than {FEW} cases: resamples of so few say little of how stable a ranking is")
-    if all((t.values == t.values[:, :1]).all() for t in tables):
+    if all((np.abs(t.values - t.values[:, :1]) <= t.room()).all() for t in tables):
         notes.append("all runs have the same values: is one run given several times?")
     if len(sources) == 2:
         notes.append("two runs: segcli diff says more of a pair")
@@ -223,7 +224,7 @@ def _table(
         if not some:
             # Where some run is rightly silent and another is not, that much is known. (Of an error with a
             # sign nothing stands for a false alarm, as in the policies for empty masks.)
-            right = [_rightly_empty(case, c, s) for c, s in zip(columns, sources, strict=True)]
+            right = [_is_right(bound, case, c, s) for c, s in zip(columns, sources, strict=True)]
             if bound.measure.better == "zero" or all(right) or not any(right):
                 excluded += 1
                 continue
@@ -238,7 +239,7 @@ def _table(
             if value is None:
                 filled[run] += 1
                 case = cases[index]
-                if _rightly_empty(case, columns[run], sources[run]):
+                if _is_right(bound, case, columns[run], sources[run]):
                     matrix[at, run] = _best(bound, defined)
                 else:
                     matrix[at, run] = _worst(bound, defined, _diagonal(case, sources, unit))
@@ -247,12 +248,12 @@ def _table(
     return _Table(key, unit, bound, matrix, np.asarray(rows, dtype=np.int64), excluded, tuple(filled))
 
 
-def _rightly_empty(case: str, column: Mapping[str, Record], source: Source) -> bool:
-    """Return whether a run left a label empty that the ground truth does not have, where another run did not."""
+def _is_right(bound: BoundMeasure, case: str, column: Mapping[str, Record], source: Source) -> bool:
+    """Return whether a run has no value as it did nothing wrong, such as to leave empty what is not in the gt."""
     record = column.get(case)
     if record is None:
         return case in source.cases
-    return bool(record.get("why") == "both_empty")
+    return record.get("why") == "both_empty" or is_unbeaten(bound, source.cases[case], record)
 
 
 def _best(bound: BoundMeasure, defined: Sequence[float]) -> float:
