@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 from cohorts import segcli
 from runfiles import dice_run
+
+from segcli.text import read_text
 
 Run = dict[str, Any]
 
@@ -224,3 +229,49 @@ def test_a_cell_that_is_too_long(tmp_path: Path) -> None:
     table = tmp_path / "m.csv"
     table.write_text("case,pred,gt\n" + "a" * 200_000 + ",p,g\n")
     assert "line 2" in refused(3, "evaluate", "--manifest", table)
+
+
+# --- files without an end ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device there")
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (["--config", "/dev/zero", "catalog", "dice"], 2),
+        (["gate", "run.json", "--rules", "/dev/zero"], 2),
+        (["gate", "/dev/zero", "--min", "dice=0"], 3),
+        (["diff", "/dev/zero", "/dev/zero"], 3),
+        (["cite", "/dev/zero"], 3),
+        (["evaluate", "--manifest", "/dev/zero"], 3),
+        (["evaluate", "--merge", "/dev/zero"], 3),
+        (["score", "a.npy", "a.npy", "--labels", "endless.csv"], 3),
+        (["score", "a.npy", "a.npy", "--colors", "/dev/zero"], 3),
+        (["score", "/dev/zero", "a.npy"], 3),
+    ],
+    ids=str,
+)
+def test_a_device_is_refused(tmp_path: Path, call: list[str], code: int) -> None:
+    """In a second and in little memory, with one line that names it."""
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=np.uint8))
+    (tmp_path / "run.json").write_text("{}")
+    bound = lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    done = subprocess.run(
+        [sys.executable, "-m", "segcli", *call], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=bound,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "memory" not in done.stderr
+    assert ("/dev/zero" in done.stderr) or ("endless.csv" in done.stderr)
+
+
+def test_a_configuration_out_of_a_pipe_is_bounded(tmp_path: Path) -> None:
+    """`--config <(command)` is fine, without an end it is refused."""
+    path = tmp_path / "big.toml"
+    with path.open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(OSError, match="larger than"):
+        read_text(path)
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\n")
+    assert read_text(path) == "a = 1\nb = 2\n"

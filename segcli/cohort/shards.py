@@ -15,6 +15,7 @@ from segcli.cohort.pairing import MOST, Missing
 from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
 from segcli.runs.reading import check_case
+from segcli.text import refuse_device
 from segcli.wording import counted
 
 SCHEMA = "segcli.shard/1"
@@ -118,6 +119,7 @@ def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        refuse_device(path)
         with path.open("rb") as file:
             found = parse_lines(file, "records", Sharing(*REPEATED))
         if found is None:

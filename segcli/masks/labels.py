@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcli.errors import InputError, UsageError
+from segcli.text import read_text
 
 LabelsLike = str | Path | Mapping[str, object] | Sequence[object] | None
 
@@ -134,7 +135,7 @@ def _label(name: str, values: object) -> Label:
 
 def _from_file(path: Path) -> tuple[list[Label], tuple[int, ...] | None]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as problem:
         raise InputError(
             f"{path}: cannot read the label file ({problem.strerror}).", hint=_FORM, code="labels.file"

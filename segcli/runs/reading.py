@@ -11,6 +11,7 @@ from typing import Any
 
 from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.errors import InputError
+from segcli.text import refuse_device
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
@@ -43,6 +44,7 @@ def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[s
     if where == "stdin":
         return None
     try:
+        refuse_device(Path(source))
         with Path(source).open("rb") as file:
             found = parse_lines(file, "cases", kept)
     except (OSError, AttributeError):  # it is said why below
@@ -94,6 +96,7 @@ def _bytes(source: str | Path, where: str) -> bytes:
     try:
         if where == "stdin":
             return sys.stdin.buffer.read() if sys.stdin is not None else b""
+        refuse_device(Path(source))
         return Path(source).read_bytes()
     except IsADirectoryError:
         raise InputError(f"{where}: is a folder, a run file is wanted.", hint=_HOW, code="run.read") from None
