@@ -6,6 +6,21 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+
+class RepeatedKeyError(ValueError):
+    """A JSON object names a key twice: readers differ in which value they keep."""
+
+
+def only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of its pairs, for `json.loads(..., object_pairs_hook=)`. Raises `RepeatedKeyError`."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedKeyError(f'"{next(name for name in made if names.count(name) > 1)}" stands twice in one object')
+    return made
+
 
 #: What a configuration, rules or a file of labels take at most, in bytes.
 SMALL = 16 << 20

@@ -15,7 +15,7 @@ from segcli.cohort.pairing import MOST, Missing
 from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
 from segcli.runs.reading import check_case
-from segcli.text import refuse_device
+from segcli.text import only_once, refuse_device
 from segcli.wording import counted
 
 SCHEMA = "segcli.shard/1"
@@ -123,7 +123,7 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             found = parse_lines(file, "records", Sharing(*REPEATED))
         if found is None:
-            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, object_pairs_hook=only_once)
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
     except (ValueError, RecursionError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcli.errors import InputError, UsageError
-from segcli.text import read_text
+from segcli.text import only_once, read_text
 
 LabelsLike = str | Path | Mapping[str, object] | Sequence[object] | None
 
@@ -167,7 +167,7 @@ _INTEGER = re.compile(r"-?\d+")
 
 
 def _dataset_json(text: str) -> list[Label]:
-    document = json.loads(text)
+    document = json.loads(text, object_pairs_hook=only_once)
     labels = document.get("labels")
     if not isinstance(labels, dict):
         raise TypeError('it has no table "labels"')

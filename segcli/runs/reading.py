@@ -11,7 +11,7 @@ from typing import Any
 
 from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.errors import InputError
-from segcli.text import refuse_device
+from segcli.text import RepeatedKeyError, only_once, refuse_device
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
@@ -66,9 +66,11 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
 
     text = _text(raw, where)
     try:
-        found = json.loads(text, parse_constant=constant)
+        found = json.loads(text, parse_constant=constant, object_pairs_hook=only_once)
     except RecursionError:
         raise InputError(f"{where}: is no run: it is nested too deep.", code="run.json") from None
+    except RepeatedKeyError as problem:
+        raise InputError(f"{where}: {problem}.", hint=_HOW, code="run.json") from None
     except ValueError as problem:
         said = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else str(problem)
         what = "is empty" if not text.strip() else f"is no JSON ({said})"
