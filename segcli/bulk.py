@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from sys import intern
 from typing import Any
 
+from segcli.text import only_once
+
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
@@ -78,7 +80,7 @@ def parse_lines(lines: Iterable[bytes], key: str, kept: Callable[[Any], Any]) ->
 
 
 def _parsed(lines: Iterator[bytes], key: str, kept: Callable[[Any], Any]) -> dict[str, Any] | None:
-    decode = json.JSONDecoder(parse_constant=_refuse).decode
+    decode = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=only_once).decode
     opening = f'"{key}": ['.encode()
     rest: list[bytes] = []
     for line in lines:
@@ -101,7 +103,7 @@ def _parsed(lines: Iterator[bytes], key: str, kept: Callable[[Any], Any]) -> dic
     if following:
         return None
     rest += lines
-    whole = json.loads(b"".join(rest).decode("utf-8-sig"), parse_constant=_refuse, object_pairs_hook=_only_once(key))
+    whole = json.loads(b"".join(rest).decode("utf-8-sig"), parse_constant=_refuse, object_pairs_hook=only_once)
     if not isinstance(whole, dict) or whole.get(key) != []:
         return None
     whole[key] = found
@@ -110,14 +112,3 @@ def _parsed(lines: Iterator[bytes], key: str, kept: Callable[[Any], Any]) -> dic
 
 def _refuse(word: str) -> float:
     raise ValueError(word)
-
-
-def _only_once(key: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """Return what makes an object of its pairs and refuses a second list of this name."""
-
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if sum(name == key for name, _ in pairs) > 1:
-            raise ValueError(key)
-        return dict(pairs)
-
-    return made

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segcli.errors import UsageError
+from segcli.text import read_text
 from segcli.trust import distrust_file
 
 #: The file that holds nothing else, and the one that has a table for it.
@@ -126,7 +127,7 @@ def _tools(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path))
     except OSError as problem:
         raise UsageError(f"{path}: cannot be read ({problem.strerror}).", code="config.read") from None
     except UnicodeDecodeError:

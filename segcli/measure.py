@@ -5,13 +5,16 @@ Nothing heavy is imported here: the catalogue, the help texts and usage errors n
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import math
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from segcli.errors import UsageError
@@ -215,8 +218,26 @@ _REGISTRY: dict[str, Measure] = {}
 _EVIDENCE = {"Pair": Any, "SoftPair": Any, "Classes": Any, "SoftClasses": Any}
 
 
+def _docstring(function: Callable[..., Any]) -> str:
+    """Return the docstring of a measure: its summary and notes, also where PYTHONOPTIMIZE=2 has stripped it."""
+    if sys.flags.optimize < 2:
+        return inspect.getdoc(function) or ""
+    tree = _syntax(function.__code__.co_filename)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first == function.__code__.co_firstlineno:
+                return ast.get_docstring(node) or ""
+    return ""
+
+
+@cache
+def _syntax(path: str) -> ast.Module:
+    return ast.parse(Path(path).read_text("utf-8"))
+
+
 def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> None:
-    doc = inspect.getdoc(function)
+    doc = _docstring(function)
     if not doc:
         raise TypeError(f"{kind} {function.__name__} has no docstring")
     summary, _, notes = doc.partition("\n")

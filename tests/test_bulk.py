@@ -50,6 +50,8 @@ def test_a_file_as_it_is_written_reads_the_same_by_line(elements: list[Any], oth
         '{\n "cases": [\n  1\n  2\n ]\n}',
         '{\n "cases": [\n  1,,\n  2\n ]\n}',
         '{\n "cases": [\n  1\n ],\n "cases": [5]\n}',
+        '{\n "cases": [\n  {"a": 1, "a": 1}\n ]\n}',
+        '{\n "cases": [\n  1\n ],\n "x": {"y": 1, "y": 2}\n}',
         '{\n "cases": [\n  NaN\n ]\n}',
         '{\n "cases": [\n  1\n ],\n "x": Infinity\n}',
         '{\n "cases": [\n  1\n',
@@ -61,7 +63,7 @@ def test_a_file_as_it_is_written_reads_the_same_by_line(elements: list[Any], oth
     ],
 )
 def test_what_is_laid_out_otherwise_is_left_to_the_whole(text: str) -> None:
-    """No guess is made: not strict, torn, a list twice, elements over several lines."""
+    """No guess is made: not strict, torn, a list or a key twice, elements over several lines."""
     assert by_line(text) is None
 
 

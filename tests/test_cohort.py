@@ -19,6 +19,7 @@ from cohorts import ball, cohort, same_runs, segcli, without_environment
 
 import segcli as library
 from segcli.averaging import AVERAGES
+from segcli.cohort.collecting import in_shard
 from segcli.errors import InputError, UsageError
 from segcli.measure import measures
 from segcli.policy import POLICIES
@@ -426,7 +427,8 @@ def test_merged_shards_are_the_run(six, tmp_path):
         done = segcli("evaluate", *folders, "-m", "dice,hd95", "--shard", f"{i}/3", "-o", shards[-1], "-j1")
         assert done.stdout == ""
         assert "--merge" in done.stderr
-        assert done.returncode == (4 if i in (1, 2) else 0)  # case_001's shape, case_004's prediction
+        lacking = any(in_shard(case, (i, 3)) for case in ("case_001", "case_004"))  # a shape, a prediction
+        assert done.returncode == (4 if lacking else 0)
     done = segcli("evaluate", "--merge", *shards, "-o", tmp_path / "merged.json")
     assert done.returncode == 4
     assert same_runs(whole, tmp_path / "merged.json")
@@ -442,7 +444,45 @@ def test_merged_shards_are_the_run(six, tmp_path):
     double["shard"] = [2, 3]
     other.write_text(json.dumps(double))
     refused = segcli("evaluate", "--merge", *shards[:2], other)
-    assert (refused.returncode, "is in another shard too" in refused.stderr) == (3, True)
+    assert (refused.returncode, "is damaged" in refused.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("change", ["a prediction comes", "a prediction goes", "a pair comes", "a pair goes"])
+def test_a_file_that_comes_or_goes_between_two_shards_is_named(six, tmp_path, change):
+    """No case is lost, or scored twice, with exit 0: the shards saw different cohorts."""
+    data = tmp_path / "data"
+    shutil.copytree(six, data)
+    if change == "a prediction comes":
+        (data / "pred/case_002.npy").rename(tmp_path / "later.npy")
+    call = ("evaluate", data / "pred", data / "gt", "-m", "dice", "-j1")
+    shards = [tmp_path / f"{i}.json" for i in (1, 2)]
+    segcli(*call, "--shard", "1/2", "-o", shards[0])
+    if change == "a prediction comes":
+        (tmp_path / "later.npy").rename(data / "pred/case_002.npy")
+    elif change == "a prediction goes":
+        (data / "pred/case_002.npy").unlink()
+    else:
+        for side in ("pred", "gt"):
+            file = data / side / "case_002.npy"
+            shutil.copy(file, data / side / "aaa.npy") if change == "a pair comes" else file.unlink()
+    segcli(*call, "--shard", "2/2", "-o", shards[1])
+    done = segcli("evaluate", "--merge", *shards, "-o", tmp_path / "merged.json")
+    assert done.returncode == 3
+    assert "saw other files than" in done.stderr
+    assert ("aaa only here" if change == "a pair comes" else "case_002") in done.stderr
+    assert not (tmp_path / "merged.json").exists()
+    segcli(*call, "--shard", "1/2", "-o", shards[0])
+    assert segcli("evaluate", "--merge", *shards, "-o", tmp_path / "merged.json").returncode in (0, 4)
+
+
+def test_a_case_is_of_one_shard_by_its_name_alone():
+    """Whatever other cases there are; of many the shards are about as large."""
+    names = [f"case_{i:03d}" for i in range(300)] + ["Köln", "a\udcff"]
+    for of in (1, 2, 7):
+        where = [[i for i in range(1, of + 1) if in_shard(name, (i, of))] for name in names]
+        assert all(len(own) == 1 for own in where)
+        sizes = [sum(own == [i] for own in where) for i in range(1, of + 1)]
+        assert min(sizes) > 0.6 * len(names) / of
 
 
 # --- the journal --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "surfaces": 0,
     "wording": 0,
+    "text": 0,
     "trust": 0,
     "thinnings": 0,
     "writing": 0,

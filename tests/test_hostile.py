@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cohorts import segcli
+from cohorts import process, segcli
 from runfiles import dice_run
+
+from segcli.errors import InputError
+from segcli.masks.labels import parse_labels
+from segcli.runs.document import to_json_lines
+from segcli.text import read_text
 
 Run = dict[str, Any]
 
@@ -224,3 +232,96 @@ def test_a_cell_that_is_too_long(tmp_path: Path) -> None:
     table = tmp_path / "m.csv"
     table.write_text("case,pred,gt\n" + "a" * 200_000 + ",p,g\n")
     assert "line 2" in refused(3, "evaluate", "--manifest", table)
+
+
+# --- files without an end ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device there")
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (["--config", "/dev/zero", "catalog", "dice"], 2),
+        (["gate", "run.json", "--rules", "/dev/zero"], 2),
+        (["gate", "/dev/zero", "--min", "dice=0"], 3),
+        (["diff", "/dev/zero", "/dev/zero"], 3),
+        (["cite", "/dev/zero"], 3),
+        (["evaluate", "--manifest", "/dev/zero"], 3),
+        (["evaluate", "--merge", "/dev/zero"], 3),
+        (["score", "a.npy", "a.npy", "--labels", "endless.csv"], 3),
+        (["score", "a.npy", "a.npy", "--colors", "/dev/zero"], 3),
+        (["score", "/dev/zero", "a.npy"], 3),
+    ],
+    ids=str,
+)
+def test_a_device_is_refused(tmp_path: Path, call: list[str], code: int) -> None:
+    """In a second and in little memory, with one line that names it."""
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=np.uint8))
+    (tmp_path / "run.json").write_text("{}")
+    bound = lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    done = subprocess.run(
+        [sys.executable, "-m", "segcli", *call], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=bound,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "memory" not in done.stderr
+    assert ("/dev/zero" in done.stderr) or ("endless.csv" in done.stderr)
+
+
+def test_a_configuration_out_of_a_pipe_is_bounded(tmp_path: Path) -> None:
+    """`--config <(command)` is fine, without an end it is refused."""
+    path = tmp_path / "big.toml"
+    with path.open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(OSError, match="larger than"):
+        read_text(path)
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\n")
+    assert read_text(path) == "a = 1\nb = 2\n"
+
+
+@pytest.mark.parametrize("layout", ["lines", "one line"])
+@pytest.mark.parametrize("command", ["gate", "diff", "rank"])
+def test_a_key_that_stands_twice_in_a_run_is_refused(tmp_path: Path, command: str, layout: str) -> None:
+    """A gate must not pass on the one of two values that its reader happens to keep."""
+    run = dice_run(a=0.2)
+    text = to_json_lines(run) if layout == "lines" else json.dumps(run)
+    assert text.count('"value": 0.2') == 1
+    twice = tmp_path / "twice.json"
+    twice.write_text(text.replace('"value": 0.2', '"value": 0.2, "value": 0.9'))
+    call = {
+        "gate": [twice, "--min", "dice=0.5"],
+        "diff": [twice, twice],
+        "rank": [f"a={twice}", f"b={twice}", "-m", "dice"],
+    }[command]
+    done = segcli(command, *call)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert '"value" stands twice in one object' in done.stderr
+
+
+def test_a_label_that_stands_twice_in_a_file_of_labels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text('{"labels": {"background": 0, "liver": 1, "liver": 2}}')
+    with pytest.raises(InputError, match='"liver" stands twice'):
+        parse_labels(str(path))
+
+
+def test_measures_are_the_same_without_docstrings(tmp_path: Path) -> None:
+    """PYTHONOPTIMIZE=2 strips what names and explains a measure; it is read from the source then."""
+    np.save(tmp_path / "a.npy", np.eye(6, dtype=np.uint8))
+    for call in (["catalog", "-f", "json"], ["score", "a.npy", "a.npy", "-m", "all", "-l", "all", "-f", "json"]):
+        said = [process(*call, cwd=tmp_path, PYTHONOPTIMIZE=level) for level in ("0", "2")]
+        assert [done.returncode for done in said] == [0, 0], said[1].stderr
+        first, second = (json.loads(done.stdout) for done in said)
+        for found in (first, second):
+            if isinstance(found, dict):
+                found.pop("environment", None)
+        assert first == second
+
+
+@pytest.mark.parametrize("threads", ["0", "-2", " 00 "])
+def test_no_thread_for_numba_is_a_usage_error(tmp_path: Path, threads: str) -> None:
+    np.save(tmp_path / "a.npy", np.eye(6, dtype=np.uint8))
+    done = process("score", "a.npy", "a.npy", "-m", "hd95", cwd=tmp_path, NUMBA_NUM_THREADS=threads)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: NUMBA_NUM_THREADS is {threads.strip()}")

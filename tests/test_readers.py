@@ -372,6 +372,32 @@ def test_bfloat16_is_named(tmp_path):
     assert "bfloat16" in refusal(tmp_path / "a.npy").message
 
 
+@pytest.mark.parametrize("offset", [348, 349, 351])
+def test_voxels_cannot_begin_before_the_extensions_are_announced(tmp_path, offset):
+    """As nibabel has it: four bytes after the header say whether extensions follow."""
+    assert refusal(put(tmp_path / "a.nii", nifti_bytes(labels(), vox_offset=offset))).code == "read.header"
+
+
+def test_a_nifti2_file_that_was_sent_as_text_is_refused(tmp_path):
+    """The end of its magic is there to show that."""
+    nib.save(nib.Nifti2Image(labels(), np.eye(4)), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    assert read(tmp_path / "a.nii").shape == labels().shape
+    assert data[8:12] == b"\r\n\x1a\n"
+    data[8:12] = b"\n\n\x1a\n"
+    assert "sent as text" in refusal(put(tmp_path / "a.nii", bytes(data))).message
+
+
+def test_a_pixdim_of_nearly_nothing_is_no_length(tmp_path):
+    """Without forms it would be the voxel size: squares of it are 0."""
+    image = nib.Nifti1Image(labels(), None)
+    image.header["pixdim"][1:4] = (1, 1e-30, 1)
+    nib.save(image, tmp_path / "a.nii")
+    mask = read(tmp_path / "a.nii")
+    assert mask.spacing is None
+    assert "pixdim holds 1e-30" in texts(mask)
+
+
 def test_a_vox_offset_beyond_any_file_is_named(tmp_path):
     """Not the voxels are too many: they would start nowhere."""
     for offset in (1e30, 3e9):

@@ -54,6 +54,8 @@ class Collected:
     missing: list[Missing]
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
     reused: int = 0
+    #: Every case of the cohort that was seen, of other shards too, and which file of it was missing.
+    listed: list[str] = field(default_factory=list)
 
 
 def collect(
@@ -68,16 +70,16 @@ def collect(
     shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
 ) -> Collected:
-    """Score the pairs of a cohort, or every N-th of them with `shard` (I, N).
+    """Score the pairs of a cohort, or those of one `shard` (I, N) of it.
 
     With a `journal` each case is written down when it is done; `resume` takes from it what is done of files
     that have not changed, `retry_errors` scores again what failed. `progress` is called with the number of
     cases that are done and of all.
     """
     spec = cohort_spec(plan, missing, roi=pairing.has_regions)
-    index, of = shard
-    pairs = pairing.pairs[index - 1 :: of]
-    lacking = pairing.missing[index - 1 :: of]
+    pairs = [pair for pair in pairing.pairs if in_shard(pair.case, shard)]
+    lacking = [gap for gap in pairing.missing if in_shard(gap.case, shard)]
+    listed = [*(p.case for p in pairing.pairs), *(f"{m.case} ({m.side} missing)" for m in pairing.missing)]
     tasks = [Task(p.case, str(p.pred), str(p.gt), _text(p.roi)) for p in pairs]
     groups = {p.case: dict(p.group) for p in pairs}
     if missing == "worst":
@@ -85,7 +87,8 @@ def collect(
         tasks += [Task(m.case, "", str(m.path), _text(m.roi)) for m in empty]
         groups |= {m.case: dict(m.group) for m in empty}
     if journal is None:
-        return Collected(spec, _all(engine.run(plan, tasks), len(tasks), 0, progress), lacking, groups)
+        done = _all(engine.run(plan, tasks), len(tasks), 0, progress)
+        return Collected(spec, done, lacking, groups, listed=sorted(listed))
     with no_garbage():
         opened = Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors)
     with opened as kept:
@@ -103,7 +106,17 @@ def collect(
         if progress is not None and reused:
             progress(reused, len(tasks))
         records += _all(_noted(engine.run(plan, todo), kept), len(tasks), reused, progress)
-    return Collected(spec, records, lacking, groups, reused)
+    return Collected(spec, records, lacking, groups, reused, sorted(listed))
+
+
+def in_shard(case: str, shard: tuple[int, int]) -> bool:
+    """Tell whether a case is of shard I of N: by its name alone, whichever other cases there are.
+
+    By its place in the list a file that comes or goes between two shards would move all after it.
+    """
+    index, of = shard
+    name = hashlib.sha256(case.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(name[:8], "big") % of == index - 1
 
 
 def _text(path: Path | None) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import SUFFIXES, files_of, how_to_convert, partner, suffix_of
+from segcli.text import LISTS, read_text
 
 Side = Literal["pred", "gt"]
 MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
@@ -301,7 +302,7 @@ def read_manifest(path: Path) -> Pairing:
     manifest that cannot be used.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, LISTS)
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason}).", code="manifest.read") from None

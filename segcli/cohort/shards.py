@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from segcli.bulk import Sharing, no_garbage, parse_lines
-from segcli.cohort.collecting import Collected, move_files, relative_to
-from segcli.cohort.pairing import Missing
+from segcli.cohort.collecting import Collected, in_shard, move_files, relative_to
+from segcli.cohort.pairing import MOST, Missing
 from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
 from segcli.runs.reading import check_case
+from segcli.text import only_once, refuse_device
+from segcli.wording import counted
 
 SCHEMA = "segcli.shard/1"
 
@@ -27,6 +30,7 @@ def shard_document(collected: Collected, shard: tuple[int, int], folder: Path) -
         "schema": SCHEMA,
         "shard": list(shard),
         "spec": collected.spec,
+        "listed": {"n": len(collected.listed), "sha256": _hash(collected.listed), "cases": collected.listed},
         "records": collected.records,
         "missing": [
             {
@@ -41,10 +45,14 @@ def shard_document(collected: Collected, shard: tuple[int, int], folder: Path) -
     }
 
 
+def _hash(listed: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(listed).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def merge(paths: Sequence[Path]) -> Collected:
     """Return all shards of a cohort as one.
 
-    Raises `InputError` where a shard is missing, twice or of another plan, or two shards share a case.
+    Raises `InputError` where a shard is missing, twice or of another plan, or saw other files than the rest.
     """
     with no_garbage():
         return _merged([(path, _read(path)) for path in paths])
@@ -61,6 +69,12 @@ def _merged(shards: Sequence[tuple[Path, dict[str, Any]]]) -> Collected:
                 hint="all shards of a cohort are made by the same call but for --shard",
                 code="shard.spec",
             )
+        if shard["listed"]["sha256"] != first["listed"]["sha256"]:
+            raise InputError(
+                f"{path} saw other files than {first_path}: {_differences(shard['listed'], first['listed'])}.",
+                hint="files came or went between the shards: make all of them again",
+                code="shard.listed",
+            )
         index = shard["shard"][0]
         if index in seen:
             raise InputError(f"{path} and {seen[index]} are both shard {index}/{of}.", code="shard.twice")
@@ -74,6 +88,18 @@ def _merged(shards: Sequence[tuple[Path, dict[str, Any]]]) -> Collected:
     return merged
 
 
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Return which cases only one of two shards saw, and how many each."""
+    told = []
+    for only, where in ((set(ours["cases"]) - set(theirs["cases"]), "here"),
+                        (set(theirs["cases"]) - set(ours["cases"]), "there")):  # fmt: skip
+        if only:
+            names = sorted(only)
+            more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+            told.append(f"{', '.join(names[:MOST])}{more} only {where}")
+    return f"{'; '.join(told)} ({counted(ours['n'], 'case')} against {theirs['n']})"
+
+
 def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
     """Add a shard's records; their paths are relative to its folder."""
     folder = str(path.parent)
@@ -81,15 +107,8 @@ def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
     def here(name: str) -> str:
         return os.path.join(folder, name) if name else ""  # noqa: PTH118 (of 100 000 names: a Path takes seconds)
 
-    known = {record["case"] for record in merged.records}
     for record in shard["records"]:
         move_files(record, here)
-        if record["case"] in known:
-            raise InputError(
-                f"{path}: case {record['case']} is in another shard too.",
-                hint="all shards of a cohort are made of the same folders",
-                code="shard.case",
-            )
     merged.records.extend(shard["records"])
     merged.missing.extend(
         Missing(m["case"], m["side"], Path(here(m["path"])) if m["path"] else None, m["group"])
@@ -100,10 +119,11 @@ def _take(merged: Collected, shard: dict[str, Any], path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        refuse_device(path)
         with path.open("rb") as file:
             found = parse_lines(file, "records", Sharing(*REPEATED))
         if found is None:
-            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number, object_pairs_hook=only_once)
     except OSError as problem:
         raise InputError(f"{path}: cannot be read ({problem.strerror}).", code="shard.read") from None
     except (ValueError, RecursionError):
@@ -134,6 +154,12 @@ _NEEDED = {"status", "occur", "one_map", "spacing", "shape", "regions", "counts"
 def _is_shard(found: dict[str, Any], where: str) -> bool:
     """Return whether a shard has all that a merge reads; of what has another type this may raise."""
     index, of = found["shard"]
+    listed = found["listed"]
+    whole = all(isinstance(name, str) for name in listed["cases"]) and listed["n"] == len(listed["cases"])
+    if not whole or listed["sha256"] != _hash(listed["cases"]):
+        return False
+    if not all(in_shard(case, (index, of)) for case in (*(r["of"] for r in found["records"]), *found["groups"])):
+        return False
     spec: dict[str, Any] = found["spec"]
     for record in found["records"]:
         if "error" in record:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcli.errors import InputError, UsageError
+from segcli.text import only_once, read_text
 
 LabelsLike = str | Path | Mapping[str, object] | Sequence[object] | None
 
@@ -134,7 +135,7 @@ def _label(name: str, values: object) -> Label:
 
 def _from_file(path: Path) -> tuple[list[Label], tuple[int, ...] | None]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as problem:
         raise InputError(
             f"{path}: cannot read the label file ({problem.strerror}).", hint=_FORM, code="labels.file"
@@ -166,7 +167,7 @@ _INTEGER = re.compile(r"-?\d+")
 
 
 def _dataset_json(text: str) -> list[Label]:
-    document = json.loads(text)
+    document = json.loads(text, object_pairs_hook=only_once)
     labels = document.get("labels")
     if not isinstance(labels, dict):
         raise TypeError('it has no table "labels"')

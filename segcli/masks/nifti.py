@@ -133,6 +133,9 @@ def _read_header(source: Source, stream: Stream) -> Header:
             text = f"its NIfTI magic is {glimpse(magic)}; n+1, ni1, n+2 or ni2 would be right"
             refuse(source.name, text, "an Analyze 7.5 header is read when it is named .hdr", "read.magic")
         return _analyze(source.name, block, order)
+    if size == 540 and magic[4:] != b"\r\n\x1a\n":
+        text = f"the end of its NIfTI-2 magic is {glimpse(magic[4:])}, not '\\r\\n\\x1a\\n': it was sent as text"
+        refuse(source.name, text, "send it again as binary data", "read.corrupt")
     return _nifti(source.name, block, order, size, alone=magic[1:2] == b"+")
 
 
@@ -152,11 +155,11 @@ def _nifti(name: str, block: bytes, order: str, size: int, *, alone: bool) -> He
         except Exception:  # noqa: BLE001 - nibabel has many ways to say that a quaternion cannot be
             qform = np.full((4, 4), np.nan)
     start = float(raw["vox_offset"])
-    least = size if alone else 0
+    least = size + 4 if alone else 0  # after the header four bytes announce extensions
     if not math.isfinite(start) or start != int(start) or (start != 0 and start < least):
         refuse(name, f"vox_offset {start:g} cannot be; voxels start at byte {least} or later", _AGAIN, "read.header")
     if start == 0 and alone:
-        start = size + 4.0  # some writers leave it out: behind the header and the four bytes that announce extensions
+        start = float(least)  # some writers leave it out
     return Header(
         "NIfTI-2" if size == 540 else "NIfTI-1", alone,
         _shape(name, raw["dim"]), _dtype(name, int(raw["datatype"]), order), int(start),

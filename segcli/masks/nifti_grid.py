@@ -20,6 +20,8 @@ _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 #: qform and sform may differ by this part of a voxel: quaternions are stored in float32.
 _FORMS_AGREE = 1e-2
 _LARGEST = 1e12
+#: Lengths below this are noise, and their squares no numbers.
+_SMALLEST = 1e-9
 
 
 def grid_of(
@@ -70,7 +72,7 @@ def grid_of(
         refuse(name, text, "correct the header", "read.affine")
     spacing = spacing_of(affine, axes)
     with np.errstate(all="ignore"):
-        volume = np.linalg.matrix_rank(affine[:3, :axes] / np.asarray(spacing)) if min(spacing) > 0 else 0
+        volume = np.linalg.matrix_rank(affine[:3, :axes] / np.asarray(spacing)) if min(spacing) >= _SMALLEST else 0
     if volume < axes or not all(math.isfinite(s) for s in spacing):
         refuse(name, f"its {source} affine is singular: spacing {' x '.join(f'{s:g}' for s in spacing)} mm",
                "correct the header", "read.affine")  # fmt: skip
@@ -96,5 +98,8 @@ def grid_of(
 
 
 def _no_length(lengths: tuple[float, ...]) -> str:
-    """Return what among the pixdim of the axes is no length: 0 or NaN; empty where all are lengths."""
-    return "NaN" if any(math.isnan(x) for x in lengths) else "0" if 0.0 in lengths else ""
+    """Return what among the pixdim of the axes is no length: NaN, 0 or nearly 0; empty where all are lengths."""
+    if any(math.isnan(x) for x in lengths):
+        return "NaN"
+    small = next((x for x in lengths if abs(x) < _SMALLEST), None)
+    return "" if small is None else f"{small:g}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.errors import InputError
+from segcli.text import RepeatedKeyError, only_once, refuse_device
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
@@ -43,6 +44,7 @@ def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[s
     if where == "stdin":
         return None
     try:
+        refuse_device(Path(source))
         with Path(source).open("rb") as file:
             found = parse_lines(file, "cases", kept)
     except (OSError, AttributeError):  # it is said why below
@@ -64,9 +66,11 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
 
     text = _text(raw, where)
     try:
-        found = json.loads(text, parse_constant=constant)
+        found = json.loads(text, parse_constant=constant, object_pairs_hook=only_once)
     except RecursionError:
         raise InputError(f"{where}: is no run: it is nested too deep.", code="run.json") from None
+    except RepeatedKeyError as problem:
+        raise InputError(f"{where}: {problem}.", hint=_HOW, code="run.json") from None
     except ValueError as problem:
         said = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else str(problem)
         what = "is empty" if not text.strip() else f"is no JSON ({said})"
@@ -94,6 +98,7 @@ def _bytes(source: str | Path, where: str) -> bytes:
     try:
         if where == "stdin":
             return sys.stdin.buffer.read() if sys.stdin is not None else b""
+        refuse_device(Path(source))
         return Path(source).read_bytes()
     except IsADirectoryError:
         raise InputError(f"{where}: is a folder, a run file is wanted.", hint=_HOW, code="run.read") from None
