@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _slab(case: Case) -> Case:
 def itk_spacing(pred: Mask, gt: Mask, spacing: tuple[float, ...]) -> tuple[float, ...] | str | None:
     """Return the voxel size with which ITK reads a pair where it is not `spacing`; why it reads none; or `None`.
 
-    Of a NIfTI file it takes |pixdim|, and 1 for a 0, whatever the sform says; the direction from an orthonormal
+    Of a NIfTI file it takes |pixdim|, and 1 for a 0 or NaN, whatever the sform says; the direction from an orthonormal
     sform or from the qform, and without one it refuses the file.
     """
     for mask in (pred, gt):
@@ -88,9 +87,9 @@ def itk_spacing(pred: Mask, gt: Mask, spacing: tuple[float, ...]) -> tuple[float
 
 def _pixdim(mask: Mask, axes: int) -> tuple[float, ...] | None:
     stored: Any = mask.header.get("pixdim")
-    if not isinstance(stored, list) or len(stored) != axes or not all(map(math.isfinite, stored)):
+    if not isinstance(stored, list) or len(stored) != axes:
         return None
-    return tuple(abs(length) or 1.0 for length in stored)
+    return tuple(abs(length or 0) or 1.0 for length in stored)
 
 
 def _close(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

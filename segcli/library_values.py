@@ -76,6 +76,8 @@ class Channels:
             return Returned(None, "takes one label for each voxel")
         if several and one.channels == "two" and not one.several:
             return Returned(None, "not computed here of several channels")
+        if min(self.loaded.case.shape) < (window := bound.params.get("window", 0)):
+            return Returned(None, f"raises: an axis is shorter than the window of {window} voxels")
         if reads_logits(one) and "clip" in bound.params and not self._logits_are_finite(one):
             return Returned(None, "takes logits, which are infinite where a probability is 0 or 1")
         for condition in () if several and one.several else one.not_when:
@@ -157,7 +159,7 @@ class Channels:
             return [_with(pair, z=z) for pair, z in zip(self.pairs, ends, strict=True)]
         if one.sees == "float32 clip":
             return [_with(pair, p=_float32(pair.grid(pair.p))) for pair in self.pairs]
-        return self.pairs
+        return [pair if pair.z is None else _with(pair, p=pair.grid(pair.p)) for pair in self.pairs]
 
     def seen_classes(self, one: Implementation, *, of_odds: bool = False) -> SoftClasses:
         """Return all classes as a library sees them; `of_odds` where each channel's log-odds go into the softmax."""

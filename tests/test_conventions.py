@@ -938,6 +938,7 @@ HEADERS = {
     "sform turned": (TURN, None, (2, 2, 2), (2, 2, 2)),
     "pixdim negative": (SIZE, None, (-2, 2, 2), (2, 2, 2)),
     "pixdim zero": (SIZE, None, (0, 2, 3), None),
+    "pixdim NaN": (SIZE, None, (2, float("nan"), 3), (2, 1, 3)),
     "both forms": (SIZE, np.diag([2.0, 2, 2, 1]), (2, 2, 2), (2, 2, 2)),
     "qform alone": (None, SIZE, (1, 2, 3), None),
     "neither": (None, None, (1, 2, 3), None),

@@ -144,6 +144,35 @@ def test_saturated_probabilities_live(values: tuple[float, ...], several: bool) 
     assert hold(p, gt) >= 35
 
 
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
+def test_extreme_logits_live() -> None:
+    """A library that is given the probabilities of a file of logits clips them."""
+    z, gt = scene((16, 17), 2, 5)
+    assert hold(40 * z[1], gt, logits=True) >= 45
+
+
+def test_recorded_value_of_extreme_logits() -> None:
+    """MONAI 1.6.1 of `sigmoid(z)`: certain voxels are clipped at 1e-7, logits of 200 are not."""
+    z, gt = scene((16, 17), 2, 5)
+    (row,) = conventions.conventions(40 * z[1], gt, metrics=(), losses="unified_focal", from_logits=True).rows
+    assert row.printed.value == pytest.approx(0.8176948302997114, rel=1e-6)
+
+
+@pytest.mark.filterwarnings(SINGLE_CHANNEL)
+@pytest.mark.parametrize("shape", [(9, 12), (12, 10)])
+def test_an_image_smaller_than_the_window_raises(shape: tuple[int, int]) -> None:
+    """MONAI and kornia raise (kernel greater than the input); segcli has a number."""
+    z, gt = scene(shape, 2, 5)
+    rows = conventions.conventions(softmax(z)[1], gt, metrics=(), losses="ssim", kind="probability").rows
+    assert {row.tool for row in rows} == {"monai", "kornia"}
+    assert {(row.printed.value, row.printed.words) for row in rows} == {
+        (None, "raises: an axis is shorter than the window of 11 voxels")
+    }
+    assert hold(softmax(z)[1], gt) >= 35
+    scored = segcli.score(softmax(z)[1], gt, metrics=(), losses="ssim", convention="monai", kind="probability")
+    assert scored.values[0].value is None
+
+
 def test_a_2_channel_file_is_two_channels() -> None:
     """Of a binary pair with two channels segcli's number is that of the label, a library's that of both."""
     z, gt = scene((16, 17), 2)

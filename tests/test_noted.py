@@ -236,6 +236,7 @@ def test_a_run_without_warnings_has_no_rule_of_them(tmp_path: Path) -> None:
     strict = segcli("--isolated", "gate", tmp_path / "run.json", "--strict")
     assert strict.returncode == 0
     assert "0 warnings" in strict.stdout
+    assert "note: no rule but those always on: give --min" in strict.stderr
 
 
 def test_runs_without_codes_are_read(warned: Path, tmp_path: Path) -> None:

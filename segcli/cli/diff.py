@@ -35,7 +35,7 @@ def diff(
     """Compare two runs case by case: mean differences with intervals, tests, and the cases that moved.
 
     Only cases with a value in both runs are pairs. Runs that differ in what defines their numbers (parameters,
-    labels, threshold, empty masks, spacing, surface, ignored label) are refused.
+    labels, threshold, empty masks, spacing, averaging, voxels that do not count; docs/ci.md has all) are refused.
     """
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()

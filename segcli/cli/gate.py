@@ -64,7 +64,7 @@ def gate(
     tables = session.config.rules if rules is None else read_rules(rules)
     asked = parse_rules(tables, str(rules or session.config.path), min_ or [], max_ or [], strict=strict)
     if not asked.rules and not session.quiet:
-        print("note: no rule but no-missing and no-errors: give --min, --max, --rules or [[gate]]", file=sys.stderr)
+        print("note: no rule but those always on: give --min, --max, --rules or [[gate]]", file=sys.stderr)
     from segcli.gate.verdicts import judge_run
     from segcli.runs.document import environment, to_json
     from segcli.runs.reading import UNREAD, load_run

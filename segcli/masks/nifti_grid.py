@@ -38,8 +38,8 @@ def grid_of(
         text = "Analyze 7.5 does not say which side is left; orientation is not checked"
         notes.append(Note(f"{said}: {text}", "warning", "geometry.analyze"))
     lengths = header.pixdim[1 : axes + 1]
-    if all(map(math.isfinite, lengths)):
-        fields["pixdim"] = [length * factor for length in lengths]
+    if not any(map(math.isinf, lengths)):
+        fields["pixdim"] = [None if math.isnan(length) else length * factor for length in lengths]
     chosen, source = (header.sform, "sform") if header.sform is not None else (header.qform, "qform")
     if chosen is None:
         if not all(abs(x) <= _LARGEST for x in lengths if not math.isnan(x)):
