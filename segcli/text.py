@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -29,13 +30,28 @@ LISTS = 1 << 30
 
 
 def read_text(path: Path, most: int = SMALL) -> str:
-    """Return a text in UTF-8. Raises `OSError`, also for a device and for more than `most` bytes (an endless pipe)."""
+    """Return a text in UTF-8, its lines ended by a newline each. Raises `OSError` as `read_names`."""
+    return _bytes(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_names(path: Path, most: int = LISTS) -> str:
+    """Return a text that names files, which may be any bytes: what is no UTF-8 and all ends of lines stay.
+
+    Raises `OSError`, also for a device and for more than `most` bytes (an endless pipe), and `UnicodeError` for UTF-16.
+    """
+    data = _bytes(path, most)
+    if b"\0" in data:
+        raise UnicodeError("a zero byte")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def _bytes(path: Path, most: int) -> bytes:
     refuse_device(path)
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB", os.fspath(path))
-    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    return data
 
 
 def refuse_device(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from cohorts import process, segcli
 from runfiles import dice_run
 
+from segcli.cohort.pairing import read_manifest
 from segcli.errors import InputError
 from segcli.masks.labels import parse_labels
 from segcli.runs.document import to_json_lines
@@ -325,3 +327,37 @@ def test_no_thread_for_numba_is_a_usage_error(tmp_path: Path, threads: str) -> N
     done = process("score", "a.npy", "a.npy", "-m", "hd95", cwd=tmp_path, NUMBA_NUM_THREADS=threads)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: NUMBA_NUM_THREADS is {threads.strip()}")
+
+
+@pytest.mark.parametrize(
+    "name", [b"b,c", b'd"q', b"e\xff", b"f\nl", b"g\rl", b"=g", b" h ", b"#i", "ü".encode(), b"\xef\xbb\xbfj"], ids=repr
+)
+def test_a_manifest_that_was_printed_is_read_back(tmp_path: Path, name: bytes) -> None:
+    """`--dry-run -f csv` prints one; names may be any bytes."""
+    for side in (b"pred", b"gt"):
+        folder = os.path.join(os.fsencode(tmp_path), side)  # noqa: PTH118 (a Path takes no bytes)
+        os.mkdir(folder)  # noqa: PTH102
+        with open(os.path.join(folder, name + b".npy"), "wb") as file:  # noqa: PTH118, PTH123
+            np.save(file, mask())
+    for where, sides in ((tmp_path, ("pred", "gt")), (tmp_path / "pred", (".", "."))):
+        printed = subprocess.run(
+            [sys.executable, "-m", "segcli", "evaluate", *sides, "--dry-run", "-f", "csv"],
+            cwd=where, capture_output=True, check=True,
+        ).stdout  # fmt: skip
+        (where / "manifest.csv").write_bytes(printed)
+        pairing = read_manifest(where / "manifest.csv")
+        assert [p.pred.read_bytes()[:6] for p in pairing.pairs] == [b"\x93NUMPY"]
+        assert not pairing.missing
+    done = subprocess.run(
+        [sys.executable, "-m", "segcli", "evaluate", "--manifest", "manifest.csv", "-m", "dice", "-f", "csv"],
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"dice,1.0,ok") == 1
+
+
+def test_a_manifest_in_utf16_is_refused(tmp_path: Path) -> None:
+    """A spreadsheet's "Unicode text"."""
+    (tmp_path / "m.csv").write_text("case,pred,gt\na,p.npy,g.npy\n", encoding="utf-16")
+    with pytest.raises(InputError, match="no UTF-8 text"):
+        read_manifest(tmp_path / "m.csv")

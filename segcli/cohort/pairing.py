@@ -18,7 +18,7 @@ from typing import Literal
 
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import SUFFIXES, files_of, how_to_convert, partner, suffix_of
-from segcli.text import LISTS, read_text
+from segcli.text import read_names
 
 Side = Literal["pred", "gt"]
 MATCHES = ("stem", "relpath", "bids", "regex:PATTERN")
@@ -302,8 +302,8 @@ def read_manifest(path: Path) -> Pairing:
     manifest that cannot be used.
     """
     try:
-        text = read_text(path, LISTS)
-    except (OSError, UnicodeDecodeError) as problem:
+        text = read_names(path)
+    except (OSError, UnicodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason}).", code="manifest.read") from None
     # Not splitlines: a quoted cell may hold a line break, and names may hold what Unicode calls one.
@@ -349,7 +349,7 @@ def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
             what = "has no case" if not case else f"names case {case} a second time"
             raise InputError(f"{line} {what}.", hint="one line for each case", code="manifest.case")
         group = {key: value for key, value in cells.items() if key not in ("case", "pred", "gt", "roi", "")}
-        pred, gt = (_existing(path.parent, cells[side]) for side in ("pred", "gt"))
+        pred, gt = (_existing(path.parent, row[side] or "") for side in ("pred", "gt"))
         roi = path.parent / cells["roi"] if cells.get("roi") else None
         pairs[case] = None if pred is None or gt is None else Pair(case, pred, gt, group, roi)
         if pred is None:
@@ -365,8 +365,9 @@ def _manifest(path: Path, rows: csv.DictReader[str]) -> Pairing:
 
 
 def _existing(folder: Path, name: str) -> Path | None:
-    path = folder / name
-    return path if name and is_there(path) else None
+    """Return the file of a cell, whose spaces may be its own; `None` for none."""
+    found = (folder / spelled for spelled in dict.fromkeys((name, name.strip())) if spelled.strip())
+    return next((path for path in found if is_there(path)), None)
 
 
 def is_there(path: Path) -> bool:

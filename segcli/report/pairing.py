@@ -74,14 +74,16 @@ def pairing_csv(pairing: Pairing) -> str:
     for m in pairing.missing:
         there = _text(m.path)
         rows.append((m.case, *(("", there) if m.side == "pred" else (there, "")), _text(m.roi), m.group))
+    lines = [_line(["case", *_files(pairing), *columns])]
+    for case, pred, gt, roi, group in sorted(rows, key=lambda r: r[:3]):
+        lines.append(_line([case, pred, gt, *([roi] if regions else []), *(group.get(c, "") for c in columns)]))
+    return "".join(lines)
+
+
+def _line(cells: list[str]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", *_files(pairing), *columns])
-    writer.writerows(
-        [case, pred, gt, *([roi] if regions else []), *(group.get(c, "") for c in columns)]
-        for case, pred, gt, roi, group in sorted(rows, key=lambda r: r[:3])
-    )
-    return stream.getvalue()
+    csv.writer(stream, lineterminator="\r\n").writerow(cells)  # the writer quotes what it ends lines with, only
+    return stream.getvalue().removesuffix("\r\n") + "\n"
 
 
 def pairing_record(pairing: Pairing) -> dict[str, Any]:
