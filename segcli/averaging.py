@@ -51,6 +51,11 @@ class MeanOf:
         """Return whether it says something: a mean of one label is that label's row."""
         return len(self.names) > 1 or (self.asked and bool(self.names))
 
+    def places(self, labels: Sequence[Label]) -> list[int]:
+        """Return where in `labels` those stand that it is of."""
+        names = set(self.names)  # of many labels a search through all for each would take most of the time
+        return [i for i, label in enumerate(labels) if label.name in names]
+
     def __str__(self) -> str:
         more = f" and {len(self.names) - MOST} more" if len(self.names) > MOST else ""
         text = f"mean of {', '.join(self.names[:MOST])}{more}"

@@ -251,8 +251,7 @@ def metric_means(
     case: Case, values: Sequence[Value], metrics: Sequence[BoundMeasure], average: str, over: MeanOf
 ) -> list[Mean]:
     """Return the mean of each metric over labels of a case."""
-    names = set(over.names)  # of many labels a search through all for each would take most of the time
-    pairs = [case.pair(i) for i, label in enumerate(case.labels) if label.name in names]
+    pairs = [case.pair(i) for i in over.places(case.labels)]
     weight = weights(average, [float(p.counts.gt) for p in pairs])
     known = {(v.label, v.measure): v for v in values if v.kind == "metric"}
     means = []

@@ -149,8 +149,9 @@ def test_a_blind_loss_says_so(name: str) -> None:
         (row,) = segcli.compare(p, y, losses=name, **options).rows
         assert "blind: the same for every prediction of this gt" in row.notes
         assert not any("saturated" in note for note in row.notes)
-        text = printed(segcli.inspect(p, y, name, **options))
-        assert text.endswith(": blind: the same for every prediction of this gt, nothing to divide")
+        first, *warnings = printed(segcli.inspect(p, y, name, **options)).splitlines()
+        assert first.endswith(": blind: the same for every prediction of this gt, nothing to divide")
+        assert all(line.startswith("warning: ") for line in warnings)
 
 
 def test_what_one_loss_does_not_see() -> None:

@@ -325,6 +325,9 @@ def test_stdout_is_the_result_and_stderr_says_what_is_next(six, tmp_path):
     ]
     rows = list(csv.DictReader(io.StringIO(outputs[1].read_text())))
     run = json.loads(done.stdout)
+    told_of_all = [(r["case"], r["status"], r["measure"]) for r in rows if r["kind"] == "note"]
+    assert told_of_all == [("", note["level"], note["code"]) for note in run["notes"]]
+    rows = [r for r in rows if r["kind"] != "note"]
     assert len(rows) == sum(len(c["values"]) for c in run["cases"])
     told = {(r["case"], r["label"], r["measure"]): r["value"] for r in rows}
     for case in run["cases"]:
