@@ -29,17 +29,17 @@ SMALL = 16 << 20
 LISTS = 1 << 30
 
 
-def read_text(path: Path, most: int = SMALL) -> str:
+def read_text(path: Path) -> str:
     """Return a text in UTF-8, its lines ended by a newline each. Raises `OSError` as `read_names`."""
-    return _bytes(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    return _bytes(path, SMALL).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_names(path: Path, most: int = LISTS) -> str:
+def read_names(path: Path) -> str:
     """Return a text that names files, which may be any bytes: what is no UTF-8 and all ends of lines stay.
 
-    Raises `OSError`, also for a device and for more than `most` bytes (an endless pipe), and `UnicodeError` for UTF-16.
+    Raises `OSError`, also for a device and for a text that does not end (a pipe), and `UnicodeError` for UTF-16.
     """
-    data = _bytes(path, most)
+    data = _bytes(path, LISTS)
     if b"\0" in data:
         raise UnicodeError("a zero byte")
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
