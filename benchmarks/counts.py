@@ -16,9 +16,9 @@ from surface import LABELS, Mask, organ, organs, row
 
 from segcli.kernels import _jit
 from segcli.kernels.contingency import contingency, label_boxes
-from segcli.loading import load
 from segcli.masks.asked import reading_of
-from segcli.scoring import measures_of, score_loaded
+from segcli.scoring.loading import load
+from segcli.scoring.score import measures_of, score_loaded
 
 
 def bincount(pred: Mask, gt: Mask, n: int):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import segcli
 from segcli.evidence.soft import SoftPair
 from segcli.kernels import _jit
-from segcli.notation import bind, parse
+from segcli.measure.notation import bind, parse
 
 SHAPE = (128, 256, 256)
 CHANNELS = 8

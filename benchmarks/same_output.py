@@ -75,7 +75,7 @@ def _of_tree(tree: Path, only: str) -> dict[str, dict[str, Any]]:
         result = Path(folder, "result.json")
         env = {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "80", "NO_COLOR": "1", "SAME_OUTPUT_ONLY": only}
         command = [sys.executable, __file__, "--run", str(tree), str(work), str(result)]
-        subprocess.run(command, check=True, env=env, cwd=folder)  # noqa: S603
+        subprocess.run(command, check=True, env=env, cwd=folder)
         return json.loads(result.read_text())
 
 
@@ -193,7 +193,9 @@ def _commands() -> list[str]:
     )  # fmt: skip
     for more in several:
         found += [f"score pred/c4.npy gt/c4.npy {more} -f {f}" for f in ("table", "json", "csv")]
-    found += [f"score pred/c4.npy gt/c4.npy {more}" for more in ("-m nosuch", "-m dice:surface=2", "-v", "-q", "-f latex")]
+    found += [
+        f"score pred/c4.npy gt/c4.npy {more}" for more in ("-m nosuch", "-m dice:surface=2", "-v", "-q", "-f latex")
+    ]
     found += [f"score {_MASKS['prob']} --threshold 0.3 --entropy-map out/e.npy", f"score {_MASKS['void']} -m dice -v"]
     losses = "dice,tversky,focal,boundary"
     for pair in ("", _MASKS["prob"], _MASKS["channels"], f"s/nuclei_prob2.npy {_MASKS['prob']}", _MASKS["named"]):
@@ -223,7 +225,10 @@ def _commands() -> list[str]:
     found += [f"evaluate pred gt -j 1 --shard {i}/2 -o out/s{i}.json" for i in (1, 2)]
     found += ["evaluate --merge out/s1.json out/s2.json -o out/merged.json", "evaluate pred gt --dry-run"]
     found += ["evaluate pred gt --dry-run -f csv", "evaluate pred gt --dry-run -f json", "evaluate pred nosuch"]
-    found += ["evaluate pred gt -j 1 -o out/r1.json --resume -m all", "evaluate pred gt -j 1 --worst 3 --cell iqr -f latex"]
+    found += [
+        "evaluate pred gt -j 1 -o out/r1.json --resume -m all",
+        "evaluate pred gt -j 1 --worst 3 --cell iqr -f latex",
+    ]
     for run in cohorts:
         for rules in ("--min dice=0.5", "--rules rules.toml"):
             found += [f"gate out/{run}.json {rules} -f {f}" for f in ("table", "json", "junit")]
@@ -246,7 +251,10 @@ def _commands() -> list[str]:
     found += [f"describe s/abdomen_gt.nii.gz s/nuclei_prob.npy s/tissue_gt.png -f {f}" for f in ("table", "json")]
     found += [f"catalog -f {f}" for f in ("table", "json", "md")]
     found += ["catalog dice", "catalog hd95", "catalog tversky -f json", "catalog --kind loss", "catalog nosuch"]
-    found += [f"schema {name}" for name in "run compare inspect gate diff rank cite describe conventions".split()]
+    found += [
+        f"schema {name}"
+        for name in ["run", "compare", "inspect", "gate", "diff", "rank", "cite", "describe", "conventions"]
+    ]
     found += ["", "--version", "nosuch", "score", "score nosuch.npy gt/c1.npy", "gate nosuch.json --min dice=1"]
     commands = "score compare inspect evaluate gate diff rank cite conventions catalog describe doctor schema"
     return found + [f"{command} --help" for command in commands.split()]

@@ -28,8 +28,8 @@ from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.mesh import mesh_distances
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.surface import surface_cells, surface_elements
+from segcli.kernels.surfaces import Surface
 from segcli.masks.labels import Label
-from segcli.surfaces import Surface
 
 SHAPE = (128, 512, 512)
 SPACING = (2.5, 0.8, 0.8)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.statistics import FEW, LARGE, generator, mean_intervals
+from segcli.run.statistics import FEW, LARGE, generator, mean_intervals
 
 SIZES = (10, 20, 50, 100, 200)
 BATCHES, TRIALS = 20, 500

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segcli.losses.libraries import LEGEND
-from segcli.measure import Measure, measures
+from segcli.measure.losses.libraries import LEGEND
+from segcli.measure.record import Measure, measures
 from segcli.report.catalog import elsewhere, facts, outside
 
 ROOT = Path(__file__).parent.parent

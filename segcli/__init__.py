@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segcli.cohort.evaluate import evaluate
-    from segcli.comparison import compare
     from segcli.errors import InputError, SegcliError, UsageError
-    from segcli.inspection import inspect
+    from segcli.explain.comparison import compare
+    from segcli.explain.inspection import inspect
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
-    from segcli.measure import Measure, find, measures
-    from segcli.scored import Scored, Value
-    from segcli.scoring import score
+    from segcli.measure.record import Measure, find, measures
+    from segcli.scoring.score import score
+    from segcli.scoring.values import Scored, Value
 
 _HOMES = {
     "read": "segcli.masks.readers",
     "Mask": "segcli.masks.mask",
-    "score": "segcli.scoring",
-    "Scored": "segcli.scored",
-    "Value": "segcli.scored",
+    "score": "segcli.scoring.score",
+    "Scored": "segcli.scoring.values",
+    "Value": "segcli.scoring.values",
     "evaluate": "segcli.cohort.evaluate",
-    "compare": "segcli.comparison",
-    "inspect": "segcli.inspection",
-    "measures": "segcli.measure",
-    "find": "segcli.measure",
-    "Measure": "segcli.measure",
+    "compare": "segcli.explain.comparison",
+    "inspect": "segcli.explain.inspection",
+    "measures": "segcli.measure.record",
+    "find": "segcli.measure.record",
+    "Measure": "segcli.measure.record",
     "SegcliError": "segcli.errors",
     "InputError": "segcli.errors",
     "UsageError": "segcli.errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.summary import Resampling, summaries
+from segcli.run.summary import Resampling, summaries
 
 #: Value of a case: a number, or why there is none.
 Cell = float | str

@@ -26,11 +26,11 @@ from segcli.errors import UsageError
 from segcli.evidence.case import Case
 from segcli.evidence.joint import Joint
 from segcli.evidence.label_map import SMALL
-from segcli.gate.limits import judge, parse_limits
+from segcli.gates.limits import judge, parse_limits
 from segcli.masks.labels import Label
-from segcli.measure import measures
-from segcli.notation import bind
-from segcli.scored import Scored
+from segcli.measure.notation import bind
+from segcli.measure.record import measures
+from segcli.scoring.values import Scored
 
 Array = NDArray[Any]
 

@@ -15,8 +15,8 @@ from conftest import SHARED, needs_shared
 from test_losses import INPUTS, Array
 
 import segcli
-from segcli.divisions import WAYS
-from segcli.inspection import Inspection
+from segcli.explain.divisions import WAYS
+from segcli.explain.inspection import Inspection
 from segcli.report.inspection import text as printed
 
 ALL = [m.name for m in segcli.measures("loss")]

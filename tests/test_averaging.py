@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from test_cli import run
 
 import segcli
-from segcli.averaging import AVERAGES, weights
 from segcli.errors import UsageError
-from segcli.measure import measures
-from segcli.scored import Scored
+from segcli.measure.record import measures
+from segcli.scoring.means import AVERAGES, weights
+from segcli.scoring.values import Scored
 
 Array = NDArray[Any]
 

@@ -20,10 +20,10 @@ from test_attribution import VARIANTS
 from test_losses import loss_of
 
 import segcli
-from segcli.blindness import is_blind
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure, measures
+from segcli.explain.blindness import is_blind
+from segcli.measure.record import BoundMeasure, measures
 from segcli.report.inspection import text as printed
 
 Array = NDArray[np.float64]

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runfiles import dice_run
+from segcli.run.document import json_lines, to_json_lines
+from segcli.run.reading import UNREAD, load_run
 
-from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.errors import InputError
-from segcli.runs.document import json_lines, to_json_lines
-from segcli.runs.reading import UNREAD, load_run
+from segcli.run.bulk import Sharing, no_garbage, parse_lines
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -308,9 +308,9 @@ def test_outputs_are_written_whole_beside_stdout(folder: Path, tmp_path: Path) -
 def test_an_internal_error_exits_70_and_saves_its_traceback(folder: Path) -> None:
     """A bug is one line and a file, never exit 1."""
     code = (
-        "import segcli.scoring, sys; from segcli.cli.main import run\n"
+        "import segcli.scoring.score, sys; from segcli.cli.main import run\n"
         "def bug(*a, **k): raise ZeroDivisionError('a bug')\n"
-        "segcli.scoring.score_cases = bug; sys.exit(run(sys.argv[1:]))"
+        "segcli.scoring.score.score_cases = bug; sys.exit(run(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "score", folder / "pred.npy", folder / "gt.npy"],
@@ -340,9 +340,9 @@ def test_a_closed_pipe_ends_quietly() -> None:
 def test_signals_have_their_codes(folder: Path, number: int, code: int) -> None:
     """Ctrl-C and SIGTERM end the process with their documented code and one line."""
     code_text = (
-        "import segcli.scoring, sys, time; from segcli.cli.main import run\n"
+        "import segcli.scoring.score, sys, time; from segcli.cli.main import run\n"
         "def wait(*a, **k):\n    print('ready', flush=True); time.sleep(60)\n"
-        "segcli.scoring.score_cases = wait; sys.exit(run(sys.argv[1:]))"
+        "segcli.scoring.score.score_cases = wait; sys.exit(run(sys.argv[1:]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code_text, "score", folder / "pred.npy", folder / "gt.npy"],

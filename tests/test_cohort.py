@@ -18,11 +18,11 @@ import pytest
 from cohorts import ball, cohort, same_runs, segcli, without_environment
 
 import segcli as library
-from segcli.averaging import AVERAGES
 from segcli.cohort.collecting import in_shard
 from segcli.errors import InputError, UsageError
-from segcli.measure import measures
-from segcli.policy import POLICIES
+from segcli.measure.record import measures
+from segcli.scoring.empty import POLICIES
+from segcli.scoring.means import AVERAGES
 
 SCHEMA = json.loads(files("segcli").joinpath("schemas", "run.json").read_text())
 

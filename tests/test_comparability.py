@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from cohorts import segcli
 from made_runs import made_run
+from segcli.run.comparability import Source
+from segcli.run.diff import compare_runs
+from segcli.run.rank import rank_runs
 
 from segcli.errors import InputError
-from segcli.gate.rules import parse_rules
-from segcli.gate.verdicts import judge_run
-from segcli.runs.comparability import Source
-from segcli.runs.diff import compare_runs
-from segcli.runs.rank import rank_runs
-from segcli.summary import Resampling
+from segcli.gates.rules import parse_rules
+from segcli.gates.verdicts import judge_run
+from segcli.run.summary import Resampling
 
 DICE, LOSS = "metric.dice", "loss.dice"
 Run = dict[str, Any]

@@ -13,9 +13,9 @@ from scipy import stats
 
 import segcli
 from segcli.errors import UsageError
-from segcli.notation import bind
-from segcli.ranking import Row, agreements_of, kendall_tau, rankings_of
-from segcli.sweep import sweep
+from segcli.explain.rankings import Row, agreements_of, kendall_tau, rankings_of
+from segcli.measure.notation import bind
+from segcli.measure.sweep import sweep
 
 
 def test_a_sweep_has_its_ends_and_exact_steps():

@@ -26,19 +26,22 @@ from numpy.typing import NDArray
 from test_loss_libraries import SINGLE_CHANNEL, Scene, with_keywords
 
 import segcli
-from segcli import conventions, empty_means, policy, tools
 from segcli.cli.main import run as command_line
-from segcli.conventions import Row
 from segcli.errors import InputError, UsageError
 from segcli.evidence.case import Case
-from segcli.losses.libraries import known
 from segcli.masks.labels import Label
-from segcli.measure import measures
-from segcli.notation import bind
-from segcli.printed import Printed, Views, printed
+from segcli.measure import conventions as tools
+from segcli.measure.conventions import Entry, convention_of
+from segcli.measure.losses.libraries import known
+from segcli.measure.notation import bind
+from segcli.measure.record import measures
 from segcli.report.conventions import text
-from segcli.summary import Resampling, summaries
-from segcli.tools import Entry, convention_of
+from segcli.run.summary import Resampling, summaries
+from segcli.scoring import empty as policy
+from segcli.scoring.printed import Printed, Views, printed
+from segcli.tools import means as empty_means
+from segcli.tools import pair as conventions
+from segcli.tools.pair import Row
 
 Array = NDArray[Any]
 
@@ -1059,9 +1062,10 @@ def test_losses_with_a_convention() -> None:
 
 def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: Any) -> dict[str, Any]:
     """Return a run file of several pairs, as plain data."""
+    from segcli.run.document import document
+
     from segcli.masks.asked import reading_of
-    from segcli.runs.document import document
-    from segcli.scoring import measures_of
+    from segcli.scoring.score import measures_of
 
     cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]
     empty = options.get("empty", "undefined")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from segcli.gate.rules import FIELDS
+from segcli.gates.rules import FIELDS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.parts import Candidates
 from segcli.evidence.pooled import PooledCounts
 from segcli.masks.labels import Label
-from segcli.notation import bind
+from segcli.measure.notation import bind
 
 Array = NDArray[Any]
 SHAPES = [(1, 9), (7, 8), (4, 5, 6), (3, 1, 7)]

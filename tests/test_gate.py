@@ -18,10 +18,10 @@ import pytest
 from runfiles import dice_run, run_of, write
 
 from segcli.errors import InputError, UsageError
-from segcli.gate.rules import parse_rules
-from segcli.gate.verdicts import Judgement, Verdict, judge_run
+from segcli.gates.rules import parse_rules
+from segcli.gates.verdicts import Judgement, Verdict, judge_run
 from segcli.report.gate import sentence
-from segcli.summary import Resampling, summaries
+from segcli.run.summary import Resampling, summaries
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,8 @@ import pytest
 import xmlschema
 from runfiles import run_of, write
 
-from segcli.gate.rules import parse_rules
-from segcli.gate.verdicts import Judgement, judge_run
+from segcli.gates.rules import parse_rules
+from segcli.gates.verdicts import Judgement, judge_run
 from segcli.report.gate import gate_markdown, gate_text
 from segcli.report.github import MOST, escape_data, escape_property, workflow_commands
 from segcli.report.junit import junit_xml
@@ -76,7 +76,7 @@ def test_the_junit_schema_refuses_what_is_no_junit() -> None:
     schema = xmlschema.XMLSchema(XSD)
     good = junit_xml(nasty(), 0.0)
     for broken in (
-        good.replace('classname="segcli.gate" ', "", 1),
+        good.replace('classname="segcli.gates" ', "", 1),
         good.replace("<failure ", "<failed ", 1).replace("</failure>", "</failed>", 1),
         re.sub(r'tests="6"', 'tests="six"', good),
     ):

@@ -12,7 +12,7 @@ from test_losses import Array, loss_of, sigmoid
 
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure
+from segcli.measure.record import BoundMeasure
 
 SHAPES = [(1, 1), (1, 1, 1), (1, 7), (6, 7), (3, 4, 5)]
 

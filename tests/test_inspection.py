@@ -15,11 +15,11 @@ from PIL import Image
 from test_attribution import check_parts
 
 import segcli
-from segcli.disagreement import OTHERS, STRIKING
-from segcli.divisions import WAYS
 from segcli.errors import UsageError
+from segcli.explain.disagreement import OTHERS, STRIKING
+from segcli.explain.divisions import WAYS
 from segcli.masks.writing import BLUE, RED, WHITE, colours
-from segcli.notation import bind
+from segcli.measure.notation import bind
 from segcli.report.inspection import text as printed
 
 MAPPED = [m.name for m in segcli.measures("loss") if m.voxel_map is not None]

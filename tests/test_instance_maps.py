@@ -15,12 +15,12 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import segcli
-from segcli.conventions import conventions
 from segcli.errors import InputError, UsageError
 from segcli.evidence import cells as cells_module
 from segcli.evidence import maps as maps_module
 from segcli.evidence.case import Case
 from segcli.masks.labels import Label
+from segcli.tools.pair import conventions
 
 Array = NDArray[Any]
 

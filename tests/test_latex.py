@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run
+from segcli.run.comparability import Source
+from segcli.run.diff import compare_runs
+from segcli.run.rank import rank_runs
 from test_diff import cli
 
-from segcli.measure import find
-from segcli.notation import bind
+from segcli.measure.notation import bind
+from segcli.measure.record import find
 from segcli.report.cohort import measures_of
 from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex, run_latex
-from segcli.runs.comparability import Source
-from segcli.runs.diff import compare_runs
-from segcli.runs.rank import rank_runs
-from segcli.summary import Resampling
+from segcli.run.summary import Resampling
 
 DICE, HD, RVE = "metric.dice", "metric.hd95:surface=surfel", "metric.rve"
 NASTY = r"a&b%c$d#e_f{g}h~i^j\k<l>m|n[o]*p`q--r"
@@ -160,7 +160,7 @@ def test_a_run_with_groups() -> None:
     run = nasty_run()
     for case, site in zip(run["cases"], ("A_1", "A_1", "B&2"), strict=True):
         case["group"] = {"site": site}
-    from segcli.summary import summaries
+    from segcli.run.summary import summaries
 
     run["summary"] = summaries(run["cases"], AT, "site")
     columns, rows = table_of(run_latex(run, measures_of(run)))

@@ -15,9 +15,9 @@ from test_logit_gradients import scene, softmax
 from test_loss_libraries import SINGLE_CHANNEL, library, reads_logits, run
 
 import segcli
-from segcli import conventions
-from segcli.losses.libraries import Implementation, known
-from segcli.measure import measures
+from segcli.measure.losses.libraries import Implementation, known
+from segcli.measure.record import measures
+from segcli.tools import pair as conventions
 
 Array = NDArray[np.float64]
 NAMES = [m.name for m in measures("loss")]

@@ -18,8 +18,8 @@ from test_losses import loss_of
 
 import segcli
 from segcli.evidence.soft import SoftPair
-from segcli.logit_gradients import SharedLogits
-from segcli.measure import BoundMeasure
+from segcli.explain.logit_gradients import SharedLogits
+from segcli.measure.record import BoundMeasure
 
 Array = NDArray[np.float64]
 ONE_VS_REST = [text for text in VARIANTS if not loss_of(text).over_classes]

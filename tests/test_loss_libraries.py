@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
-from segcli.losses import libraries
-from segcli.losses.libraries import Implementation, known
-from segcli.measure import BoundMeasure, find, measures
-from segcli.notation import bind
+from segcli.measure.losses import libraries
+from segcli.measure.losses.libraries import Implementation, known
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure, find, measures
 from segcli.report import catalog
 
 Array = NDArray[np.float64]

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from segcli.errors import UsageError
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure, find
-from segcli.notation import bind
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -619,7 +619,9 @@ def test_aliases() -> None:
 
 def test_records_need_no_numpy() -> None:
     """The records of the losses load without numpy, SciPy or torch."""
-    program = "import sys, segcli.losses; print(sorted({'numpy', 'scipy', 'torch', 'numba'} & set(sys.modules)))"
+    program = (
+        "import sys, segcli.measure.losses; print(sorted({'numpy', 'scipy', 'torch', 'numba'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

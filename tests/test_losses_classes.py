@@ -23,8 +23,8 @@ from segcli.errors import UsageError
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.pooled import PooledClasses
 from segcli.evidence.soft import SoftPair
-from segcli.measure import BoundMeasure, find
-from segcli.notation import bind
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure, find
 
 Array = NDArray[np.float64]
 

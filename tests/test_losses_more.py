@@ -25,10 +25,10 @@ from test_losses import (  # noqa: F401
     sigmoid,
 )
 
-from segcli.attribution import excess_map, tallies
 from segcli.errors import UsageError
 from segcli.evidence.soft import SoftPair
-from segcli.measure import find
+from segcli.explain.attribution import excess_map, tallies
+from segcli.measure.record import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable

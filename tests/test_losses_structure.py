@@ -30,11 +30,11 @@ from test_losses import (
 )
 
 from segcli.evidence.soft import SoftPair
+from segcli.evidence.thinnings import THINNINGS, Thinning
 from segcli.kernels.ball import BallWeights, ball_coverage, ball_means, ball_size
 from segcli.kernels.pooling import SoftSkeleton, least_of_three
 from segcli.kernels.skeleton import skeleton, skeleton_tube
-from segcli.measure import find
-from segcli.thinnings import THINNINGS, Thinning
+from segcli.measure.record import find
 
 VARIANTS = [
     "hd_dt_onesided", "hd_dt_onesided:alpha=1:unit=voxel", "log_hd_dt", "log_hd_dt:alpha=1:unit=voxel", "hd_er",

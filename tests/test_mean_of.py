@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import segcli
+from segcli.run.reading import load_run
 
 import segcli as library
 from segcli.errors import UsageError
-from segcli.runs.reading import load_run
 
 LABELS = "core=1,rim=2,whole=1+2"
 

@@ -24,13 +24,13 @@ from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.pair import Pair
 from segcli.evidence.soft import SoftPair
-from segcli.gate.limits import parse_limits
+from segcli.gates.limits import parse_limits
+from segcli.kernels.surfaces import SURFACES, Surface
 from segcli.masks.labels import Label
-from segcli.measure import FORMULA, BoundMeasure, Measure, Param, find, measures, plain
-from segcli.notation import DEFAULTS, bind, parse
-from segcli.policy import POLICIES, Status, classes_value, metric_value
-from segcli.scored import Scored
-from segcli.surfaces import SURFACES, Surface
+from segcli.measure.notation import DEFAULTS, bind, parse
+from segcli.measure.record import FORMULA, BoundMeasure, Measure, Param, find, measures, plain
+from segcli.scoring.empty import POLICIES, Status, classes_value, metric_value
+from segcli.scoring.values import Scored
 
 Array = NDArray[Any]
 Spacing = tuple[float, ...]

@@ -23,8 +23,8 @@ from shapes import shape
 import segcli
 from segcli.evidence.case import Case
 from segcli.evidence.distances import Distances
+from segcli.kernels.surfaces import SURFACES, Surface
 from segcli.masks.labels import Label
-from segcli.surfaces import SURFACES, Surface
 
 Array = NDArray[Any]
 

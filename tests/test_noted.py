@@ -15,11 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from cohorts import segcli
+from segcli.run.noted import kind_text, said_of
 
 import segcli as library
 from segcli.errors import InputError
 from segcli.masks.occurring import one_foreground, resolve
-from segcli.runs.noted import kind_text, said_of
 
 SQUARE = np.zeros((12, 12), np.uint8)
 SQUARE[2:8, 2:8] = 1
@@ -289,7 +289,7 @@ def test_verbose_prints_the_traceback_of_an_internal_error(
     warned: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Whichever way it is asked for."""
-    monkeypatch.setattr("segcli.scoring.score_cases", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("segcli.scoring.score.score_cases", lambda *_, **__: 1 / 0)
     (warned / "verbose.toml").write_text("verbose = true\n")
     front = {"flag": ("--isolated", "-v"), "file": ("--config", "verbose.toml"), "variable": ("--isolated",)}[way]
     if way == "variable":

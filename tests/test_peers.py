@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segcli import tools
 from segcli.evidence.case import Case
 from segcli.masks.labels import Label
-from segcli.notation import bind
-from segcli.printed import Printed, Views, printed
-from segcli.tools import Entry
+from segcli.measure import conventions as tools
+from segcli.measure.conventions import Entry
+from segcli.measure.notation import bind
+from segcli.scoring.printed import Printed, Views, printed
 
 HERE = Path(__file__).parent / "golden" / "peers"
 #: How near a claim comes to a number of a tool that computes in single precision, or prints six decimals, relative

@@ -20,7 +20,7 @@ from segcli.evidence.soft import SoftPair
 from segcli.evidence.sums import SMALL, VoxelSums, sigmoid
 from segcli.kernels import pixelwise
 from segcli.kernels.pixelwise import logarithms, powers, voxel_sums
-from segcli.notation import bind, parse
+from segcli.measure.notation import bind, parse
 
 ROOT = Path(segcli.__file__).parent.parent
 
@@ -295,7 +295,7 @@ def test_small_images_need_no_numba():
     The fused way agrees with that of NumPy, but not to the last bit.
     """
     code = (
-        "import sys, numpy as np; from segcli.notation import parse; from segcli.evidence.soft import SoftPair\n"
+        "import sys, numpy as np; from segcli.measure.notation import parse; from segcli.evidence.soft import SoftPair\n"
         "rng = np.random.default_rng(0); p, y = rng.random((20, 30)), rng.random((20, 30)) < 0.3\n"
         f"values = [b(SoftPair(p, y)) for b in parse('loss', '{OF_SUMS}')]\n"
         "assert 'numba' not in sys.modules; print(*values)"

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from segcli.run.reading import load_run
 
 import segcli
 from segcli.errors import InputError, UsageError
@@ -24,13 +25,12 @@ from segcli.evidence.case import Case
 from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoGridError, PooledSums, wrong
 from segcli.evidence.pooled import PooledCounts
-from segcli.gate.rules import parse_rules
-from segcli.gate.verdicts import judge_run
+from segcli.gates.rules import parse_rules
+from segcli.gates.verdicts import judge_run
 from segcli.masks.labels import Label
-from segcli.measure import BoundMeasure, Measure, measures
-from segcli.notation import bind, parse
+from segcli.measure.notation import bind, parse
+from segcli.measure.record import BoundMeasure, Measure, measures
 from segcli.report.catalog import facts
-from segcli.runs.reading import load_run
 
 Array = NDArray[Any]
 SCHEMA = json.loads(files("segcli").joinpath("schemas", "run.json").read_text())

@@ -25,7 +25,7 @@ from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.soft import SoftPair
 from segcli.masks.labels import Label
-from segcli.notation import bind
+from segcli.measure.notation import bind
 
 Array = NDArray[Any]
 
@@ -355,7 +355,7 @@ def test_command_line_of_hard_masks(tmp_path: Path, average: str) -> None:
 
 def test_threshold_is_printed() -> None:
     """The best threshold is a share, not a count, wherever it is printed."""
-    from segcli.measure import find
+    from segcli.measure.record import find
     from segcli.report.table import number
 
     assert number(0.4, find("best_threshold")) == "0.400"
@@ -372,8 +372,8 @@ def test_threshold_is_printed() -> None:
 def test_real_maps(pred: str, gt: str) -> None:
     """On real maps ranking and scores are scikit-learn's."""
     tool = pytest.importorskip("sklearn.metrics")
-    from segcli.loading import load
     from segcli.masks.asked import reading_of
+    from segcli.scoring.loading import load
 
     files = [SHARED / "data" / name for name in (pred, gt)]
     (loaded,) = load(*files, reading_of())

@@ -17,15 +17,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import made_run
+from segcli.run.comparability import Source
+from segcli.run.places import drawn_cases, place_shares, places, taus
+from segcli.run.rank import Ranking, Row, rank_runs
 from test_diff import AFTER, BEFORE, cli
 
 from segcli.errors import InputError, UsageError
 from segcli.report import rank as report
-from segcli.runs.comparability import Source
-from segcli.runs.places import drawn_cases, place_shares, places, taus
-from segcli.runs.rank import Ranking, Row, rank_runs
-from segcli.statistics import generator, holm
-from segcli.summary import Resampling
+from segcli.run.statistics import generator, holm
+from segcli.run.summary import Resampling
 
 DICE, HD = "metric.dice", "metric.hd95:surface=surfel"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from runfiles import dice_run, run_of, write
+from segcli.run.reading import load_run
 
 from segcli.errors import InputError
-from segcli.notation import bind
-from segcli.runs.reading import load_run
+from segcli.measure.notation import bind
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:

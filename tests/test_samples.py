@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 import segcli
-from segcli.samples import sample_folder, sample_pair
+from segcli.masks.samples import sample_folder, sample_pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "sample_masks"
 

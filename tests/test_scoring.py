@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import segcli
-from segcli.averaging import MEAN_WITHOUT_BACKGROUND
 from segcli.errors import InputError, UsageError
 from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import LabelMap
 from segcli.masks.labels import parse_labels
 from segcli.report.case import BECAUSE, WHY, score_text
-from segcli.scoring import measures_of
+from segcli.scoring.means import MEAN_WITHOUT_BACKGROUND
+from segcli.scoring.score import measures_of
 
 
 @pytest.fixture
@@ -391,7 +391,7 @@ def test_compare_means_over_a_stack():
 
 def test_families_and_a_loss_of_the_same_name():
     """`boundary` is the loss; `boundary_based` is its family."""
-    from segcli.notation import parse
+    from segcli.measure.notation import parse
 
     assert [b.name for b in parse("loss", "boundary")] == ["boundary"]
     assert {b.name for b in parse("loss", "boundary_based")} == {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import segcli as library
-from segcli.statistics import (
+from segcli.run.statistics import (
     FEW,
     LARGE,
     bca,
@@ -29,7 +29,7 @@ from segcli.statistics import (
     resampled_means,
     wilcoxon,
 )
-from segcli.summary import Resampling, summaries
+from segcli.run.summary import Resampling, summaries
 
 
 def beta(rng: np.random.Generator, size: int | tuple[int, ...]) -> np.ndarray:

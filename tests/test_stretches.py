@@ -18,17 +18,17 @@ from test_attribution import VARIANTS
 from test_losses import Array, loss_of, sigmoid
 
 import segcli
-from segcli.attribution import Shares, Tally, tallies
-from segcli.comparison import loss_rows
 from segcli.evidence import stretch
 from segcli.evidence.parts import NoGridError
 from segcli.evidence.pooled import PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.evidence.stretch import Stretch
-from segcli.loading import load
+from segcli.explain.attribution import Shares, Tally, tallies
+from segcli.explain.comparison import loss_rows
 from segcli.masks.asked import reading_of
-from segcli.measure import BoundMeasure
-from segcli.notation import parse
+from segcli.measure.notation import parse
+from segcli.measure.record import BoundMeasure
+from segcli.scoring.loading import load
 
 OF_PAIRS = [text for text in VARIANTS if not loss_of(text).over_classes]
 LOCAL = [text for text in OF_PAIRS if loss_of(text).measure.local]

@@ -20,11 +20,11 @@ from scipy.spatial import cKDTree
 from test_topology import KNOWN, volumes
 
 import segcli
-from segcli import conventions
 from segcli.errors import UsageError
+from segcli.evidence.thinnings import THINNINGS, Thinning
 from segcli.kernels.euler import euler_number
 from segcli.kernels.skeleton import skeleton
-from segcli.thinnings import THINNINGS, Thinning
+from segcli.tools import pair as conventions
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]

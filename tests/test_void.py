@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import segcli
-from segcli.conventions import conventions
 from segcli.errors import InputError, UsageError
 from segcli.masks.void import as_spec, looks_void, parse_ignored, shown
+from segcli.tools.pair import conventions
 
 Array = np.ndarray[Any, Any]
 OVERLAP = ["dice", "iou", "sensitivity", "precision", "mcc", "balanced_accuracy"]

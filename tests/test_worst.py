@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from cohorts import segcli
 from made_runs import made_run
+from segcli.run.comparability import Source
+from segcli.run.rank import rank_runs
 
 import segcli as library
 from segcli.evidence.counts import Counts
-from segcli.gate.columns import Columns
-from segcli.gate.rules import parse_rules
-from segcli.gate.verdicts import judge_run
-from segcli.measure import measures
-from segcli.notation import bind
-from segcli.runs.comparability import Source
-from segcli.runs.rank import rank_runs
-from segcli.summary import Resampling
+from segcli.gates.columns import Columns
+from segcli.gates.rules import parse_rules
+from segcli.gates.verdicts import judge_run
+from segcli.measure.notation import bind
+from segcli.measure.record import measures
+from segcli.run.summary import Resampling
 
 SHAPE, SPACING = (9, 8, 7), (2.0, 3.0, 0.5)
 DIAGONAL = math.hypot(18, 24, 3.5)

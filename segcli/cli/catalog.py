@@ -22,9 +22,9 @@ def catalog(
 
     A name that is both a metric and a loss shows both.
     """
-    from segcli.measure import find, measures
+    from segcli.measure.record import find, measures
     from segcli.report import catalog as report
-    from segcli.runs.document import to_json
+    from segcli.run.document import to_json
 
     session: Session = ctx.obj
     chosen = measures(kind)

@@ -40,9 +40,9 @@ def cite(
     check_outputs(outputs, [run], SUFFIXES)
 
     from segcli.report import citation as report
-    from segcli.runs.cite import cite as facts_of
-    from segcli.runs.document import to_json
-    from segcli.runs.reading import load_run
+    from segcli.run.cite import cite as facts_of
+    from segcli.run.document import to_json
+    from segcli.run.reading import load_run
 
     found = facts_of(load_run(run))
 

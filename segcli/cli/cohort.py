@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segcli.bulk import no_garbage
 from segcli.cli.options import latex_cell
 from segcli.cli.progress import Progress
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 from segcli.report.table import flat
+from segcli.run.bulk import no_garbage
 from segcli.wording import counted
 from segcli.writing import write_whole
 
@@ -71,7 +71,7 @@ class Asked:
 
 def answer(asked: Asked) -> ExitCode:
     """Carry out one `evaluate` and return its exit code."""
-    from segcli.runs.document import environment
+    from segcli.run.document import environment
 
     started, clock = datetime.now(UTC), time.perf_counter()
     _check(asked)
@@ -142,7 +142,7 @@ def _show_pairs(asked: Asked, pairing: Pairing) -> ExitCode:
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            from segcli.runs.document import to_json
+            from segcli.run.document import to_json
 
             return to_json(report.pairing_record(pairing))
         if wanted == "csv":
@@ -220,7 +220,7 @@ def _shard(text: str) -> tuple[int, int]:
 def _suspect(asked: Asked, run: dict[str, Any]) -> None:
     """Say what tables say in a footnote where the form on stdout has none."""
     from segcli.report.cohort import measures_of
-    from segcli.runs.alignment import TWICE, all_perfect
+    from segcli.run.alignment import TWICE, all_perfect
 
     if asked.form not in ("table", "md") and all_perfect(run["cases"], measures_of(run)):
         asked.session.warn([TWICE])
@@ -228,7 +228,7 @@ def _suspect(asked: Asked, run: dict[str, Any]) -> None:
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.runs.document import json_lines
+    from segcli.run.document import json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
@@ -240,8 +240,8 @@ def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> Exi
 
 def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.evaluate import run_of
-    from segcli.runs.document import json_lines
-    from segcli.summary import Resampling
+    from segcli.run.document import json_lines
+    from segcli.run.summary import Resampling
 
     run = run_of(collected, asked.run_file, Resampling(asked.ci, seed=asked.seed), env, asked.group_by)
     render = _renderer(asked, run)
@@ -259,7 +259,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
 
 def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
     from segcli.report import cohort as report
-    from segcli.runs.document import to_json_lines
+    from segcli.run.document import to_json_lines
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
@@ -280,7 +280,7 @@ def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
 
 def _say(asked: Asked, run: dict[str, Any]) -> None:
     """Print the warnings of the cases to stderr, each kind once; a terminal that shows the table has them there."""
-    from segcli.runs.noted import kind_text, warnings_of
+    from segcli.run.noted import kind_text, warnings_of
 
     if asked.session.verbose:
         levels = {"warning"} if asked.session.quiet else {"warning", "note"}

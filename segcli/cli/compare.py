@@ -51,11 +51,11 @@ def compare(
     these are given, as training feels it, else by the probabilities.
     With several predictions a ranking by each measure follows.
     """
-    from segcli.comparison import compare as run_comparison
+    from segcli.explain.comparison import compare as run_comparison
+    from segcli.measure.sweep import sweep
     from segcli.report import comparison as report
-    from segcli.runs.document import environment
-    from segcli.scoring import measures_of
-    from segcli.sweep import sweep
+    from segcli.run.document import environment
+    from segcli.scoring.score import measures_of
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -70,7 +70,7 @@ def compare(
             f"{files[0]} alone: a ground truth is missing.", hint="segcli compare PRED... GT", code="compare.files"
         )
     if not files:
-        from segcli.samples import sample_pair
+        from segcli.masks.samples import sample_pair
 
         files = sample_pair()
         if not session.quiet:

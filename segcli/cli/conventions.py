@@ -43,7 +43,7 @@ def conventions(
     None of the tools is needed: their rules are kept in a table that was checked with the versions named.
     With --losses, what deep learning libraries would return for a loss, its alpha and beta given by name.
     """
-    from segcli.runs.document import environment
+    from segcli.run.document import environment
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -57,17 +57,17 @@ def conventions(
         return environment(started=started.isoformat(timespec="seconds"), seconds=seconds, argv=sys.argv[1:])
 
     if run is not None:
-        from segcli.empty_means import empty_means
         from segcli.report.conventions import render_means
-        from segcli.runs.reading import UNREAD, load_run
+        from segcli.run.reading import UNREAD, load_run
+        from segcli.tools.means import empty_means
 
         means = empty_means(load_run(run, without=UNREAD))
         deliver(lambda wanted, color=False: render_means(means, wanted, env(), color=color), form, outputs, session)
         return ExitCode.OK
-    from segcli.conventions import conventions as compared
-    from segcli.conventions import quantities
-    from segcli.notation import parse
+    from segcli.measure.notation import parse
     from segcli.report.conventions import render
+    from segcli.tools.pair import conventions as compared
+    from segcli.tools.pair import quantities
 
     how: dict[str, Any] = {"surface": surface, "convention": convention}
     quantities(metrics, **how), parse("loss", losses)  # a typo is told before anything is read

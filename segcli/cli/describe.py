@@ -31,10 +31,10 @@ def describe(
 
     A file that cannot be used is described as far as it can be read, with what is wrong; the exit code is then 3.
     """
-    from segcli import loading
     from segcli.masks import asked, geometry
     from segcli.report import description as report
-    from segcli.runs.document import to_json
+    from segcli.run.document import to_json
+    from segcli.scoring import loading
 
     session: Session = ctx.obj
     how = asked.reading_of(**reading)

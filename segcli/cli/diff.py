@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from segcli.bulk import no_garbage
 from segcli.cli import options as opt
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode
+from segcli.run.bulk import no_garbage
 
 
 @no_garbage()
@@ -44,16 +44,16 @@ def diff(
     shown = opt.latex_cell(cell, form, outputs)
     opt.one_stdin([a, b])
 
-    from segcli.runs.alignment import wishes
+    from segcli.run.alignment import wishes
 
     wishes(metrics)  # a typo is told before anything is read
     from segcli.report import diff as report
     from segcli.report.latex import difference_latex
-    from segcli.runs.comparability import Source
-    from segcli.runs.diff import compare_runs
-    from segcli.runs.document import environment, to_json
-    from segcli.runs.reading import UNREAD, load_run
-    from segcli.summary import Resampling
+    from segcli.run.comparability import Source
+    from segcli.run.diff import compare_runs
+    from segcli.run.document import environment, to_json
+    from segcli.run.reading import UNREAD, load_run
+    from segcli.run.summary import Resampling
 
     sources = [Source(name, load_run(name, without=UNREAD)) for name in (a, b)]
     found = compare_runs(*sources, metrics=metrics, sort=sort, every=every, resampling=Resampling(ci, seed=seed))

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from segcli.bulk import no_garbage
 from segcli.cli.session import SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 from segcli.report.table import flat
+from segcli.run.bulk import no_garbage
 
 #: Formats of files by their suffix.
 FILES = {suffix: form for suffix, form in SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
@@ -53,7 +53,7 @@ def gate(
     no-missing, no-errors, and no-warnings, which is no failure without --strict. A value that is undefined where one
     mask is empty fails, as does a rule without values; a label in neither mask counts for nothing.
     """
-    from segcli.gate.rules import parse_rules, read_rules
+    from segcli.gates.rules import parse_rules, read_rules
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -65,9 +65,9 @@ def gate(
     asked = parse_rules(tables, str(rules or session.config.path), min_ or [], max_ or [], strict=strict)
     if not asked.rules and not session.quiet:
         print("note: no rule but those always on: give --min, --max, --rules or [[gate]]", file=sys.stderr)
-    from segcli.gate.verdicts import judge_run
-    from segcli.runs.document import environment, to_json
-    from segcli.runs.reading import UNREAD, load_run
+    from segcli.gates.verdicts import judge_run
+    from segcli.run.document import environment, to_json
+    from segcli.run.reading import UNREAD, load_run
 
     read = partial(load_run, without=UNREAD)
     judgement = judge_run(asked, read(run), None if baseline is None else read(baseline))

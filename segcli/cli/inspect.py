@@ -47,11 +47,11 @@ def inspect(
     are connected regions of the ground truth (missed or not) and of the prediction (false or not). Where
     other losses weigh a component or band quite differently, a sentence says so.
     """
-    from segcli.inspection import inspect as take_apart
+    from segcli.explain.inspection import inspect as take_apart
     from segcli.masks.mask import Note
     from segcli.masks.writing import check_map_path, png_bytes, write_map
     from segcli.report import inspection as report
-    from segcli.runs.document import environment, to_json
+    from segcli.run.document import environment, to_json
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()

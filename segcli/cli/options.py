@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from segcli import surfaces
 from segcli.errors import UsageError
+from segcli.kernels import surfaces
 
 MASKS, RESULT = "What the voxels mean", "Result"
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from segcli.bulk import no_garbage
 from segcli.cli import options as opt
 from segcli.cli.session import PAPER_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.run.bulk import no_garbage
 
 
 @no_garbage()
@@ -46,16 +46,16 @@ def rank(
     _check_names([name for name, _ in named])
     opt.one_stdin([path for _, path in named])
 
-    from segcli.runs.alignment import wishes
+    from segcli.run.alignment import wishes
 
     wishes(metrics)  # a typo is told before anything is read
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex
-    from segcli.runs.comparability import Source
-    from segcli.runs.document import environment, to_json
-    from segcli.runs.rank import rank_runs
-    from segcli.runs.reading import UNREAD, load_run
-    from segcli.summary import Resampling
+    from segcli.run.comparability import Source
+    from segcli.run.document import environment, to_json
+    from segcli.run.rank import rank_runs
+    from segcli.run.reading import UNREAD, load_run
+    from segcli.run.summary import Resampling
 
     found = rank_runs(
         [Source(name, load_run(path, without=UNREAD)) for name, path in named],

@@ -60,10 +60,11 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli import policy, scoring
-    from segcli.averaging import check_mean_of
-    from segcli.gate.limits import judge, parse_limits
+    from segcli.gates.limits import judge, parse_limits
     from segcli.masks.asked import reading_of
+    from segcli.scoring import empty as policy
+    from segcli.scoring import score as scoring
+    from segcli.scoring.means import check_mean_of
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -108,7 +109,7 @@ def score(
 
     def render(wanted: str, color: bool = False) -> str:
         from segcli.report import case as report
-        from segcli.runs import document
+        from segcli.run import document
 
         if wanted == "csv":
             return report.score_csv(cases)

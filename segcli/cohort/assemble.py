@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segcli.averaging import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 from segcli.cohort.work import Record
 from segcli.masks.occurring import BOTH_READ, disjoint, one_foreground
 from segcli.masks.void import CHARGED
-from segcli.measure import BoundMeasure
-from segcli.notation import bind
-from segcli.runs.document import mean_record, note_record
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure
+from segcli.run.document import mean_record, note_record
+from segcli.scoring.means import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 
 #: What a record holds for this module alone.
 _OWN = {"of", "occur", "one_map", "literal", "absent", "instances"}

@@ -11,16 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from segcli.bulk import no_garbage
 from segcli.cohort.assemble import assemble
 from segcli.cohort.engine import Done, processes, run_here, run_pool
 from segcli.cohort.journal import Journal
 from segcli.cohort.pairing import Missing, Pairing
 from segcli.cohort.tables import pooled_tables
 from segcli.cohort.work import Plan, Record, Task
-from segcli.runs.document import SCHEMA, spec_of
-from segcli.runs.noted import said_of
-from segcli.summary import Resampling, summaries
+from segcli.run.bulk import no_garbage
+from segcli.run.document import SCHEMA, spec_of
+from segcli.run.noted import said_of
+from segcli.run.summary import Resampling, summaries
 
 MissingPolicy = Literal["fail", "worst", "skip"]
 Progress = Callable[[int, int], None]

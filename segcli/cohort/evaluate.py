@@ -74,8 +74,8 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.runs.document import environment, json_lines
-    from segcli.summary import Resampling
+    from segcli.run.document import environment, json_lines
+    from segcli.run.summary import Resampling
 
     started, clock = datetime.now(UTC), time.perf_counter()
     target = None if output is None else Path(output)
@@ -132,12 +132,12 @@ def plan_of(
     **reading: Any,
 ) -> Plan:
     """Return what is computed of every case; every option is checked here, before a file is read."""
-    from segcli import averaging
-    from segcli.averaging import check_average, check_mean_of
     from segcli.cohort.work import Plan
     from segcli.masks.asked import reading_of
-    from segcli.policy import check_ignored, conventional, empty_rule
-    from segcli.scoring import measures_of
+    from segcli.scoring import means as averaging
+    from segcli.scoring.empty import check_ignored, conventional, empty_rule
+    from segcli.scoring.means import check_average, check_mean_of
+    from segcli.scoring.score import measures_of
 
     rules = conventional(convention, metrics, losses, surface)
     if rules is None:

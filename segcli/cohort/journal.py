@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from segcli.bulk import Sharing
 from segcli.cohort.work import REPEATED, Record, Task
 from segcli.errors import InputError, UsageError
 from segcli.masks.readers import files_of
+from segcli.run.bulk import Sharing
 from segcli.wording import counted
 
 SCHEMA = "segcli.journal/1"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.bulk import Sharing, no_garbage, parse_lines
 from segcli.cohort.collecting import Collected, in_shard, move_files, relative_to
 from segcli.cohort.pairing import MOST, Missing
 from segcli.cohort.work import REPEATED
 from segcli.errors import InputError
-from segcli.runs.reading import check_case
+from segcli.run.bulk import Sharing, no_garbage, parse_lines
+from segcli.run.reading import check_case
 from segcli.text import only_once, refuse_device
 from segcli.wording import counted
 

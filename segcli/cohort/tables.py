@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segcli.averaging import ALL
+from segcli.scoring.means import ALL
 
 #: Classes of the largest pooled matrix, as of that of one case: a million cells.
 MOST = 1000

@@ -8,19 +8,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segcli.averaging import ALL
 from segcli.cohort.pairing import is_there
 from segcli.errors import InputError, SegcliError
 from segcli.evidence.parts import CLASSES
 from segcli.masks.labels import Label
 from segcli.masks.reading import Reading
-from segcli.measure import BoundMeasure
-from segcli.notation import parse
+from segcli.measure.notation import parse
+from segcli.measure.record import BoundMeasure
+from segcli.scoring.means import ALL
 
 if TYPE_CHECKING:
-    from segcli.loading import Loaded
     from segcli.masks.mask import Mask
-    from segcli.tools import Convention
+    from segcli.measure.conventions import Convention
+    from segcli.scoring.loading import Loaded
 
 Record = dict[str, Any]
 #: What most records of a cohort have in common.
@@ -66,7 +66,7 @@ class Plan:
 
 @cache
 def _rules(convention: str | None, metrics: tuple[str, ...], losses: tuple[str, ...]) -> Convention | None:
-    from segcli.policy import conventional
+    from segcli.scoring.empty import conventional
 
     return conventional(convention, metrics, losses, None)
 
@@ -132,7 +132,7 @@ def _sided(task: Task, text: str) -> str:
 
 
 def _score(plan: Plan, task: Task) -> list[Record]:
-    from segcli.loading import load, read_side
+    from segcli.scoring.loading import load, read_side
 
     if task.roi:
         if not is_there(Path(task.roi)):
@@ -159,7 +159,7 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
     """
     import numpy as np
 
-    from segcli.loading import load
+    from segcli.scoring.loading import load
 
     nothing = replace(gt, array=np.zeros(gt.shape, dtype=np.uint8), name="", sha256="", kind="labels", notes=())
     records = []
@@ -180,8 +180,8 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
 
 def _missed(value: Record, case: Record) -> Record:
     """Return a value of an empty prediction as that of a missing one: of a metric the worst, where there is one."""
-    from segcli.notation import bind
-    from segcli.runs.alignment import diagonal
+    from segcli.measure.notation import bind
+    from segcli.run.alignment import diagonal
 
     if value["kind"] != "metric":
         return value
@@ -192,9 +192,9 @@ def _missed(value: Record, case: Record) -> Record:
 
 
 def _record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.policy import parts_of
-    from segcli.runs.document import value_record
-    from segcli.scoring import values_of
+    from segcli.run.document import value_record
+    from segcli.scoring.empty import parts_of
+    from segcli.scoring.score import values_of
 
     record = _scored_record(plan, loaded)
     one_map = loaded.grid.prob is not None and loaded.grid.channels == 0
@@ -249,8 +249,8 @@ def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
 
 
 def _scored_record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.runs.document import case_record
-    from segcli.scoring import score_loaded
+    from segcli.run.document import case_record
+    from segcli.scoring.score import score_loaded
 
     metrics, losses = plan.measures()
     options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}

@@ -21,8 +21,8 @@ from segcli.evidence.bands import SIDES, Side
 from segcli.evidence.distances import Distances
 from segcli.evidence.maps import Maps
 from segcli.evidence.pair import Pair
+from segcli.kernels.surfaces import BY_AREA, Surface
 from segcli.masks.labels import BACKGROUND, Label
-from segcli.surfaces import BY_AREA, Surface
 
 if TYPE_CHECKING:
     from segcli.evidence.classes import Classes, SoftClasses

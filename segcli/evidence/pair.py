@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from segcli.evidence.bands import Bands, chessboard_bands, davis_boundaries, euclidean_bands
 from segcli.evidence.counts import Counts
 from segcli.evidence.distances import Distances
-from segcli.surfaces import Surface
+from segcli.kernels.surfaces import Surface
 
 if TYPE_CHECKING:
     from segcli.evidence.case import Case

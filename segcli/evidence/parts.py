@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
 from segcli.errors import InputError
-from segcli.param import plain
+from segcli.measure.param import plain
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
-    from segcli.surfaces import Surface
+    from segcli.kernels.surfaces import Surface
 
 Instances = Literal["components", "values"]
 #: The question that `ClassSums` answers: it depends on nothing.

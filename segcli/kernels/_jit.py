@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+import re
 import stat
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from segcli.errors import UsageError
 from segcli.trust import distrust
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 #: What the file of a compiled kernel ends in.
 SUFFIX = ".nbk"
+
+
+def _check_threads() -> None:
+    """Refuse a number of threads that Numba answers with a traceback, in the middle of its own import."""
+    if re.fullmatch(r"\s*(-\d+|0+)\s*", threads := os.environ.get("NUMBA_NUM_THREADS", "")):
+        raise UsageError(f"NUMBA_NUM_THREADS is {threads.strip()}: Numba starts with 1 or more.", hint="unset it")
 
 
 def kernel(*, reorder: bool = False) -> Callable[[Function], Function]:
@@ -46,6 +54,7 @@ def kernel(*, reorder: bool = False) -> Callable[[Function], Function]:
     """
 
     def decorate(function: Function) -> Function:
+        _check_threads()
         import numba
 
         if numba.config.DISABLE_JIT:

@@ -16,7 +16,7 @@ from segcli.kernels._jit import kernel
 from segcli.kernels.thinning import thin_ends, thin_lee
 
 if TYPE_CHECKING:
-    from segcli.thinnings import Thinning
+    from segcli.evidence.thinnings import Thinning
 
 Mask = NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ _DEPARTURES = {
 def skeleton(mask: Mask, thinning: Thinning = "ends") -> Mask:
     """Return the skeleton of a boolean mask, 2-D or 3-D; raise ValueError for another array.
 
-    A volume is thinned to lines in one of two ways, see `segcli.thinnings`: by `lee` lines can be lost, and pieces
+    A volume is thinned to lines in one of two ways, see `segcli.evidence.thinnings`: by `lee` lines can be lost, and pieces
     vanish.
     """
     if mask.dtype != np.bool_ or mask.ndim not in (2, 3):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from segcli.kernels._jit import kernel, writable
 from segcli.kernels.border import border_voxels
 from segcli.kernels.elements import gather, row_values, sort_by_label
+from segcli.kernels.surfaces import Surface
 from segcli.kernels.surfel_areas import face_areas, surfel_areas
-from segcli.surfaces import Surface
 
 #: Of each border: in how many axes a neighbour may differ, and whether what is outside of the array is one.
 _BORDERS: dict[str, tuple[int, bool]] = {

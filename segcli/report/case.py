@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from segcli.averaging import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
-from segcli.gate.limits import Verdict
-from segcli.measure import BoundMeasure
-from segcli.notation import bind
-from segcli.policy import POLICIES, tool_words
+from segcli.gates.limits import Verdict
+from segcli.kernels.surfaces import MEANING
+from segcli.measure.conventions import tools
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
 from segcli.report.tidy import as_csv
-from segcli.scored import Scored, Value
-from segcli.surfaces import MEANING
-from segcli.tools import tools
+from segcli.scoring.empty import POLICIES, tool_words
+from segcli.scoring.means import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
+from segcli.scoring.values import Scored, Value
 from segcli.wording import counted
 
 if TYPE_CHECKING:
-    from segcli.gate.verdicts import Verdict as GateVerdict
+    from segcli.gates.verdicts import Verdict as GateVerdict
 
 WHY = {
     "both_empty": "both empty",
@@ -272,7 +272,7 @@ def verdict_lines(verdicts: Sequence[Verdict], cases: Sequence[Scored]) -> list[
 
 def _as_of_gate(v: Verdict, cases: Sequence[Scored]) -> GateVerdict:
     """Return a verdict on one value as that of a gate on a cohort of one case."""
-    from segcli.gate.verdicts import Verdict as GateVerdict
+    from segcli.gates.verdicts import Verdict as GateVerdict
 
     rows: list[Value | Mean] = []
     for case in cases:

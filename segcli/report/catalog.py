@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from segcli.losses.libraries import LEGEND, Implementation, Known, known
-from segcli.measure import BoundMeasure, EmptyValue, Measure, Param, plain
+from segcli.measure.losses.libraries import LEGEND, Implementation, Known, known
+from segcli.measure.record import BoundMeasure, EmptyValue, Measure, Param, plain
 from segcli.report.table import Table
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best", "none": ""}

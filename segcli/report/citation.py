@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from segcli.kernels.surfaces import BY_AREA, MEANING
 from segcli.masks.void import ignored_in
 from segcli.report.table import flat
-from segcli.runs.bibliography import Work, bibtex, entry, escape_bibtex
-from segcli.runs.cite import BCA, Citation, Cited
-from segcli.surfaces import BY_AREA, MEANING
+from segcli.run.bibliography import Work, bibtex, entry, escape_bibtex
+from segcli.run.cite import BCA, Citation, Cited
 from segcli.wording import counted
 
 SCHEMA = "segcli.cite/1"

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from segcli.masks.void import remarks
-from segcli.measure import BoundMeasure, Measure
-from segcli.notation import bind
+from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure, Measure
 from segcli.report.case import common_surface
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.report.tidy import as_csv
-from segcli.runs.alignment import TWICE, all_perfect
-from segcli.runs.noted import error_text, kind_text, said_of
-from segcli.statistics import FEW
-from segcli.summary import said_means
+from segcli.run.alignment import TWICE, all_perfect
+from segcli.run.noted import error_text, kind_text, said_of
+from segcli.run.statistics import FEW
+from segcli.run.summary import said_means
 from segcli.wording import counted
 
 Run = Mapping[str, Any]

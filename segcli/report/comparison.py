@@ -6,17 +6,17 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from segcli.attribution import Norms, Wrt
-from segcli.averaging import IN_WORDS, MEAN_WITHOUT_BACKGROUND
-from segcli.comparison import Comparison
-from segcli.loading import Loaded
-from segcli.measure import find
-from segcli.ranking import Row
+from segcli.explain.attribution import Norms, Wrt
+from segcli.explain.comparison import Comparison
+from segcli.explain.rankings import Row
+from segcli.kernels.surfaces import MEANING
+from segcli.measure.record import find
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
 from segcli.report.tidy import as_csv
-from segcli.runs.document import finite, note_record
-from segcli.surfaces import MEANING
+from segcli.run.document import finite, note_record
+from segcli.scoring.loading import Loaded
+from segcli.scoring.means import IN_WORDS, MEAN_WITHOUT_BACKGROUND
 from segcli.wording import counted
 
 SCHEMA = "segcli.compare/1"
@@ -266,7 +266,7 @@ def _gradient(row: Row) -> dict[str, Any] | None:
 
 
 def render(comparison: Comparison, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
-    from segcli.runs.document import to_json
+    from segcli.run.document import to_json
 
     renderers: dict[str, Any] = {
         "json": lambda: to_json(comparison_document(comparison, environment)),

@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from segcli.conventions import Conventions, Row
-from segcli.empty_means import EmptyMean
-from segcli.measure import Measure, find
-from segcli.notation import bind
+from segcli.kernels.surfaces import MEANING
+from segcli.measure.conventions import CHECKED, WORDS, tools
+from segcli.measure.notation import bind
+from segcli.measure.record import Measure, find
 from segcli.report.case import common_surface
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent
 from segcli.report.tidy import as_csv
-from segcli.runs.document import finite, note_record, to_json
-from segcli.scoring import unit_of
-from segcli.surfaces import MEANING
-from segcli.tools import CHECKED, WORDS, tools
+from segcli.run.document import finite, note_record, to_json
+from segcli.scoring.score import unit_of
+from segcli.tools.means import EmptyMean
+from segcli.tools.pair import Conventions, Row
 
 SCHEMA = "segcli.conventions/1"
 #: A difference below this is shown as less than a percent.

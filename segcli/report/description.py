@@ -15,7 +15,7 @@ from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
 from segcli.report.table import Table, flat, grouped, shape_text, share, significant
-from segcli.runs.document import note_record
+from segcli.run.document import note_record
 from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.

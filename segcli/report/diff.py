@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segcli.measure import Measure
+from segcli.measure.record import Measure
 from segcli.report.table import DASH, Table, escape_markdown, flat, number
 from segcli.report.tidy import as_csv
-from segcli.runs.diff import Difference, Lone, Row
-from segcli.runs.places import Spread
-from segcli.statistics import FEW, Interval
+from segcli.run.diff import Difference, Lone, Row
+from segcli.run.places import Spread
+from segcli.run.statistics import FEW, Interval
 from segcli.wording import counted
 
 if TYPE_CHECKING:
-    from segcli.runs.rank import Ranking
+    from segcli.run.rank import Ranking
 
 SCHEMA = "segcli.diff/1"
 #: As many names as a sentence lists.

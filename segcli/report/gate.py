@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segcli.gate.rules import NO_MISSING, NO_WARNINGS
-from segcli.gate.verdicts import CaseValue, Judgement, Verdict
-from segcli.measure import Measure
+from segcli.gates.rules import NO_MISSING, NO_WARNINGS
+from segcli.gates.verdicts import CaseValue, Judgement, Verdict
+from segcli.measure.record import Measure
 from segcli.report.noted import kind_lines
 from segcli.report.table import escape_markdown, flat, number
 from segcli.wording import counted

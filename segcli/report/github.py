@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segcli.gate.verdicts import Judgement
+from segcli.gates.verdicts import Judgement
 from segcli.report.gate import counts_line, notes, ordered, sentence
 from segcli.report.table import flat
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from segcli.disagreement import Disagreement
-from segcli.divisions import NO_BOUNDARY
-from segcli.inspection import Inspection, Part
+from segcli.explain.disagreement import Disagreement
+from segcli.explain.divisions import NO_BOUNDARY
+from segcli.explain.inspection import Inspection, Part
 from segcli.masks.mask import Note
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, flat, geometry_text, grouped, percent, significant
 from segcli.report.tidy import as_csv
-from segcli.runs.document import finite, note_record
+from segcli.run.document import finite, note_record
 from segcli.wording import counted
 
 SCHEMA = "segcli.inspect/1"

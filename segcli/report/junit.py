@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from segcli.averaging import MEAN
-from segcli.gate.verdicts import Judgement, Verdict
+from segcli.gates.verdicts import Judgement, Verdict
 from segcli.report.gate import case_text, sentence
 from segcli.report.table import flat
+from segcli.scoring.means import MEAN
 
 #: What XML 1.0 cannot hold, not even escaped.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -25,7 +25,7 @@ def junit_xml(judgement: Judgement, seconds: float) -> str:
     suites = ET.Element("testsuites", {"name": "segcli gate", **numbers})
     suite = ET.SubElement(suites, "testsuite", {"name": "segcli gate", **numbers, "skipped": str(skipped)})
     for name, own in rules.items():
-        case = ET.SubElement(suite, "testcase", {"classname": "segcli.gate", "name": _clean(flat(name)), "time": "0"})
+        case = ET.SubElement(suite, "testcase", {"classname": "segcli.gates", "name": _clean(flat(name)), "time": "0"})
         failed = [v for v in own if v.status == "failed"]
         if failed:
             message = _clean("; ".join(map(sentence, failed)))

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from segcli.kernels.surfaces import MEANING
 from segcli.masks.void import remarks
-from segcli.measure import BoundMeasure, Measure
+from segcli.measure.record import BoundMeasure, Measure
 from segcli.report.case import common_surface
 from segcli.report.cohort import ROWS, Unscored, unscored
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, flat, number
-from segcli.runs.diff import Difference
-from segcli.runs.noted import kind_text, said_of, warnings_of
-from segcli.runs.places import Spread
-from segcli.runs.rank import Ranking
-from segcli.summary import said_means
-from segcli.surfaces import MEANING
+from segcli.run.diff import Difference
+from segcli.run.noted import kind_text, said_of, warnings_of
+from segcli.run.places import Spread
+from segcli.run.rank import Ranking
+from segcli.run.summary import said_means
 from segcli.wording import counted
 
 Cell = Literal["sd", "iqr"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from segcli.runs.noted import kind_text
+from segcli.run.noted import kind_text
 
 if TYPE_CHECKING:
     from segcli.masks.mask import Note

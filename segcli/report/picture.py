@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from segcli.divisions import slice_axis
-from segcli.inspection import Inspection
+from segcli.explain.divisions import slice_axis
+from segcli.explain.inspection import Inspection
 from segcli.masks.writing import BLUE, RED, WHITE, colours
 
 GT, PRED = (27, 120, 55), (20, 20, 20)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcli.measure import Measure
+from segcli.measure.record import Measure
 from segcli.report.diff import MOST, closing, exact, size_or_value, spread_record
 from segcli.report.table import DASH, Table, escape_markdown, flat, percent
 from segcli.report.tidy import as_csv
-from segcli.runs.rank import Ranked, Ranking, Row
-from segcli.statistics import FEW
+from segcli.run.rank import Ranked, Ranking, Row
+from segcli.run.statistics import FEW
 from segcli.wording import counted
 
 SCHEMA = "segcli.rank/1"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from unicodedata import category
 
-from segcli.measure import Measure
+from segcli.measure.record import Measure
 
 DASH = "–"
 
