@@ -18,6 +18,7 @@ HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 FLOORS = {
     "bulk": 0,
     "errors": 0,
+    "spare": 0,
     "surfaces": 0,
     "wording": 0,
     "text": 0,

@@ -176,7 +176,7 @@ def _collected(asked: Asked) -> Collected:
         collected = collect(
             plan,
             pairing,
-            Engine(asked.engine, asked.jobs, asked.scheduler),
+            Engine(asked.engine, asked.jobs, asked.scheduler, lambda text: asked.session.warn([text])),
             journal=journal,
             resume=asked.resume,
             retry_errors=asked.retry_errors,

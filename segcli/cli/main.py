@@ -32,6 +32,7 @@ from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
 from segcli.errors import ExitCode, SegcliError, UsageError
+from segcli.spare import bound_libraries, is_shortage
 
 app = typer.Typer(
     name="segcli",
@@ -92,6 +93,8 @@ def segcli_(
     if found.path is not None and not quiet:  # a file that was found cannot silence this
         print(flat(f"configuration: {found.path}"), file=sys.stderr)
     ctx.obj = Session(progress=not options.pop("no_progress"), config=found, **options)
+    if bound_libraries():
+        ctx.obj.tell(["note: few threads can be started (ulimit -u?): NumPy and SciPy use one"] * (not ctx.obj.quiet))
 
 
 def main() -> NoReturn:
@@ -139,6 +142,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.USAGE)
+        if is_shortage(error):
+            return _complain("no further thread or process can be started.", "ulimit -u is too low", ExitCode.USAGE)
         return _internal(error, verbose={"-v", "--verbose"} & {*arguments} or any(s.verbose for s in sessions))
     return code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,13 +28,21 @@ Progress = Callable[[int, int], None]
 Results = Generator[Done, None, None]
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where cases are scored: worker processes of this machine, or those of a Dask cluster."""
+    """Where cases are scored: worker processes of this machine, or those of a Dask cluster.
+
+    `tell` gets a sentence where fewer workers than asked for do it.
+    """
 
     name: Literal["process", "dask"] = "process"
     jobs: int = 0
     scheduler: str | None = None
+    tell: Callable[[str], None] = _warn
 
     def run(self, plan: Plan, tasks: Sequence[Task]) -> Results:
         """Yield each case with its records, as they finish."""
@@ -42,7 +51,8 @@ class Engine:
             from segcli.cohort.dask_engine import run_dask
 
             return run_dask(plan, tasks, jobs, self.scheduler)
-        return run_here(plan, tasks) if jobs == 1 else run_pool(plan, tasks, min(jobs, max(1, len(tasks))))
+        jobs = min(jobs, len(tasks)) if jobs > 1 else 0
+        return run_pool(plan, tasks, jobs, self.tell) if jobs else run_here(plan, tasks)
 
 
 @dataclass(frozen=True)
