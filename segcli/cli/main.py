@@ -33,6 +33,7 @@ from segcli.cli.score import score
 from segcli.cli.session import Session
 from segcli.errors import ExitCode, SegcliError, UsageError
 from segcli.spare import bound_libraries, is_shortage
+from segcli.writing import AS_WRITTEN
 
 app = typer.Typer(
     name="segcli",
@@ -174,7 +175,7 @@ def _safe_streams() -> None:
         if stream is None:  # closed by the caller: never let errors slip into another stream
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if name == "stderr" else "surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if name == "stderr" else AS_WRITTEN)
         setattr(sys, name, _Tolerant(stream) if name == "stderr" else stream)
 
 

@@ -103,5 +103,9 @@ def _intervals(run: Mapping[str, Any]) -> Intervals | None:
     found = [s for s in run["summary"] if s.get("over") == "cases" and s.get("ci") is not None]
     if not found:
         return None
+    for record in found:
+        if lacking := [key for key in ("ci_method", "ci_level", "resamples", "seed") if record.get(key) is None]:
+            raise InputError(f"an interval of {record['label']} {record['measure']} has no {lacking[0]!r}.",
+                             hint="how it was made has to be said: write the run again", code="run.shape")  # fmt: skip
     methods = tuple(sorted({s["ci_method"] for s in found}))
     return Intervals(methods, found[0]["ci_level"], found[0]["resamples"], found[0]["seed"])
