@@ -9,10 +9,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from segcli.errors import InputError
+
 #: One thread for a process: several libraries read these when they are loaded.
 ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: As many threads as one OpenBLAS starts at most; NumPy and SciPy bring one each.
 _MOST_BLAS = 64
+#: What loading NumPy, SciPy and Numba takes of the address space, in bytes, before a mask is read.
+_LIBRARIES = 500 << 20
 
 
 def startable(most: int) -> int:
@@ -57,6 +61,21 @@ def bound_libraries() -> bool:
         return False
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     return True
+
+
+def check_address_space() -> None:
+    """Raise `InputError` where the address space is too small to load the libraries: they hang or end the process."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _LIBRARIES:
+        raise InputError(
+            f"the address space is limited to {limit >> 20} MiB; NumPy, SciPy and Numba take {_LIBRARIES >> 20}.",
+            hint="raise the limit (ulimit -v)",
+            code="memory.limit",
+        )
 
 
 def is_shortage(problem: BaseException) -> bool:

@@ -171,3 +171,17 @@ def test_library_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "startable", lambda _: 0)
     with pytest.warns(RuntimeWarning, match="no worker process can be started"):
         assert len(list(Engine(jobs=2).run(Plan(("metric.dice",), (), Reading()), tasks(tmp_path, 2)))) == 2
+
+
+@pytest.mark.parametrize("call", [["score", "a.npy", "a.npy"], ["evaluate", ".", ".", "-j", "2"]], ids=str)
+def test_a_small_address_space_is_refused(tmp_path: Path, call: list[str]) -> None:
+    """Libraries that do not get their memory hang or end the process, with 1, which is a broken gate."""
+    resource = pytest.importorskip("resource")
+    np.save(tmp_path / "a.npy", np.eye(6, dtype=np.uint8))
+    bound = lambda: resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
+    done = subprocess.run(
+        [sys.executable, "-m", "segcli", *call], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=bound,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("error: the address space is limited to 300 MiB")

@@ -32,7 +32,7 @@ from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
 from segcli.errors import ExitCode, SegcliError, UsageError
-from segcli.spare import bound_libraries, is_shortage
+from segcli.spare import bound_libraries, check_address_space, is_shortage
 from segcli.writing import AS_WRITTEN
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ for command in (
 ):  # fmt: skip
     app.command(cls=Command)(command)
 
+#: Commands that load all of NumPy, SciPy and Numba.
+READS_MASKS = {"score", "compare", "inspect", "evaluate", "conventions"}
 #: Global options that may also stand behind the command: name -> takes a value.
 GLOBALS = {
     "-q": False, "--quiet": False, "-v": False, "--verbose": False, "--no-progress": False, "--color": True,
@@ -94,6 +96,8 @@ def segcli_(
     if found.path is not None and not quiet:  # a file that was found cannot silence this
         print(flat(f"configuration: {found.path}"), file=sys.stderr)
     ctx.obj = Session(progress=not options.pop("no_progress"), config=found, **options)
+    if ctx.invoked_subcommand in READS_MASKS:
+        check_address_space()
     if bound_libraries():
         ctx.obj.tell(["note: few threads can be started (ulimit -u?): NumPy and SciPy use one"] * (not ctx.obj.quiet))
 
