@@ -139,6 +139,17 @@ def test_what_is_no_file_of_ours_is_not_touched(data: Path, kind: str, more: lis
         assert (now.st_size, now.st_mtime_ns, now.st_ino) == (there.st_size, there.st_mtime_ns, there.st_ino)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs files with holes")
+@pytest.mark.parametrize("start", [b"", b"notes\n"])
+def test_a_hole_of_a_terabyte_is_refused(data: Path, start: bytes) -> None:
+    """It is not read to its end."""
+    journal(data).write_bytes(start)
+    os.truncate(journal(data), 1 << 40)
+    done = evaluate(data)
+    assert (done.returncode, "is no journal of segcli" in done.stderr) == (2, True)
+    assert journal(data).stat().st_size == 1 << 40
+
+
 @POSIX
 def test_a_link_to_a_journal_of_ours_is_followed(data: Path) -> None:
     """The link stays one, and what it points to is the journal."""

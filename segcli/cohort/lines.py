@@ -100,7 +100,7 @@ def read(descriptor: int, run: str) -> Found:
     shared = Sharing(*REPEATED)
     failed: dict[str, int] = {}
     last = 0
-    for line, length, ended in _lines(descriptor):
+    for line, length, ended in _lines(descriptor, found):
         number = found.lines = found.lines + 1
         if number == 1:
             _begin(found, line)
@@ -188,8 +188,11 @@ def _is_entry(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _lines(descriptor: int) -> Iterator[tuple[bytes, int, bool]]:
-    """Yield each line, its length and whether it has an end; one that is too long has no text."""
+def _lines(descriptor: int, found: Found) -> Iterator[tuple[bytes, int, bool]]:
+    """Yield each line, its length and whether it has an end; one that is too long has no text.
+
+    In a file that was not `found` to be ours such a line is the last: it may be a hole of a terabyte.
+    """
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
         while line := file.readline(LONGEST):
@@ -197,6 +200,8 @@ def _lines(descriptor: int) -> Iterator[tuple[bytes, int, bool]]:
             if length < LONGEST or line.endswith(b"\n"):
                 yield line, length, line.endswith(b"\n")
                 continue
+            if not found.ours:
+                return
             while line and not line.endswith(b"\n"):
                 line = file.readline(1 << 20)
                 length += len(line)
