@@ -183,6 +183,7 @@ def _collected(asked: Asked) -> Collected:
             missing=asked.missing,
             shard=_shard(asked.shard),
             progress=progress,
+            warn=lambda text: asked.session.warn([text]),
         )
     if collected.reused and not asked.session.quiet:
         print(f"{counted(collected.reused, 'case')} taken from the journal", file=sys.stderr)

@@ -79,12 +79,13 @@ def collect(
     missing: MissingPolicy = "fail",
     shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Collected:
     """Score the pairs of a cohort, or those of one `shard` (I, N) of it.
 
     With a `journal` each case is written down when it is done; `resume` takes from it what is done of files
     that have not changed, `retry_errors` scores again what failed. `progress` is called with the number of
-    cases that are done and of all.
+    cases that are done and of all, `warn` with what is damaged in the journal.
     """
     spec = cohort_spec(plan, missing, roi=pairing.has_regions)
     pairs = [pair for pair in pairing.pairs if in_shard(pair.case, shard)]
@@ -100,14 +101,14 @@ def collect(
         done = _all(engine.run(plan, tasks), len(tasks), 0, progress)
         return Collected(spec, done, lacking, groups, listed=sorted(listed))
     with no_garbage():
-        opened = Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors)
+        opened = Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors, warn=warn)
     with opened as kept:
         records: list[Record] = []
         todo = []
         with no_garbage():
             for task in tasks:
-                known = kept.known(task)
-                if known is None or (retry_errors and any("error" in r for r in known)):
+                known = kept.known(task, retry_errors=retry_errors)
+                if known is None:
                     todo.append(task)
                 else:
                     records += known
