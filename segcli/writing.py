@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from segcli.errors import UsageError
+
+#: How texts are encoded that hold names of files.
+AS_WRITTEN = "segcli.as_written"
+
+
+def _as_written(problem: UnicodeError) -> tuple[str | bytes, int]:
+    """Write the bytes of file names as they are, and halves of a pair, which a run file may hold, as JSON does."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    code = ord(problem.object[problem.start])
+    return bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}", problem.start + 1
+
+
+codecs.register_error(AS_WRITTEN, _as_written)
 
 
 def target_of(path: Path, option: str) -> Path:
@@ -44,7 +59,7 @@ def write_whole(path: Path, data: str | bytes | Iterable[str], option: str = "-o
 
 
 def _write_text(temporary: Path, pieces: Iterable[str]) -> None:
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with temporary.open("w", encoding="utf-8", errors=AS_WRITTEN) as file:
         last = ""
         for last in pieces:
             file.write(last)

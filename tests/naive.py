@@ -96,7 +96,7 @@ def mesh_triangles(inside, spacing):
     """Return the triangles (M, 3, 3) of a mask, cell by cell (segments of a plane: the second corner twice)."""
     from segcli.kernels.mesh_cases import mesh_cases
 
-    cases = mesh_cases(tuple(spacing), reverse=False)
+    cases = mesh_cases(tuple(spacing))
     flat = inside.ndim == 2
     steps = np.array([1.0, *spacing] if flat else spacing)
     found = []

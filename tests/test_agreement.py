@@ -26,10 +26,10 @@ from segcli.errors import UsageError
 from segcli.evidence.case import Case
 from segcli.evidence.joint import Joint
 from segcli.evidence.label_map import SMALL
-from segcli.gates.limits import judge, parse_limits
 from segcli.masks.labels import Label
 from segcli.measure.notation import bind
 from segcli.measure.record import measures
+from segcli.scoring.limits import judge, parse_limits
 from segcli.scoring.values import Scored
 
 Array = NDArray[Any]

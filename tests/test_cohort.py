@@ -608,11 +608,14 @@ def test_a_journal_of_another_plan_or_version_is_refused(done_run):
     journal.write_text(json.dumps({**json.loads(first), "segcli": "0.0.1"}) + "\n" + rest)
     refused = evaluate_again(data, out, "--resume")
     assert (refused.returncode, "was begun by segcli 0.0.1" in refused.stderr) == (3, True)
-    journal.write_text("[1, 2]\n")
-    assert evaluate_again(data, out, "--resume").returncode == 0
-    journal.write_text('{"what": 1}\n{"case": "a"}\n')
+    journal.write_text('{"journal":"segcli.journal/1","plan":"a","segcli":"0.1"}\n{"case":"a"}\n')
     refused = evaluate_again(data, out, "--resume")
-    assert (refused.returncode, "no journal" in refused.stderr) == (3, True)
+    assert (refused.returncode, "no journal of this version" in refused.stderr) == (3, True)
+    refused = evaluate_again(data, out)
+    assert (refused.returncode, "an interrupted run is there, of another version" in refused.stderr) == (2, True)
+    with journal.open("a") as file:
+        file.write('{"finished":true}\n')
+    assert evaluate_again(data, out).returncode == 0
 
 
 def test_an_interrupted_run_is_not_overwritten(done_run):

@@ -14,86 +14,71 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "segcli"
 HEAVY = {"numpy", "numba", "scipy", "nibabel", "PIL"}
 
-#: The floors of the house; a module may import from its own floor and below.
-FLOORS = {
-    "bulk": 0,
-    "errors": 0,
-    "surfaces": 0,
-    "wording": 0,
-    "text": 0,
-    "trust": 0,
-    "thinnings": 0,
-    "writing": 0,
-    "config": 1,
-    "kernels": 1,
-    "masks": 1,
-    "param": 1,
-    "evidence": 2,
-    "statistics": 2,
-    "batch": 3,
-    "grids": 3,
-    "loading": 3,
-    "measure": 3,
-    "notation": 3,
-    "attribution": 4,
-    "averaging": 4,
-    "blindness": 4,
-    "divisions": 4,
-    "losses": 4,
-    "metrics": 4,
-    "policy": 4,
-    "sweep": 4,
-    "tools": 4,
-    "disagreement": 5,
-    "library_scores": 5,
-    "library_values": 5,
-    "logit_gradients": 5,
-    "ranking": 5,
-    "samples": 5,
-    "scored": 5,
-    "scoring": 5,
-    "summary": 5,
-    "cohort": 6,
-    "comparison": 6,
-    "conventions": 6,
-    "empty_means": 6,
-    "gate": 6,
-    "inspection": 6,
-    "library_losses": 6,
-    "printed": 5,
-    "runs": 6,
-    "report": 7,
-    "cli": 8,
-    "__init__": 9,
-    "__main__": 9,
+#: The rooms of the house from the ground up: what each is for. A file may import from its own room and from those
+#: above it in this list, at run time, in functions and for types alike; never from a room below.
+ROOMS = {
+    "errors": "errors that a user can act on, and the exit codes; needs nothing",
+    "wording": "numbers in sentences; needs nothing",
+    "text": "texts that are read: bounded, and no devices",
+    "writing": "files that are written whole or not at all",
+    "trust": "whose files may decide what is run or measured",
+    "config": "the configuration file and the environment",
+    "kernels": "arrays in, arrays out; the only room that touches numba",
+    "masks": "files and arrays to masks: reading, grids, labels, pairing the two sides",
+    "evidence": "what measures reduce, each piece computed once; touches kernels and masks",
+    "measure": "the record of every measure, its notation, the families, and what other tools have of it",
+    "scoring": "one case: loading, values, means, rules for empty masks, limits",
+    "run": "run files of many cases: model, summary, comparison, ranking, citation",
+    "explain": "where a loss comes from, and how losses compare",
+    "tools": "what other tools would print for a pair or a run",
+    "cohort": "many cases: pairing files, workers, journal, shards",
+    "gates": "rules and verdicts on runs",
+    "report": "results to text; computes nothing",
+    "cli": "parse, call, deliver",
+    "__init__": "the public names, loaded when they are used",
+    "__main__": "`python -m segcli`",
 }
+FLOORS = {room: floor for floor, room in enumerate(ROOMS)}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = {".".join(("segcli", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p
+         for p in MODULES}  # fmt: skip
 
 
-def floor_of(parts: tuple[str, ...]) -> int:
-    return FLOORS[parts[0] if parts else "__init__"]
-
-
-def imported(tree: ast.AST) -> list[tuple[str, ...]]:
-    """Return the parts below `segcli` of every module that a tree imports."""
+def imported(path: Path) -> list[tuple[Path, bool]]:
+    """Return the files of the package that a file imports anywhere in it, and whether only for types."""
     found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "segcli":
-            parts = tuple(node.module.split(".")[1:])
-            found += [parts] if parts else [(alias.name,) for alias in node.names if alias.name in FLOORS]
-        elif isinstance(node, ast.Import):
-            found += [tuple(a.name.split(".")[1:]) for a in node.names if a.name.startswith("segcli.")]
+
+    def walk(node: ast.AST, *, types: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            only = types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+            if isinstance(child, ast.ImportFrom) and child.module and child.module.split(".")[0] == "segcli":
+                own = [FILES.get(f"{child.module}.{alias.name}") for alias in child.names]
+                found.extend((file or FILES[child.module], types) for file in own)
+            elif isinstance(child, ast.Import):
+                found.extend(
+                    (FILES[alias.name], types) for alias in child.names if "." in alias.name and alias.name in FILES
+                )
+            walk(child, types=only)
+
+    walk(ast.parse(path.read_text()), types=False)
     return found
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_go_down_the_floors(path: Path) -> None:
-    """No module imports from a floor above its own; the registry alone may load the families it files."""
-    own = path.relative_to(PACKAGE).with_suffix("").parts
-    for parts in imported(ast.parse(path.read_text())):
-        if own[0] == "measure" and parts[0] in ("losses", "metrics"):
-            continue
-        assert floor_of(parts) <= floor_of(own), f"{path.name} imports segcli.{'.'.join(parts)}"
+    """No file imports from a room above its own, not in a function and not for types either."""
+    for other, _ in imported(path):
+        assert FLOORS[room_of(other)] <= FLOORS[room_of(path)], f"{path.name} imports {other.relative_to(ROOT)}"
+
+
+def test_the_top_is_tidy() -> None:
+    """At most eight files stand loose; every room has its line."""
+    assert len([p for p in MODULES if p.parent == PACKAGE]) <= 8
+    assert {room_of(p) for p in MODULES} == set(ROOMS)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -22,7 +22,7 @@ from segcli.kernels.distance_transform import distance_transform
 from segcli.kernels.moments import label_moments
 from segcli.kernels.nearest import nearest_distances
 from segcli.kernels.runs import count_runs
-from segcli.kernels.surface import surface_elements
+from segcli.kernels.surface import surface_cells, surface_elements
 from segcli.kernels.surfel_areas import face_areas, surfel_areas
 
 KERNELS = Path(_jit.__file__).parent
@@ -237,7 +237,36 @@ def test_surface_elements_of_the_transpose():
         mine = slice(offsets[label - 1], offsets[label])
         order = np.lexsort(turned[1][mine].T)
         np.testing.assert_array_equal(points[mine], turned[1][mine][order][:, ::-1])
-        np.testing.assert_allclose(weights[mine], turned[2][mine][order], rtol=1e-14)
+        np.testing.assert_array_equal(weights[mine], turned[2][mine][order])
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    "axes", [(0, 1), (1, 0), (0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)], ids=str
+)
+def test_elements_in_the_order_of_other_axes(axes, few):
+    """They are those of the turned map, to the last bit and in its order; few in a large map are sorted another way."""
+    ndim = len(axes)
+    labels = blobs((11, 13, 17)[:ndim], 3, labels=2)
+    if few:
+        labels = np.zeros((60, 50, 40)[:ndim], np.uint8)
+        for place, label in ((3, 1), (31, 2), (20, 1), (22, 1)):
+            labels[tuple(range(place, place + ndim))] = label
+    lut, spacing = np.array([0, 1, 2], np.int32), (3.0, 0.7, 1.1)[:ndim]
+    other = np.roll(labels, 1, axis=0)
+    turned = [np.ascontiguousarray(m.transpose(axes)) for m in (labels, other)]
+    for surface in ("surfel", "vertex", "border26"):
+        expected = surface_elements(turned[0], lut, 2, [spacing[axis] for axis in axes], surface)
+        same(surface_elements(labels, lut, 2, spacing, surface, axes), expected)
+    same(surface_cells(labels, lut, 2, axes), surface_cells(turned[0], lut, 2))
+    expected = differing_voxels(*turned, lut, lut, 2)
+    for ours, theirs in zip(differing_voxels(labels, other, lut, lut, 2, axes), expected, strict=True):
+        same(ours, theirs)
+
+
+def same(found, expected):
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_surface_elements_refuse_other_arguments():

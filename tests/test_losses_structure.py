@@ -30,10 +30,10 @@ from test_losses import (
 )
 
 from segcli.evidence.soft import SoftPair
-from segcli.evidence.thinnings import THINNINGS, Thinning
 from segcli.kernels.ball import BallWeights, ball_coverage, ball_means, ball_size
 from segcli.kernels.pooling import SoftSkeleton, least_of_three
 from segcli.kernels.skeleton import skeleton, skeleton_tube
+from segcli.kernels.thinnings import THINNINGS, Thinning
 from segcli.measure.record import find
 
 VARIANTS = [

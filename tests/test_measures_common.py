@@ -24,13 +24,14 @@ from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.pair import Pair
 from segcli.evidence.soft import SoftPair
-from segcli.gates.limits import parse_limits
 from segcli.kernels.surfaces import SURFACES, Surface
 from segcli.masks.labels import Label
 from segcli.measure.notation import DEFAULTS, bind, parse
-from segcli.measure.record import FORMULA, BoundMeasure, Measure, Param, find, measures, plain
+from segcli.measure.record import FORMULA, BoundMeasure, Measure, Param, find, measures
 from segcli.scoring.empty import POLICIES, Status, classes_value, metric_value
+from segcli.scoring.limits import parse_limits
 from segcli.scoring.values import Scored
+from segcli.wording import plain
 
 Array = NDArray[Any]
 Spacing = tuple[float, ...]

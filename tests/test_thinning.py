@@ -21,9 +21,9 @@ from test_topology import KNOWN, volumes
 
 import segcli
 from segcli.errors import UsageError
-from segcli.evidence.thinnings import THINNINGS, Thinning
 from segcli.kernels.euler import euler_number
 from segcli.kernels.skeleton import skeleton
+from segcli.kernels.thinnings import THINNINGS, Thinning
 from segcli.tools import pair as conventions
 
 Mask = NDArray[np.bool_]

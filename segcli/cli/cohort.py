@@ -176,13 +176,14 @@ def _collected(asked: Asked) -> Collected:
         collected = collect(
             plan,
             pairing,
-            Engine(asked.engine, asked.jobs, asked.scheduler),
+            Engine(asked.engine, asked.jobs, asked.scheduler, lambda text: asked.session.warn([text])),
             journal=journal,
             resume=asked.resume,
             retry_errors=asked.retry_errors,
             missing=asked.missing,
             shard=_shard(asked.shard),
             progress=progress,
+            warn=lambda text: asked.session.warn([text]),
         )
     if collected.reused and not asked.session.quiet:
         print(f"{counted(collected.reused, 'case')} taken from the journal", file=sys.stderr)

@@ -31,7 +31,9 @@ from segcli.cli.repeated import Command
 from segcli.cli.schema import schema
 from segcli.cli.score import score
 from segcli.cli.session import Session
+from segcli.cohort.spare import bound_libraries, check_address_space, is_shortage
 from segcli.errors import ExitCode, SegcliError, UsageError
+from segcli.writing import AS_WRITTEN
 
 app = typer.Typer(
     name="segcli",
@@ -45,6 +47,8 @@ for command in (
 ):  # fmt: skip
     app.command(cls=Command)(command)
 
+#: Commands that load all of NumPy, SciPy and Numba.
+READS_MASKS = {"score", "compare", "inspect", "evaluate", "conventions"}
 #: Global options that may also stand behind the command: name -> takes a value.
 GLOBALS = {
     "-q": False, "--quiet": False, "-v": False, "--verbose": False, "--no-progress": False, "--color": True,
@@ -92,6 +96,10 @@ def segcli_(
     if found.path is not None and not quiet:  # a file that was found cannot silence this
         print(flat(f"configuration: {found.path}"), file=sys.stderr)
     ctx.obj = Session(progress=not options.pop("no_progress"), config=found, **options)
+    if ctx.invoked_subcommand in READS_MASKS:
+        check_address_space()
+    if bound_libraries():
+        ctx.obj.tell(["note: few threads can be started (ulimit -u?): NumPy and SciPy use one"] * (not ctx.obj.quiet))
 
 
 def main() -> NoReturn:
@@ -139,6 +147,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _complain(f"cannot write the result: {error.strerror}.", "", ExitCode.USAGE)
+        if is_shortage(error):
+            return _complain("no further thread or process can be started.", "ulimit -u is too low", ExitCode.USAGE)
         return _internal(error, verbose={"-v", "--verbose"} & {*arguments} or any(s.verbose for s in sessions))
     return code
 
@@ -169,7 +179,7 @@ def _safe_streams() -> None:
         if stream is None:  # closed by the caller: never let errors slip into another stream
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if name == "stderr" else "surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace" if name == "stderr" else AS_WRITTEN)
         setattr(sys, name, _Tolerant(stream) if name == "stderr" else stream)
 
 

@@ -60,10 +60,10 @@ def score(
     Labels come out of the data unless --labels names them. Distances are in mm where the file says
     how large a voxel is. Exit code 1 means that a --min or --max failed, and nothing else does.
     """
-    from segcli.gates.limits import judge, parse_limits
     from segcli.masks.asked import reading_of
     from segcli.scoring import empty as policy
     from segcli.scoring import score as scoring
+    from segcli.scoring.limits import judge, parse_limits
     from segcli.scoring.means import check_mean_of
 
     session: Session = ctx.obj

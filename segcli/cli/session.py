@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +84,8 @@ class Session:
 
         timer = threading.Timer(PATIENCE, show)
         timer.daemon = True
-        timer.start()
+        with suppress(RuntimeError):  # no more threads: it is not told
+            timer.start()
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,13 +28,21 @@ Progress = Callable[[int, int], None]
 Results = Generator[Done, None, None]
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where cases are scored: worker processes of this machine, or those of a Dask cluster."""
+    """Where cases are scored: worker processes of this machine, or those of a Dask cluster.
+
+    `tell` gets a sentence where fewer workers than asked for do it.
+    """
 
     name: Literal["process", "dask"] = "process"
     jobs: int = 0
     scheduler: str | None = None
+    tell: Callable[[str], None] = _warn
 
     def run(self, plan: Plan, tasks: Sequence[Task]) -> Results:
         """Yield each case with its records, as they finish."""
@@ -42,7 +51,8 @@ class Engine:
             from segcli.cohort.dask_engine import run_dask
 
             return run_dask(plan, tasks, jobs, self.scheduler)
-        return run_here(plan, tasks) if jobs == 1 else run_pool(plan, tasks, min(jobs, max(1, len(tasks))))
+        jobs = min(jobs, len(tasks)) if jobs > 1 else 0
+        return run_pool(plan, tasks, jobs, self.tell) if jobs else run_here(plan, tasks)
 
 
 @dataclass(frozen=True)
@@ -69,12 +79,13 @@ def collect(
     missing: MissingPolicy = "fail",
     shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Collected:
     """Score the pairs of a cohort, or those of one `shard` (I, N) of it.
 
     With a `journal` each case is written down when it is done; `resume` takes from it what is done of files
     that have not changed, `retry_errors` scores again what failed. `progress` is called with the number of
-    cases that are done and of all.
+    cases that are done and of all, `warn` with what is damaged in the journal.
     """
     spec = cohort_spec(plan, missing, roi=pairing.has_regions)
     pairs = [pair for pair in pairing.pairs if in_shard(pair.case, shard)]
@@ -90,14 +101,14 @@ def collect(
         done = _all(engine.run(plan, tasks), len(tasks), 0, progress)
         return Collected(spec, done, lacking, groups, listed=sorted(listed))
     with no_garbage():
-        opened = Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors)
+        opened = Journal(journal, _fingerprint(plan, spec), resume=resume or retry_errors, warn=warn)
     with opened as kept:
         records: list[Record] = []
         todo = []
         with no_garbage():
             for task in tasks:
-                known = kept.known(task)
-                if known is None or (retry_errors and any("error" in r for r in known)):
+                known = kept.known(task, retry_errors=retry_errors)
+                if known is None:
                     todo.append(task)
                 else:
                     records += known

@@ -12,11 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from segcli.cohort.engine import Done, killed
+from segcli.cohort.spare import startable
 from segcli.cohort.work import Plan, Record, Task, error_record, score_task
 from segcli.errors import UsageError
 
 #: Cases in the scheduler's hands at a time, for each thread of the cluster: its memory stays small.
 AHEAD = 4
+#: Threads and processes of Dask's client and scheduler here, and of each worker: without one of them it waits for ever.
+CLIENT, WORKER = 8, 8
 #: Seconds to wait for a scheduler that is named, and for its first worker.
 PATIENCE = 20
 
@@ -26,10 +29,18 @@ def run_dask(plan: Plan, tasks: Sequence[Task], jobs: int, scheduler: str | None
 
     `scheduler` is the address of a running cluster (`tcp://host:8786`); without one a cluster of `jobs`
     processes is started on this machine and closed in the end. Raises `UsageError` where Dask is not
-    installed, the scheduler does not answer or has no worker, or its workers have another segcli.
+    installed, the scheduler does not answer or has no worker, its workers have another segcli, or so many
+    threads and processes cannot be started.
     """
     if not tasks:
         return
+    needed = CLIENT + WORKER * (jobs if scheduler is None else 0)
+    if (found := startable(needed)) < needed:
+        raise UsageError(
+            f"--engine dask: it takes {needed} more threads and processes, {found} can be started (ulimit -u?).",
+            hint="a smaller -j, or --engine process: it does with as many as there are",
+            code="engine.processes",
+        )
     try:
         import distributed
     except ImportError:
@@ -45,10 +56,13 @@ def run_dask(plan: Plan, tasks: Sequence[Task], jobs: int, scheduler: str | None
                 n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=page, silence_logs=50
             )
         client = distributed.Client(scheduler or cluster, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as problem:
+    except (OSError, TimeoutError, ValueError, RuntimeError) as problem:
+        if cluster is not None:
+            cluster.close()
+        said = "--engine dask" if scheduler is None else f"--scheduler {scheduler}"
         raise UsageError(
-            f"--scheduler {scheduler}: {str(problem).rstrip('.') or 'no answer'}.",
-            hint="is it running? dask scheduler prints its address",
+            f"{said}: {str(problem).rstrip('.') or 'no answer'}.",
+            hint="--engine process" if scheduler is None else "is it running? dask scheduler prints its address",
             code="engine.scheduler",
         ) from None
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
+#: Up to so many times the finest spacing an axis is a fine one.
+FINE = 1.25
 #: Labels of one layer: with the background and the ignored voxels they fit in two bytes.
 MOST_OF_LAYER = (1 << 16) - 2
 
@@ -37,7 +40,9 @@ MOST_OF_LAYER = (1 << 16) - 2
 class Elements(NamedTuple):
     """Surface elements of one label in one map: lattice points (M, ndim) and their weights (M,).
 
-    Of a mesh these are the cells that it passes and their neighbour codes (uint8).
+    Columns are the axes of `Case.lattice(surface)`, and elements are in C order of them: what is summed over
+    elements, and how their distances are found, knows nothing of the layout of memory. Of a mesh these are the cells
+    that it passes and their neighbour codes (uint8).
     """
 
     points: NDArray[np.int32]
@@ -91,6 +96,15 @@ class Case(Maps):
             twin.__dict__.pop(name, None)
         return twin
 
+    def with_spacing(self, spacing: tuple[float, ...], unit: Literal["mm", "voxel"]) -> Case:
+        """Return the same maps on another spacing; what does not depend on it is shared."""
+        twin = copy.copy(self)
+        twin.spacing, twin.unit = spacing, unit
+        twin._distances, twin._elements = {}, {}
+        for name in ("diagonal", "classes", "_differences"):  # the last in the order of the lattice
+            twin.__dict__.pop(name, None)
+        return twin
+
     def pair(self, index: int) -> Pair:
         """Return the evidence of `labels[index]`."""
         return Pair(self, index)
@@ -101,6 +115,25 @@ class Case(Maps):
         return None if self.overlapping else self.classes
 
     # --- surfaces -----------------------------------------------------------------------------
+
+    def lattice(self, surface: Surface) -> tuple[int, ...]:
+        """Return the array axes in the order in which surface elements are listed.
+
+        It is that of the array, but for coarse axes, which come first: `nearest_distances` searches along the last
+        one. A mesh knows its axes apart.
+        """
+        axes = range(len(self.shape))
+        fine = math.inf if surface == "mesh" else FINE * min(self.spacing)
+        return tuple(sorted(axes, key=lambda axis: self.spacing[axis] <= fine))
+
+    def _steps(self, surface: Surface) -> tuple[float, ...]:
+        """Return the spacing along the columns of a surface's points."""
+        return tuple(self.spacing[axis] for axis in self.lattice(surface))
+
+    def _from_memory(self, surface: Surface) -> list[int]:
+        """Return for each column of a surface's points the axis of memory that it is."""
+        memory = self.in_memory(range(len(self.shape)))
+        return [memory[axis] for axis in self.lattice(surface)]
 
     def distances(self, index: int, surface: Surface) -> Distances | None:
         """Return the surface distances of `labels[index]`; `None` where either has no surface."""
@@ -121,7 +154,7 @@ class Case(Maps):
         pred, gt = self.elements("pred", surface)[index], self.elements("gt", surface)[index]
         if not (len(pred.points) and len(gt.points)):
             return None
-        to_gt, to_pred = nearest_distances(pred.points, gt.points, self.memory_spacing)
+        to_gt, to_pred = nearest_distances(pred.points, gt.points, self._steps(surface))
         return Distances(to_gt, to_pred, pred.weights, gt.weights, weighted=surface in BY_AREA)
 
     def _mesh_distances(self, index: int) -> Distances | None:
@@ -130,7 +163,7 @@ class Case(Maps):
         pred, gt = self.elements("pred", "mesh")[index], self.elements("gt", "mesh")[index]
         if not (len(pred.points) and len(gt.points)):
             return None
-        return Distances(*mesh_distances(pred, gt, self.memory_spacing, reverse=self.reverse), weighted=True)
+        return Distances(*mesh_distances(pred, gt, self.spacing), weighted=True)
 
     def _set_distances(self, index: int) -> Distances | None:
         """Return the distances between all voxels of both masks.
@@ -146,8 +179,8 @@ class Case(Maps):
         # Of ignored voxels nothing is known: a step onto one leaves the mask too.
         rims = [self.elements(side, "border", ignored=0)[index].points for side in SIDES]
         only_pred, only_gt = self._differences[index]
-        to_gt = distances_to(rims[1], only_pred, self.memory_spacing)
-        to_pred = distances_to(rims[0], only_gt, self.memory_spacing)
+        to_gt = distances_to(rims[1], only_pred, self._steps("set"))
+        to_pred = distances_to(rims[0], only_gt, self._steps("set"))
         ones = (np.ones(len(to_gt)), np.ones(len(to_pred)))
         return Distances(to_gt, to_pred, *ones, weighted=False, shared=(counts.tp, counts.tp))
 
@@ -202,11 +235,12 @@ class Case(Maps):
         box = self.grown(box)
         crop, lut = self._crop(side, box, lut)
         weights: NDArray[Any]
+        axes = self._from_memory(surface)
         if surface == "mesh":
-            offsets, points, weights = surface_cells(crop, lut, len(layer))
+            offsets, points, weights = surface_cells(crop, lut, len(layer), axes)
         else:
-            offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface)
-        points += np.array([s.start for s in box], dtype=np.int32)
+            offsets, points, weights = surface_elements(crop, lut, len(layer), self.memory_spacing, surface, axes)
+        points += np.array([box[axis].start for axis in axes], dtype=np.int32)
         return [Elements(points[a:b], weights[a:b]) for a, b in itertools.pairwise(offsets)]
 
     def _crop(self, side: Side, box: list[slice], lut: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -229,8 +263,9 @@ class Case(Maps):
             box = self.union_box([self.box(s, np.flatnonzero(t > 0)) for s, t in zip(SIDES, luts, strict=True)])
             box = box or [slice(0, 1)] * len(self.shape)
             crops = [self._crop(side, box, lut) for side, lut in zip(SIDES, luts, strict=True)]
-            start = np.array([s.start for s in box], dtype=np.int32)
-            lists = differing_voxels(crops[0][0], crops[1][0], crops[0][1], crops[1][1], len(layer))
+            axes = self._from_memory("set")
+            start = np.array([box[axis].start for axis in axes], dtype=np.int32)
+            lists = differing_voxels(crops[0][0], crops[1][0], crops[0][1], crops[1][1], len(layer), axes)
             cut = [[points[a:b] + start for a, b in itertools.pairwise(offsets)] for offsets, points in lists]
             found.update(zip(layer, zip(*cut, strict=True), strict=True))
         return [found[index] for index in range(len(self.labels))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -43,8 +44,14 @@ class Distances:
             return self.pred_to_gt, self.pred_weights, self.shared[0]
         if side == "gt":
             return self.gt_to_pred, self.gt_weights, self.shared[1]
-        both = np.concatenate([self.pred_to_gt, self.gt_to_pred])
-        return both, np.concatenate([self.pred_weights, self.gt_weights]), sum(self.shared)
+        return *self._both, sum(self.shared)
+
+    @cached_property
+    def _both(self) -> tuple[Vector, Vector]:
+        return (
+            np.concatenate([self.pred_to_gt, self.gt_to_pred]),
+            np.concatenate([self.pred_weights, self.gt_weights]),
+        )
 
     def percentile(self, percent: float, side: Of, *, rank: Rank = "linear") -> float:
         """Return a percentile; of elements that count 1 between two distances, or the distance of a rank.

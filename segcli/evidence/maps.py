@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.masks.labels import Label
 from segcli.masks.void import Ranges
+
+T = TypeVar("T")
 
 #: Voxels that one process counts with NumPy before it imports Numba, which takes as long as counting some 250
 #: million. Fewer, since surfaces, asked for later, import it anyway.
@@ -171,7 +173,11 @@ class Maps:
 
     @property
     def memory_spacing(self) -> tuple[float, ...]:
-        return self.spacing[::-1] if self.reverse else self.spacing
+        return self.in_memory(self.spacing)
+
+    def in_memory(self, by_axis: Sequence[T]) -> tuple[T, ...]:
+        """Return what is said of each array axis in the order that the axes have in memory."""
+        return tuple(by_axis[::-1] if self.reverse else by_axis)
 
     def grown(self, box: list[slice]) -> list[slice]:
         """Return the box with one voxel more on every side, where the grid has one."""

@@ -40,13 +40,14 @@ def _near(case: Case, side: Side, index: int, box: list[slice], width: float) ->
     """
     from segcli.kernels.mesh_cases import mesh_cases
 
-    spacing = case.memory_spacing
+    spacing = case.spacing
     cells, codes = case.elements(side, "mesh")[index]
-    cases = mesh_cases(tuple(spacing), case.reverse)
-    near = np.zeros([s.stop - s.start for s in box], dtype=np.bool_)
+    cases = mesh_cases(spacing)
+    grid = np.zeros([s.stop - s.start for s in box], dtype=np.bool_)
     if not len(cells):
-        return near
-    first = np.array([s.start for s in box]) + 1  # a cell begins at the voxel before it
+        return grid
+    near = grid.T if case.reverse else grid  # cells are those of the array, the box is one of memory
+    first = np.array([s.start for s in case.in_memory(box)]) + 1  # a cell begins at the voxel before it
     steps = np.array(spacing)
     reach = [range(-math.ceil(width / s), math.ceil(width / s) + 2) for s in spacing]
     used = [code for code in np.unique(codes).tolist() if cases.starts[code] < cases.starts[code + 1]]
@@ -61,7 +62,7 @@ def _near(case: Case, side: Side, index: int, box: list[slice], width: float) ->
         places = cells[close[codes]] + np.array(offset) - first
         places = places[((places >= 0) & (places < near.shape)).all(axis=1)]
         near[tuple(places.T)] = True
-    return near
+    return grid
 
 
 def _squares(point: Vectors, triangles: Vectors) -> Vectors:

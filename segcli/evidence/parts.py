@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
 from segcli.errors import InputError
-from segcli.measure.param import plain
+from segcli.wording import plain
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair

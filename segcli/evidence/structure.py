@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from segcli.evidence.bands import Side
     from segcli.evidence.case import Case
     from segcli.evidence.soft import SoftPair
-    from segcli.evidence.thinnings import Thinning
     from segcli.kernels.components import Runs
     from segcli.kernels.surfaces import Surface
+    from segcli.kernels.thinnings import Thinning
 
 Mask = NDArray[np.bool_]
 Instances = Literal["components", "values"]

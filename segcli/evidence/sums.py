@@ -63,8 +63,9 @@ class VoxelSums:
     def __init__(
         self, p: NDArray[Any], y: NDArray[Any], z: NDArray[Any] | None, valid: NDArray[np.bool_] | None
     ) -> None:
-        # NIfTI arrays arrive in Fortran order: their transposes are flat without a copy.
-        turned = p.ndim > 1 and p.flags.f_contiguous and not p.flags.c_contiguous
+        # Sums of small images are of one order, that of the array. NIfTI arrays arrive in Fortran order: the transposes
+        # of large ones are flat without a copy, which would take longer than the pass; they are added up as they lie.
+        turned = p.size >= SMALL and p.ndim > 1 and p.flags.f_contiguous and not p.flags.c_contiguous
         self._p, self._y = _flat(p, turned), _weights(_flat(y, turned))
         self._z = None if z is None else _flat(z, turned)
         self._valid = None if valid is None else _flat(valid, turned)

@@ -125,7 +125,7 @@ def parse_rules(
 
 def _typed(side: str, text: str) -> Rule:
     """Return the rule of `--min tumour/dice=0.8`."""
-    from segcli.gates.limits import parse_limits
+    from segcli.scoring.limits import parse_limits
 
     (limit,) = parse_limits("min" if side == "min" else "max", [text])
     low, high = (limit.value, None) if side == "min" else (None, limit.value)

@@ -11,12 +11,12 @@ import numpy as np
 from segcli.errors import InputError, UsageError
 from segcli.gates.baseline import check_baseline, check_row
 from segcli.gates.columns import NOTHING, Cell, Columns, Key
-from segcli.gates.limits import beyond
 from segcli.gates.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gates.statistic import seed_of, statistic
 from segcli.measure.record import BoundMeasure, Measure
 from segcli.run.noted import error_text, kind_text, said_of
 from segcli.run.statistics import Interval, differences, generator, paired, slack
+from segcli.scoring.limits import beyond
 from segcli.scoring.means import MEAN
 
 Status = Literal["passed", "failed", "warned", "skipped"]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
+from segcli.kernels.elements import in_order
 
 #: Of labels 1..n: offsets (n + 1), and points in C order; those of label k are offsets[k - 1]:offsets[k].
 Voxels = tuple[NDArray[np.int64], NDArray[np.int32]]
 
 
 def differing_voxels(
-    a: NDArray[Any], b: NDArray[Any], lut_a: NDArray[np.int32], lut_b: NDArray[np.int32], n: int
+    a: NDArray[Any],
+    b: NDArray[Any],
+    lut_a: NDArray[np.int32],
+    lut_b: NDArray[np.int32],
+    n: int,
+    axes: Sequence[int] | None = None,
 ) -> tuple[Voxels, Voxels]:
     """Return the voxels of each label 1..n in `a` that have another label in `b`, and the other way round.
 
     `a` and `b` are C-contiguous maps of one shape, 2-D or 3-D, both uint8 or both uint16; a lut gives the
     label of each value of its map: 1..n, 0 for background, -1 for a voxel that does not count, which is in
-    neither list. Points are int32 indices (N, ndim).
+    neither list. Points are int32 indices (N, ndim); `axes` orders their columns as in `surface_elements`.
     """
     ndim = a.ndim
     a, b = (writable(m.reshape((1,) * (3 - ndim) + m.shape)) for m in (a, b))
@@ -32,7 +39,11 @@ def differing_voxels(
     offsets = np.cumsum(counts, axis=1)
     points_a, points_b = (np.empty((int(total), ndim), dtype=np.int32) for total in offsets[:, -1])
     _fill(a, b, lut_a, lut_b, same, offsets, points_a, points_b)
-    return (offsets[0], points_a), (offsets[1], points_b)
+    none = np.empty(0)
+    return (
+        (offsets[0], in_order(offsets[0], points_a, none, axes)[0]),
+        (offsets[1], in_order(offsets[1], points_b, none, axes)[0]),
+    )
 
 
 def warm() -> None:

@@ -6,7 +6,7 @@ Elements are kept as two integers until they are sorted: where (row << 32 | x) a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ Collect = Callable[[int, NDArray[np.int64], NDArray[np.uint32], int], tuple[int,
 
 #: Elements one cell may have; a kernel that collects stops with less than one row's room left.
 LABELS_PER_CELL = 8
+# A table of so many places for each element is as fast as two that are small.
+_BUCKETS = 8
 _FIRST_CAPACITY = 1 << 20  # pages that are never written to cost nothing
 
 
@@ -49,20 +51,60 @@ def sort_by_label(
     areas: NDArray[np.float64],
     n: int,
     ndim: int,
+    shape: Sequence[int],
+    axes: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return offsets, points and weights of labels 1..n; `areas` is indexed by a kind's codes."""
+    """Return offsets, points and weights of labels 1..n; `areas` is indexed by a kind's codes.
+
+    The elements of a label are in C order of the map of that `shape`, or of its `axes` (see `in_order`).
+    """
     offsets = np.zeros(n + 1, dtype=np.int64)
     points = np.empty((places.size, ndim), dtype=np.int32)
     weights = np.empty(places.size, dtype=np.float64)
-    _sort_by_label(places, kinds, rows_per_plane, areas, offsets, points, weights)
+    *columns, last = (axis + 3 - ndim for axis in axes or range(ndim))
+    if columns and columns[-1] < last:
+        columns.pop()  # it comes before the last anyway
+    steps, buckets = np.zeros(3, dtype=np.int64), 1
+    for column in reversed(columns):
+        steps[column] = buckets
+        buckets *= shape[column - 3] + 1
+    if axes is None or list(axes) == list(range(ndim)) or buckets * n > _BUCKETS * places.size:
+        _sort_by_label(places, kinds, rows_per_plane, areas, offsets, points, weights)
+        return offsets, *in_order(offsets, points, weights, axes)
+    following = np.zeros((n + 1) * buckets, dtype=np.int64)
+    _sort_by_label_and_axes(
+        places, kinds, rows_per_plane, areas, np.argsort(axes), steps, buckets, following, offsets, points, weights
+    )
     return offsets, points, weights
+
+
+def in_order(
+    offsets: NDArray[np.int64], points: NDArray[np.int32], weights: NDArray[np.float64], axes: Sequence[int] | None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Bring the elements of each label from C order to that of their columns `axes`, which become the columns.
+
+    `weights` may be empty. Both may be written to. Counting sorts are stable: the last column needs none, the last
+    but one only where the two were in the other order.
+    """
+    ndim = points.shape[1]
+    if axes is None or list(axes) == list(range(ndim)):
+        return points, weights
+    others = np.empty_like(points), np.empty_like(weights)
+    if ndim > 2 and axes[-2] > axes[-1]:
+        _sort_by_column(offsets, points, weights, axes[-2], np.arange(3), *others)
+        (points, weights), others = others, (points, weights)
+    _sort_by_column(offsets, points, weights, axes[0], np.array(axes), *others)
+    return others
 
 
 def warm() -> None:
     """Compile the kernels for both dtypes."""
     for dtype in (np.uint8, np.uint16):
         row_values(np.zeros((1, 1, 1), dtype=dtype), 0)
-    sort_by_label(np.zeros(1, dtype=np.int64), np.full(1, 1 << 16, dtype=np.uint32), 1, np.ones(256), 1, 3)
+    places, kinds = np.zeros(1, dtype=np.int64), np.full(1, 1 << 16, dtype=np.uint32)
+    for axes in (None, (2, 1, 0)):
+        found = sort_by_label(places, kinds, 1, np.ones(256), 1, 3, (1, 1, 1), axes)
+        in_order(*found, axes)
 
 
 @kernel()
@@ -110,3 +152,97 @@ def _sort_by_label(
         if ndim == 3:
             points[target, 0] = z
         weights[target] = 0.5 * (areas[kind >> 8 & 255] + areas[kind & 255])
+
+
+@kernel()
+def _sort_by_label_and_axes(
+    places: Any,
+    kinds: Any,
+    rows_per_plane: int,
+    areas: Any,
+    columns: Any,
+    steps: Any,
+    buckets: int,
+    following: Any,
+    offsets: Any,
+    points: Any,
+    weights: Any,
+) -> None:
+    """Do what `_sort_by_label` does, in the order of other axes: `columns` says which column each axis of the map is.
+
+    `steps` and the number of `buckets` of a label say which one a point belongs to; within a bucket the C order of
+    the map is the right one. `following` has room for the buckets of all labels from 0 on.
+    """
+    step_z, step_y, step_x = steps
+    deep = points.shape[1] == 3
+    column_x = columns[-1]
+    column_y = columns[-2]
+    column_z = columns[0]
+    for counting in (True, False):
+        current = np.int64(-1)
+        z = np.int64(0)
+        y = np.int64(0)
+        for i in range(kinds.size):
+            row = places[i] >> 32
+            if row != current:
+                current = row
+                z = row // rows_per_plane
+                y = row - z * rows_per_plane
+            x = places[i] & 0xFFFFFFFF
+            kind = np.int64(kinds[i])
+            bucket = (kind >> 16) * buckets + z * step_z + y * step_y + x * step_x
+            target = following[bucket]
+            following[bucket] = target + 1
+            if counting:
+                continue
+            points[target, column_x] = x
+            points[target, column_y] = y
+            if deep:
+                points[target, column_z] = z
+            weights[target] = 0.5 * (areas[kind >> 8 & 255] + areas[kind & 255])
+        if counting:
+            total = 0
+            for bucket in range(following.size):
+                count = following[bucket]
+                following[bucket] = total
+                total += count
+            for label in range(1, offsets.size):
+                offsets[label - 1] = following[label * buckets]
+            offsets[offsets.size - 1] = total
+
+
+@kernel()
+def _sort_by_column(
+    offsets: Any, points: Any, weights: Any, column: int, columns: Any, sorted_points: Any, sorted_weights: Any
+) -> None:
+    """Sort the points of each label by one column, and write their `columns` (a counting sort, which is stable)."""
+    deep = points.shape[1] - 1
+    column_0 = columns[0]
+    column_1 = columns[1]
+    column_2 = columns[deep]
+    weighted = weights.size > 0
+    for label in range(1, offsets.size):
+        first = offsets[label - 1]
+        last = offsets[label]
+        if first == last:
+            continue
+        low = points[first, column]
+        high = low
+        for i in range(first, last):
+            low = min(low, points[i, column])
+            high = max(high, points[i, column])
+        following = np.zeros(high - low + 2, dtype=np.int64)
+        for i in range(first, last):
+            following[points[i, column] - low + 1] += 1
+        following[0] = first
+        for k in range(1, following.size):
+            following[k] += following[k - 1]
+        for i in range(first, last):
+            value = points[i, column] - low
+            target = following[value]
+            following[value] = target + 1
+            sorted_points[target, 0] = points[i, column_0]
+            sorted_points[target, 1] = points[i, column_1]
+            sorted_points[target, deep] = points[i, column_2]
+            if weighted:
+                sorted_weights[target] = weights[i]

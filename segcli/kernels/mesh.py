@@ -48,15 +48,12 @@ def mesh_distances(
     a: tuple[NDArray[np.int32], NDArray[np.uint8]],
     b: tuple[NDArray[np.int32], NDArray[np.uint8]],
     spacing: Sequence[float],
-    *,
-    reverse: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return distances from the triangles of mesh `a` to mesh `b`, of `b` to `a`, and the areas of both.
 
     A mesh is given by its cells (N, ndim) in C order and their codes (N,), as `surface_cells` returns them;
     `spacing` has one entry per column, ndim is 2 or 3. Each triangle is measured from its centroid to the
     nearest point of the other surface; in a plane segments and their lengths stand for triangles and areas.
-    With `reverse` columns and spacing are those of a transposed array: the result is that of the array.
     Exact up to float64 rounding; the order is that of the cells. Raises ValueError for an empty mesh.
     """
     if len(a[0]) == 0 or len(b[0]) == 0:
@@ -65,8 +62,8 @@ def mesh_distances(
     first, second = ((_as_3d(cells), np.ascontiguousarray(codes)) for cells, codes in (a, b))
     boxes = _box(first[0]), _box(second[0])
     low, high = np.minimum(boxes[0][0], boxes[1][0]), np.maximum(boxes[0][1], boxes[1][1])
-    to_b, a_sizes = _one_way(first, second, low, high, steps, reverse)
-    to_a, b_sizes = _one_way(second, first, low, high, steps, reverse)
+    to_b, a_sizes = _one_way(first, second, low, high, steps)
+    to_a, b_sizes = _one_way(second, first, low, high, steps)
     return to_b, to_a, a_sizes, b_sizes
 
 
@@ -91,10 +88,9 @@ def _one_way(
     low: NDArray[np.int64],
     high: NDArray[np.int64],
     spacing: tuple[float, ...],
-    reverse: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    cases = mesh_cases(spacing, reverse)
-    near = _near(spacing, reverse)
+    cases = mesh_cases(spacing)
+    near = _near(spacing)
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     grid = _grid(targets, low, high, near)
     count = _count(sources[1], cases.starts)
@@ -116,8 +112,8 @@ def _one_way(
 
 
 @lru_cache(maxsize=4)
-def _near(spacing: tuple[float, ...], reverse: bool) -> _Near:
-    cases = mesh_cases(spacing, reverse)
+def _near(spacing: tuple[float, ...]) -> _Near:
+    cases = mesh_cases(spacing)
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     flat = len(spacing) == 2
     radius = steps[1:].min()

@@ -76,13 +76,12 @@ class MeshCases(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def mesh_cases(spacing: tuple[float, ...], reverse: bool) -> MeshCases:
+def mesh_cases(spacing: tuple[float, ...]) -> MeshCases:
     """Return the triangles of every code at this spacing, three entries, or two for contours in a plane.
 
     The codes of a plane are those of a cell whose two planes are equal, and its segments lie in depth 0.
-    With `reverse` axes and spacing are those of the transpose: the same surface, seen from its other end.
     """
-    shapes = [_of_code(code, len(spacing), reverse) for code in range(256)]
+    shapes = [_of_code(code, len(spacing)) for code in range(256)]
     starts = np.cumsum([0, *(len(shape) for shape in shapes)])
     steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
     halves = np.array([triangle for shape in shapes for triangle in shape], dtype=np.float64)
@@ -137,23 +136,13 @@ def _rooms(first: NDArray[np.float64], second: NDArray[np.float64], third: NDArr
     return rooms
 
 
-def _of_code(code: int, ndim: int, reverse: bool) -> list[Triangle]:
+def _of_code(code: int, ndim: int) -> list[Triangle]:
     if ndim == 2:
-        # Either order of two axes gives the same contour.
         return _segments(code & 15) if code & 15 == code >> 4 else []
     if code in (0, 255):
         return []
-    corners = [MIDDLES[int(digit, 16)] for digit in _TRIANGLES[(_reversed(code) if reverse else code) - 1]]
-    if reverse:
-        corners = [(x, y, z) for z, y, x in corners]
+    corners = [MIDDLES[int(digit, 16)] for digit in _TRIANGLES[code - 1]]
     return list(zip(corners[::3], corners[1::3], corners[2::3], strict=True))
-
-
-def _reversed(code: int) -> int:
-    """Return the code of the same cell with its axes in reverse order."""
-    return sum(
-        (code >> (7 - (4 * z + 2 * y + x)) & 1) << (7 - (4 * x + 2 * y + z)) for z, y, x in product((0, 1), repeat=3)
-    )
 
 
 def _segments(corners: int) -> list[Triangle]:

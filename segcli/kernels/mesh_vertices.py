@@ -67,7 +67,7 @@ def mesh_vertices(
 
 def warm() -> None:
     """Compile the kernels."""
-    mesh_vertices(np.zeros((1, 3), dtype=np.int32), np.ones(1, dtype=np.uint8), mesh_cases((1, 1, 1), False), (1, 1, 1))
+    mesh_vertices(np.zeros((1, 3), dtype=np.int32), np.ones(1, dtype=np.uint8), mesh_cases((1, 1, 1)), (1, 1, 1))
 
 
 #: From a cell to those that share an edge with it and come later in C order.

@@ -16,7 +16,7 @@ from segcli.kernels._jit import kernel
 from segcli.kernels.thinning import thin_ends, thin_lee
 
 if TYPE_CHECKING:
-    from segcli.evidence.thinnings import Thinning
+    from segcli.kernels.thinnings import Thinning
 
 Mask = NDArray[np.bool_]
 
@@ -31,8 +31,8 @@ _DEPARTURES = {
 def skeleton(mask: Mask, thinning: Thinning = "ends") -> Mask:
     """Return the skeleton of a boolean mask, 2-D or 3-D; raise ValueError for another array.
 
-    A volume is thinned to lines in one of two ways, see `segcli.evidence.thinnings`: by `lee` lines can be lost, and pieces
-    vanish.
+    A volume is thinned to lines in one of two ways, see `segcli.kernels.thinnings`: by `lee` lines can be lost, and
+    pieces vanish.
     """
     if mask.dtype != np.bool_ or mask.ndim not in (2, 3):
         raise ValueError(f"skeleton: need a 2-D or 3-D bool array, not {mask.ndim}-D {mask.dtype}")

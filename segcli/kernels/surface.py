@@ -16,7 +16,7 @@ from segcli.kernels._jit import kernel, writable
 from segcli.kernels.border import border_voxels
 from segcli.kernels.elements import gather, row_values, sort_by_label
 from segcli.kernels.surfaces import Surface
-from segcli.kernels.surfel_areas import face_areas, surfel_areas
+from segcli.kernels.surfel_areas import face_areas, moved_codes, surfel_areas
 
 #: Of each border: in how many axes a neighbour may differ, and whether what is outside of the array is one.
 _BORDERS: dict[str, tuple[int, bool]] = {
@@ -35,6 +35,7 @@ def surface_elements(
     n: int,
     spacing: Sequence[float],
     surface: Surface,
+    axes: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Find the surface elements of labels 1..n.
 
@@ -56,8 +57,9 @@ def surface_elements(
     array is no neighbour.
 
     Returns offsets (int64, n + 1), points (int32, M x ndim) and weights (float64, M): the elements of
-    label k are offsets[k - 1]:offsets[k], in C order. The areas are symmetric in the axes: to work on
-    the transpose of an array reverse the spacing, and each point comes out reversed.
+    label k are offsets[k - 1]:offsets[k], in C order; with `axes` these axes of the map, in this order, are the
+    columns of the points, and elements are in C order of those. The areas are symmetric in the axes: of the
+    transpose of an array, with the spacing reversed, `axes=(2, 1, 0)` gives what the array itself gives.
     Raises ValueError for another layout, dtype or surface.
     """
     if labels.ndim not in (2, 3) or not labels.flags.c_contiguous:
@@ -74,20 +76,20 @@ def surface_elements(
     if surface in _BORDERS:
         reach, closed = _BORDERS[surface]
         places, kinds = border_voxels(volume, lut, blank, flat=ndim == 2, reach=reach, closed=closed)
-        return sort_by_label(places, kinds, volume.shape[1], np.ones(256), n, ndim)
+        return sort_by_label(places, kinds, volume.shape[1], np.ones(256), n, ndim, labels.shape, axes)
     places, kinds = _cells(volume, lut, blank, ndim == 2)
     areas = _AREAS[surface](tuple(float(s) for s in spacing))
-    return sort_by_label(places, kinds, volume.shape[1] + 1, areas, n, ndim)
+    return sort_by_label(places, kinds, volume.shape[1] + 1, areas, n, ndim, labels.shape, axes)
 
 
 def surface_cells(
-    labels: NDArray[Any], lut: NDArray[np.int32], n: int
+    labels: NDArray[Any], lut: NDArray[np.int32], n: int, axes: Sequence[int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
     """Find the cells of the dual grid that the surfaces of labels 1..n pass, with their neighbour codes.
 
     Arguments, offsets and points are those of `surface_elements` for surfels; the third array says which of
-    a cell's voxels are inside (a plane's four bits stand twice). Cells with a voxel that does not count are
-    left out: what passes them is not known.
+    a cell's voxels are inside (a plane's four bits stand twice), the cell's axes being the columns of the points.
+    Cells with a voxel that does not count are left out: what passes them is not known.
     """
     ndim = labels.ndim
     labels, lut, blank = _with_blank(labels, lut)
@@ -97,7 +99,8 @@ def surface_cells(
         known = kinds >> 8 & 255 == kinds & 255
         places, kinds = places[known], kinds[known]
     # A code instead of an area: the mean of the code with itself is the code.
-    offsets, points, codes = sort_by_label(places, kinds, volume.shape[1] + 1, np.arange(256.0), n, ndim)
+    codes_of = moved_codes(tuple(range(ndim) if axes is None else axes))
+    offsets, points, codes = sort_by_label(places, kinds, volume.shape[1] + 1, codes_of, n, ndim, labels.shape, axes)
     return offsets, points, codes.astype(np.uint8)
 
 

@@ -6,6 +6,7 @@ A code says which of the 2x2x2 voxels around a corner of the grid are inside: bi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import permutations, product
@@ -38,7 +39,8 @@ def surfel_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the area of each of the 256 codes at this spacing, in its unit squared.
 
     With two spacings it is the length of the contour in a plane; the 4-bit code of 2x2 corners then stands
-    twice, as the code of a cell whose two planes are equal. The array is shared: do not write to it.
+    twice, as the code of a cell whose two planes are equal. Areas are symmetric in the axes to the last digit:
+    `fsum` knows no order. The array is shared: do not write to it.
     """
     areas = np.zeros(256)
     if len(spacing) == 2:
@@ -59,11 +61,11 @@ def surfel_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
     for code, vectors in _AREA_VECTORS.items():
         for axes, flips in product(permutations(range(3)), product((0, 1), repeat=3)):
             image = _moved(code, axes, flips)
-            area = 0.0
+            triangles = []
             for direction, eighths in vectors.items():
-                moved = [direction[axis] * face for axis, face in zip(axes, faces, strict=True)]
-                area += eighths / 8 * float(np.sqrt(np.dot(moved, moved)))
-            areas[image] = areas[255 - image] = area
+                squares = [(direction[axis] * face) ** 2 for axis, face in zip(axes, faces, strict=True)]
+                triangles.append(eighths / 8 * math.sqrt(math.fsum(squares)))
+            areas[image] = areas[255 - image] = math.fsum(triangles)
     return areas
 
 
@@ -80,11 +82,21 @@ def face_areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
     for small in range(1 << len(corners)):
         code = small if ndim == 3 else small << 4 | small
         inside = {corner: bool(small >> (len(corners) - 1 - k) & 1) for k, corner in enumerate(corners)}
+        faces = []
         for axis in range(ndim):
             face = float(np.prod([s for other, s in enumerate(spacing) if other != axis]))
             crossed = [c for c in corners if c[axis] == 0 and inside[c] != inside[*c[:axis], 1, *c[axis + 1 :]]]
-            areas[code] += len(crossed) * face / 2 ** (ndim - 1)
+            faces.append(len(crossed) * face / 2 ** (ndim - 1))
+        areas[code] = math.fsum(faces)
     return areas
+
+
+@lru_cache(maxsize=64)
+def moved_codes(axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return each of the 256 codes after its axes were put into this order; the doubled ones of a plane with two."""
+    lift = 3 - len(axes)
+    whole = (*range(lift), *(axis + lift for axis in axes))
+    return np.array([_moved(code, whole, (0, 0, 0)) for code in range(256)], dtype=np.float64)
 
 
 def _moved(code: int, axes: Sequence[int], flips: Sequence[int]) -> int:

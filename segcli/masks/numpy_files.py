@@ -9,14 +9,13 @@ from __future__ import annotations
 import ast
 import math
 import re
-import struct
 import warnings
 import zipfile
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from segcli.masks.archive import READ, ZIP_ERRORS, checked_members, faults_of_frame, faults_of_members, listed
 from segcli.masks.arrays import usable
 from segcli.masks.mask import Note
 from segcli.masks.source import (
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 _AGAIN = "save the array again with numpy.save"
 _HEADER_LIMIT = 10_000
 _CHUNK = 1 << 20
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error
-)  # fmt: skip
 
 
 def read_npy(source: Source, room: Room | None) -> Decoded:
@@ -60,24 +56,33 @@ def read_npy(source: Source, room: Room | None) -> Decoded:
 
 
 def read_npz(source: Source, key: str | None, room: Room | None) -> Decoded:
-    """Read one array of an NPZ archive: the only one, or the one called `key`; without `room` its header."""
+    """Read one array of an NPZ archive: the only one, or the one called `key`; without `room` its header.
+
+    Damage of that array is refused, damage of anything else in the archive is a warning.
+    """
     name = source.name
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(source.rewound()) as archive:
+        file = source.rewound()
+        with warnings.catch_warnings(), zipfile.ZipFile(file) as archive:
             warnings.simplefilter("ignore")
             members = archive.infolist()
             packed = sum(m.compress_size for m in members)
             refuse_trailing(name, source.size - packed, trailing(packed))
             member = _choose(name, members, key)
+            if member.file_size > MOST_DEFLATE * (member.compress_size + 64):
+                text = f"claims {size_text(member.file_size)} from {size_text(member.compress_size)} compressed"
+                refuse(name, f"{text}: more than deflate can hold", _AGAIN, "read.size")
+            faults = faults_of_members(file, archive)
+            if fault := faults.pop(member.filename, ""):
+                _damaged(name, f"{member.filename} {fault}")
+            frame = list(faults_of_frame(file, archive))
             with archive.open(member) as stream:
                 dtype, fortran, shape, start = _npy_header(name, stream.read)
                 _check_declared(name, shape, dtype, member.file_size - start)
                 if room is None:
                     array = np.broadcast_to(np.zeros((), dtype), shape)
-                    return Decoded(array, "NPZ", header={"key": member.filename.removesuffix(".npy")})
-                if member.file_size > MOST_DEFLATE * (member.compress_size + 64):
-                    text = f"claims {size_text(member.file_size)} from {size_text(member.compress_size)} compressed"
-                    refuse(name, f"{text}: more than deflate can hold", _AGAIN, "read.size")
+                    notes = _beside(name, frame, faults)
+                    return Decoded(array, "NPZ", notes=notes, header={"key": member.filename.removesuffix(".npy")})
                 data = np.empty(room.check(name, shape, dtype.itemsize), np.uint8)
                 view, done = data.data, 0
                 while done < data.size and (part := stream.read(min(_CHUNK, data.size - done))):
@@ -89,13 +94,36 @@ def read_npz(source: Source, key: str | None, room: Room | None) -> Decoded:
                 refuse_trailing(name, extra, trailing(data.size))
                 while stream.read(_CHUNK):
                     pass
-    except _ZIP_ERRORS as error:
-        refuse(name, f"the archive is damaged: {shown(str(error))[:120]}", "write or copy it again", "read.corrupt")
+            others = [m for m in members if m is not member]
+            # To verify a member is to read it: as much as may follow the voxels of any file, no more.
+            if affordable := sum(m.file_size for m in others) <= trailing(data.size):
+                faults = checked_members(archive, others) | faults
+    except ZIP_ERRORS as error:
+        _damaged(name, str(error))
     decoded = Decoded(data.view(dtype).reshape(shape, order="F" if fortran else "C"), "NPZ")
     decoded.header["key"] = member.filename.removesuffix(".npy")
+    decoded.notes += _beside(name, frame, faults)
+    if not affordable:
+        text = f"{shown(name)}: only this array of the archive was verified: the others are large"
+        decoded.notes.append(Note(text, code="read.unverified"))
     if extra:
         decoded.notes.append(_after(name, extra))
     return decoded
+
+
+def _damaged(name: str, text: str) -> NoReturn:
+    text = shown(text)[:120].rstrip(".")
+    refuse(name, f"the archive is damaged: {text}", "write or copy it again", "read.corrupt")
+
+
+def _beside(name: str, frame: list[str], faults: dict[str, str]) -> list[Note]:
+    """Return the warning of damage elsewhere in the archive."""
+    found = [*frame, *(f"{shown(member)[:80]} {fault}" for member, fault in faults.items())]
+    if not found:
+        return []
+    return [
+        Note(f"{shown(name)}: the archive is damaged beside this array: {listed(found)}", "warning", "read.archive")
+    ]
 
 
 def _choose(name: str, members: list[zipfile.ZipInfo], key: str | None) -> zipfile.ZipInfo:
@@ -113,11 +141,13 @@ def _choose(name: str, members: list[zipfile.ZipInfo], key: str | None) -> zipfi
     chosen = [m for m, k in zip(found, keys, strict=True) if k == wanted]
     if not chosen:
         refuse(name, f"no array {key!r} in it; it holds {listed}", f"name one: {file}:{keys[0]}", "read.npz")
-    if len(chosen) > 1:
-        refuse(name, f"holds {len(chosen)} arrays with the same name {shown(wanted)!r}", "write it again", "read.npz")
+    # NumPy takes a member without the suffix for the same name.
+    several = len(chosen) + sum(m.filename == wanted for m in members if m not in chosen)
+    if several > 1:
+        refuse(name, f"holds {several} arrays with the same name {shown(wanted)!r}", "write it again", "read.npz")
     if chosen[0].flag_bits & 1:
         refuse(name, f"array {shown(wanted)!r} is encrypted", "write it without a password", "read.npz")
-    if chosen[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if chosen[0].compress_type not in READ:
         refuse(name, f"ZIP compression type {chosen[0].compress_type} is not read; numpy writes stored or deflated",
                "numpy.savez_compressed writes what is read", "read.npz")  # fmt: skip
     return chosen[0]

@@ -1,4 +1,4 @@
-"""What other tools call a metric, which measure gives their number, and their rules: `conventions.toml`, read and checked.
+"""What other tools call a metric, which measure gives their number, their rules: `conventions.toml`, read and checked.
 
 Needs no NumPy.
 """
@@ -18,7 +18,8 @@ from typing import Any, Literal
 from segcli.errors import UsageError
 from segcli.measure.losses.libraries import Implementation, known
 from segcli.measure.notation import DEFAULTS, bind, parse
-from segcli.measure.record import BoundMeasure, find, plain
+from segcli.measure.record import BoundMeasure, find
+from segcli.wording import plain
 
 if typing.TYPE_CHECKING:
     from segcli.evidence.counts import Counts

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segcli.errors import UsageError
+from segcli.wording import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,3 @@ class Param:
             and (self.le is None or number <= self.le)
             and (self.lt is None or number < self.lt)
         )
-
-
-def plain(value: object) -> str:
-    """Return the shortest text that reads back as the same value: 0.7, 2, 1e-05, surfel, 0.2/0.8."""
-    if isinstance(value, (tuple, list)):
-        return "/".join(plain(part) for part in value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)

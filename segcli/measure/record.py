@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from segcli.errors import UsageError
-from segcli.measure.param import Param, plain
+from segcli.measure.param import Param
+from segcli.wording import plain
 
 __all__ = [
     "FORMULA",
@@ -34,7 +35,6 @@ __all__ = [
     "loss",
     "measures",
     "metric",
-    "plain",
     "table",
     "voxel_map_of",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from segcli.gates.limits import Verdict
 from segcli.kernels.surfaces import MEANING
 from segcli.measure.conventions import tools
 from segcli.measure.notation import bind
@@ -14,6 +13,7 @@ from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
 from segcli.report.tidy import as_csv
 from segcli.scoring.empty import POLICIES, tool_words
+from segcli.scoring.limits import Verdict
 from segcli.scoring.means import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.scoring.values import Scored, Value
 from segcli.wording import counted

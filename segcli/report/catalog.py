@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from segcli.measure.losses.libraries import LEGEND, Implementation, Known, known
-from segcli.measure.record import BoundMeasure, EmptyValue, Measure, Param, plain
+from segcli.measure.record import BoundMeasure, EmptyValue, Measure, Param
 from segcli.report.table import Table
+from segcli.wording import plain
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best", "none": ""}
 

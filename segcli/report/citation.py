@@ -133,7 +133,7 @@ def citation_bibtex(citation: Citation) -> str:
     lines = [REMARK]
     fields = [("author", "{The segcli developers}"), ("title", "segcli")]
     if citation.version and citation.version != "unknown":
-        fields.append(("note", f"Version {escape_bibtex(citation.version)}"))
+        fields.append(("note", f"Version {escape_bibtex(flat(citation.version))}"))
     lines.append(entry("misc", "segcli", fields))
     lines += [bibtex(citation.keys[w], w) for w in citation.works]
     return "\n\n".join(lines)

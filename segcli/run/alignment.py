@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from segcli.run.comparability import Record, Source, check_parameters
-
 from segcli.errors import InputError, UsageError
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import BoundMeasure
+from segcli.run.comparability import Record, Source, check_parameters
 
 #: What a column of values is of: label, kind, canonical measure.
 Key = tuple[str, str, str]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segcli.run.bibliography import Work, keys_of, works_of
-from segcli.run.comparability import Source
-
 from segcli.errors import InputError, UsageError
 from segcli.measure.notation import bind
-from segcli.measure.record import BoundMeasure, measures, plain
+from segcli.measure.record import BoundMeasure, measures
+from segcli.run.bibliography import Work, keys_of, works_of
+from segcli.run.comparability import Source
+from segcli.wording import plain
 
 #: Of the method of an interval: what it is, and where it comes from.
 BCA = Work("Efron", "1987", "doi", "10.1080/01621459.1987.10478410")
@@ -104,5 +104,9 @@ def _intervals(run: Mapping[str, Any]) -> Intervals | None:
     found = [s for s in run["summary"] if s.get("over") == "cases" and s.get("ci") is not None]
     if not found:
         return None
+    for record in found:
+        if lacking := [key for key in ("ci_method", "ci_level", "resamples", "seed") if record.get(key) is None]:
+            raise InputError(f"an interval of {record['label']} {record['measure']} has no {lacking[0]!r}.",
+                             hint="how it was made has to be said: write the run again", code="run.shape")  # fmt: skip
     methods = tuple(sorted({s["ci_method"] for s in found}))
     return Intervals(methods, found[0]["ci_level"], found[0]["resamples"], found[0]["seed"])

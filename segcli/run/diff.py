@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from segcli.errors import InputError
+from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import (
     TWICE,
     Key,
@@ -19,9 +22,6 @@ from segcli.run.alignment import (
 from segcli.run.comparability import Record, Source, check_comparable, other_truths
 from segcli.run.noted import warned
 from segcli.run.places import Spread, spread
-
-from segcli.errors import InputError
-from segcli.measure.record import BoundMeasure
 from segcli.run.statistics import Interval, differences, generator, holm, paired
 from segcli.run.summary import Resampling, mean_by_label
 from segcli.scoring.means import ALL, MEAN, MeanOf

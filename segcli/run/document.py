@@ -12,17 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segcli.run.noted import said_of
-
 from segcli.masks.void import spec_of_void
 from segcli.measure.record import BoundMeasure
+from segcli.run.noted import said_of
 from segcli.scoring.means import Mean
 from segcli.scoring.values import Scored, Value
 
 if TYPE_CHECKING:
-    from segcli.gates.limits import Verdict
     from segcli.masks.mask import Mask, Note
     from segcli.masks.reading import Reading
+    from segcli.scoring.limits import Verdict
 
 SCHEMA = "segcli.run/1"
 

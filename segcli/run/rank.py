@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from segcli.errors import InputError, UsageError
+from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import (
     TWICE,
     Key,
@@ -28,9 +31,6 @@ from segcli.run.alignment import (
 from segcli.run.comparability import Record, Source, check_comparable, other_truths
 from segcli.run.noted import warned
 from segcli.run.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
-
-from segcli.errors import InputError, UsageError
-from segcli.measure.record import BoundMeasure
 from segcli.run.statistics import FEW, Vector, differences, generator, holm, slack, wilcoxon
 from segcli.run.summary import Resampling
 from segcli.scoring.means import ALL

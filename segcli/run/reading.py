@@ -167,6 +167,8 @@ def _check_shape(run: Mapping[str, Any], where: str) -> None:
     _check_options(run["spec"], where)
     if not isinstance(run.get("environment", {}), dict):
         raise InputError(f"{where}: the environment is no object.", code="run.shape")
+    if not isinstance(run.get("environment", {}).get("segcli", ""), str):
+        raise InputError(f"{where}: environment.segcli is no text.", code="run.shape")
     seen: set[str] = set()
     for number, case in enumerate(run["cases"]):
         _need(case, {"case": str, "values": list}, where, f"cases[{number}]")
@@ -185,17 +187,52 @@ def _check_shape(run: Mapping[str, Any], where: str) -> None:
         ends = record.get("ci")
         if ends is not None and not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))):
             raise InputError(f"{where}: {own}.ci is no pair of numbers.", code="run.shape")
+        _need_texts(_list(record, "mean_of", where, own), where, f"{own}.mean_of")
+        if record.get("ci_method") is not None:
+            _need(record, {"ci_method": str}, where, own)
         for key, low, high in (("seed", 0, _MOST), ("resamples", 1, 10_000_000), ("ci_level", 0.01, 0.99999)):
             if key in record and not (_is_number(record[key]) and low <= record[key] <= high):
                 raise InputError(f"{where}: {own}.{key} = {record[key]!r} cannot be.", code="run.number")
 
 
+#: Of what type the options of a run are that are computed with, walked through or said in a sentence; each may be null.
+_OPTIONS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("empty", "convention", "missing", "average", "source", "ignore_in", "geometry"), (str,)),
+    **dict.fromkeys(("roi", "soft_gt", "stack", "background", "batch_dice"), (bool,)),
+    "labels": (dict,),
+    "ignore": (int, str),
+    "stack_axis": (int, str),
+}
+_WORDS = {str: "a text", bool: "true or false", dict: "an object", int: "a whole number"}
+
+
 def _check_options(spec: Mapping[str, Any], where: str) -> None:
-    """Refuse options that are computed with or walked through; others are only compared and shown."""
-    labels = spec.get("labels")
-    if labels is not None and not isinstance(labels, dict):
-        raise InputError(f"{where}: spec.labels is no object.", code="run.shape")
+    """Refuse options of another type than they have in a run; what is not listed is only compared."""
+    for key, kinds in _OPTIONS.items():
+        value = spec.get(key)
+        if value is not None and (not isinstance(value, kinds) or (type(value) is bool and bool not in kinds)):
+            wanted = " or ".join(_WORDS[kind] for kind in kinds)
+            raise InputError(f"{where}: spec.{key} is not {wanted}.", code="run.shape")
+    _check_labels(spec.get("labels") or {}, where, "spec")
+    _need_texts(_list(spec, "mean_of", where, "spec"), where, "spec.mean_of")
+    if not all(_is_number(n) and n > 0 for n in _list(spec, "spacing", where, "spec")):
+        raise InputError(f"{where}: spec.spacing is no list of numbers above 0.", code="run.shape")
     _need_number(spec, ("threshold",), where, "spec")
+
+
+def _check_labels(labels: Mapping[str, Any], where: str, own: str) -> None:
+    """Refuse labels that stand for something else than a list of voxel values, or a word for all of them."""
+    for name, values in labels.items():
+        whole = isinstance(values, list) and all(isinstance(v, (int, str)) for v in values)
+        if not whole and not isinstance(values, str):
+            raise InputError(f"{where}: {own}: label {name} has no list of values.", code="run.shape")
+
+
+def _list(record: Mapping[str, Any], key: str, where: str, own: str) -> list[Any]:
+    found = record.get(key)
+    if found is not None and not isinstance(found, list):
+        raise InputError(f"{where}: {own}.{key} is no list.", code="run.shape")
+    return found or []
 
 
 def check_case(case: dict[str, Any], where: str) -> None:
@@ -205,6 +242,8 @@ def check_case(case: dict[str, Any], where: str) -> None:
         _need({key: case.setdefault(key, {})}, {key: dict}, where, own)
     _need({"regions": case.setdefault("regions", [])}, {"regions": list}, where, own)
     _need_texts(case["regions"], where, f"{own}: regions")
+    _check_labels(case["labels"], where, own)
+    _need({"status": case.get("status", "ok")}, {"status": str}, where, own)
     for value in case["group"].values():
         if not isinstance(value, str):
             raise InputError(f"{where}: {own}: a group is no text.", code="run.shape")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ def on_grid(case: Case, grid: str) -> Case:
     (`header`), or does and takes a plane for a volume of one slice (`slab`).
     """
     if grid == "voxel":
-        return with_spacing(case, (1.0,) * len(case.shape), "voxel")
+        return case.with_spacing((1.0,) * len(case.shape), "voxel")
     if grid == "reversed":
-        return with_spacing(case, case.spacing[::-1], case.unit)
+        return case.with_spacing(case.spacing[::-1], case.unit)
     if grid in ("header", "slab"):
         read = case.itk_spacing
-        case = with_spacing(case, read, case.unit) if isinstance(read, tuple) else case
+        case = case.with_spacing(read, case.unit) if isinstance(read, tuple) else case
         return _slab(case) if grid == "slab" and len(case.shape) == 2 else case
     return case
 
@@ -41,16 +40,6 @@ def refused(case: Case, grid: str) -> str:
     """Return why a tool that reads files with ITK has no case to measure; nothing where it has."""
     read = case.itk_spacing
     return read if grid in ("header", "slab") and isinstance(read, str) else ""
-
-
-def with_spacing(case: Case, spacing: tuple[float, ...], unit: Literal["mm", "voxel"]) -> Case:
-    """Return the same maps on another spacing; what does not depend on it is shared."""
-    twin = copy.copy(case)
-    for dependent in ("diagonal", "classes"):
-        twin.__dict__.pop(dependent, None)
-    twin.spacing, twin.unit = spacing, unit
-    twin._distances, twin._elements = {}, {}
-    return twin
 
 
 def _slab(case: Case) -> Case:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from segcli.measure.conventions import LOSS_LIBRARIES, swapped, with_parameters
 from segcli.measure.losses.libraries import AVERAGING, SEES, SEVERAL, Implementation, known
 from segcli.measure.notation import bind
-from segcli.measure.record import BoundMeasure, plain
+from segcli.measure.record import BoundMeasure
 from segcli.scoring.library_values import Channels, reads_logits
 from segcli.scoring.printed import Printed, same
 from segcli.tools.pair import Row, effective
+from segcli.wording import plain
 
 if TYPE_CHECKING:
     from segcli.scoring.loading import Loaded

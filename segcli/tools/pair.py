@@ -11,13 +11,14 @@ from segcli.masks.asked import reading_of
 from segcli.masks.mask import Note
 from segcli.measure.conventions import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, tools
 from segcli.measure.notation import bind, parse
-from segcli.measure.record import FORMULA, BoundMeasure, plain
+from segcli.measure.record import FORMULA, BoundMeasure
 from segcli.scoring.empty import check_ignored
 from segcli.scoring.grids import unit_on
 from segcli.scoring.loading import Loaded, load
 from segcli.scoring.means import ALL
 from segcli.scoring.printed import Printed, Views, given, printed, same
 from segcli.scoring.score import unit_of
+from segcli.wording import plain
 
 #: The quantities that are compared unless others are asked for.
 METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from segcli.evidence import thinnings
+from segcli.kernels import thinnings
 from segcli.measure.losses.region import Smooth, dice, dice_gradient, dice_map
 from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.evidence import thinnings
+from segcli.kernels import thinnings
 from segcli.measure.record import Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
