@@ -11,24 +11,19 @@ lies; one in Fortran order, whose tiles lie column by column, is transposed tile
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
-from segcli.kernels.blocks import SIDE_OF_BYTES, SIDE_OF_FLOATS, turn_block
+from segcli.kernels.tiles import CHUNK, tiles
 
 #: The columns of the table, sums over the voxels of a class weighted by w (1-y or y). t is the
 #: probability of the class, e = 1-t that of the other; tc and ec are those of p clipped to [clip, 1-clip].
 #: w, w^2, w t, w e, w t^2, w e^2, w |p-y|, w (p-y)^2, -w ln tc, -w ec^gamma ln tc
 COLUMNS = 10
 
-_CHUNK = 1 << 16  # voxels that are sorted into classes at once: their streams stay in a second-level cache
-_ROWS, _COLUMNS = 64, 1 << 13  # of a tile: a column is four lines of a cache, a row is read like a flat array
-_GAP = 16  # voxels between the rows of a transposed tile, or all would fall on one place of the cache
 _BLOCK = 512  # voxels whose terms are worked out before they are added up: in a first-level cache
 _STRETCH = 128  # voxels of a hard gt that are compared at once: most stretches are of one class
 _SHORT = 16  # voxels of a stretch of both classes that are compared at once
@@ -68,8 +63,8 @@ def voxel_sums(
     memory[2] = memory[2].view(np.uint8)
     table, rest = np.zeros((2, COLUMNS)), np.zeros((2, COLUMNS))
     # Only the small kernels that sort are compiled for each dtype, the large ones that add up just once.
-    streams = np.empty((4, _CHUNK + 1))
-    for part_p, part_y, marks, starts, width in _tiles(p.shape, turned, memory):
+    streams = np.empty((4, CHUNK + 1))
+    for part_p, part_y, marks, starts, width in tiles(p.shape, turned, memory):
         if y.dtype == np.uint8:
             background, foreground = _sort(part_p, part_y, marks, starts, width, streams)
             _add_class(streams[0], background, 0, clip, gamma, table, rest)
@@ -107,87 +102,6 @@ def warm() -> None:
         for of_y in (np.uint8, np.float64):
             voxel_sums(np.zeros((2, 2), of_p, order="F"), np.zeros((2, 2), of_y, order="F"), 1e-7, 2.0)
     powers(logarithms(np.full(1, 2.0)), 1.0)
-
-
-# --- tiles ------------------------------------------------------------------------------------
-
-Tile = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int64], int]
-
-
-def _tiles(shape: tuple[int, ...], turned: bool, memory: list[NDArray[Any]]) -> Iterator[Tile]:
-    """Yield parts of tiles: flat arrays, where in them the rows of the part start, and how long these are.
-
-    The rows of the matrix are the leading axes, as few as make 64, numbered in Fortran order; its columns are the
-    others in C order. So the voxels of a row are neighbours in C order, and those of a column in Fortran order.
-    The last axis is of the columns.
-    """
-    split = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) >= _ROWS), max(len(shape) - 1, 0))
-    rows, columns = math.prod(shape[:split]), math.prod(shape[split:])
-    if not rows * columns:
-        return
-    lengths = np.array(shape[split:][::-1] if turned else shape[:split], dtype=np.int64)
-    steps = [math.prod(shape[:k] if turned else shape[k + 1 :]) for k in range(len(shape))]
-    jumps = np.array(steps[split:][::-1] if turned else steps[:split], dtype=np.int64)
-    width = _even(columns, max(_COLUMNS, _CHUNK // rows))
-    height = _even(rows, max(_ROWS, _CHUNK // width))
-    together = max(1, _CHUNK // width)
-    found = [np.empty(height * (width + _GAP) if turned and a.size else 0, dtype=a.dtype) for a in memory]
-    for top in range(0, rows, height):
-        for left in range(0, columns, width):
-            bottom, right = min(top + height, rows), min(left + width, columns)
-            starts = np.empty(right - left if turned else bottom - top, dtype=np.int64)
-            _find(left if turned else top, lengths, jumps, starts)
-            if turned:
-                for of, to in zip(memory, found, strict=True):
-                    if of.size:
-                        side = SIDE_OF_BYTES if of.dtype == np.uint8 else SIDE_OF_FLOATS
-                        _lay(of, starts, top, bottom - top, side, to, width + _GAP)
-                starts = np.arange(bottom - top) * (width + _GAP)
-            else:
-                starts += left
-            for k in range(0, bottom - top, together):
-                p, y, marks = found if turned else memory
-                yield p, y, marks, starts[k : k + together], right - left
-
-
-def _even(size: int, most: int) -> int:
-    """Return the length of parts of a size that are as even as can be, none longer than `most`."""
-    return -(-size // -(-size // most))
-
-
-@kernel()
-def _find(first: int, lengths: Any, steps: Any, found: Any) -> None:
-    """Write where in memory the lines from `first` on start, the fastest axis of their numbers first."""
-    digits = np.empty(lengths.size, np.int64)
-    start = np.int64(0)
-    rest = first
-    for k in range(lengths.size):
-        digits[k] = rest % lengths[k]
-        start += digits[k] * steps[k]
-        rest //= lengths[k]
-    for i in range(found.size):
-        found[i] = start
-        for k in range(lengths.size):
-            digits[k] += 1
-            start += steps[k]
-            if digits[k] < lengths[k]:
-                break
-            start -= digits[k] * steps[k]
-            digits[k] = 0
-
-
-@kernel()
-def _lay(memory: Any, starts: Any, top: int, height: int, side: int, found: Any, step: int) -> None:
-    """Write columns that start in memory at `starts`, from row `top` on, as rows that are `step` apart."""
-    for first in range(0, starts.size, side):
-        within = min(side, starts.size - first)
-        row = 0
-        while within == side and row + side <= height:
-            turn_block(memory, starts, first, top + row, found, row * step + first, step)
-            row += side
-        for r in range(row, height):
-            for c in range(first, first + within):
-                found[r * step + c] = memory[starts[c] + top + r]
 
 
 # --- logarithm and power ----------------------------------------------------------------------
