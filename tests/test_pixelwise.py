@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def test_sums_are_the_same_bits_every_time():
 def test_voxel_sums_refuse_other_arrays():
     """Shapes and dtypes that the kernel does not read are errors."""
     p, y = np.zeros(4), np.zeros(4, np.uint8)
-    for wrong in ((p.reshape(2, 2), y.reshape(2, 2)), (p, y[:3]), (p.astype(np.float16), y), (p, y.astype(np.int32))):
+    for wrong in ((p.reshape(2, 2), y), (p, y[:3]), (p.astype(np.float16), y), (p, y.astype(np.int32))):
         with pytest.raises(ValueError, match="voxel_sums"):
             voxel_sums(*wrong, 1e-7, 2.0)
     with pytest.raises(ValueError, match="voxel_sums"):
@@ -159,7 +160,8 @@ def test_kernel_is_plain_python_too():
     code = (
         "import numpy as np; from segcli.kernels.pixelwise import voxel_sums\n"
         "p = np.linspace(0, 1, 700); y = (np.arange(700) % 300 < 160).astype(np.uint8)\n"
-        "print(voxel_sums(p, y, 1e-7, 2.5).tolist(), voxel_sums(p, p**2, 1e-7, 2.0).tolist())"
+        "print(voxel_sums(p, y, 1e-7, 2.5).tolist(), voxel_sums(p, p**2, 1e-7, 2.0).tolist(), "
+        "voxel_sums(np.asfortranarray(p.reshape(70, 10)), np.asfortranarray(y.reshape(70, 10)), 1e-7, 2.0).tolist())"
     )
     runs = [
         subprocess.run(
@@ -208,36 +210,73 @@ def test_numpy_kernel_and_counts_agree(kind, ignored):
 
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("small", [0, SMALL])
-def test_layouts_give_the_same_sums(ignored, small, monkeypatch):
-    """Fortran order, every second voxel, mirrored axes and mixed orders hold the same voxels."""
+@pytest.mark.parametrize("shape", [(9, 11, 13), (70, 3, 130), (67, 300), (2, 3, 40, 11), (3, 9000)])
+@pytest.mark.parametrize("kind", ["hard", "soft gt", "logits"])
+def test_layouts_give_the_same_sums(kind, shape, ignored, small, monkeypatch):
+    """Fortran order, every second voxel, mirrored axes and mixed orders hold the same voxels: the same bits."""
     monkeypatch.setattr(evidence_sums, "SMALL", small)
-    p, y, valid = grids()
-    padded = np.repeat(p, 2, axis=2)
-    expected = VoxelSums(p, y, None, valid if ignored else None)
-    expected.logs(1e-7, 2.0)
-    for other_p, other_y, other_valid in [
+    p, y, valid = grids(shape=shape)
+    y = np.sqrt(p) if kind == "soft gt" else y
+    padded = np.repeat(p, 2, axis=-1)
+
+    def sums(p, y, valid):
+        found = VoxelSums(p, y, np.log(p) if kind == "logits" else None, valid if ignored else None)
+        return found.logs(1e-7, 2.0), found.sums()
+
+    expected = sums(p, y, valid)
+    for others in [
         (np.asfortranarray(p), np.asfortranarray(y), np.asfortranarray(valid)),
         (np.asfortranarray(p), y, valid),
         (p, np.asfortranarray(y), np.asfortranarray(valid)),
-        (padded[:, :, ::2], y, valid),
-        (np.ascontiguousarray(p[::-1, :, ::-1])[::-1, :, ::-1], y, valid),
+        (padded[..., ::2], y, valid),
+        (np.ascontiguousarray(p[::-1, ..., ::-1])[::-1, ..., ::-1], y, valid),
+        (np.moveaxis(np.ascontiguousarray(np.moveaxis(p, 0, -1)), -1, 0), y, valid),
         (p.astype(">f8"), y, valid),
     ]:
-        found = VoxelSums(other_p, other_y, None, other_valid if ignored else None)
-        np.testing.assert_allclose(found.logs(1e-7, 2.0), expected.logs(1e-7, 2.0), rtol=1e-13)
-        np.testing.assert_allclose(found.sums(), expected.sums(), rtol=1e-13)
-        if small:  # those of a small image to the last bit
-            assert (found.logs(1e-7, 2.0), found.sums()) == (expected.logs(1e-7, 2.0), expected.sums())
+        assert sums(*others) == expected
 
 
-def test_fortran_order_is_not_copied(monkeypatch):
-    """The arrays of a large NIfTI pair are read where they lie."""
-    monkeypatch.setattr(evidence_sums, "SMALL", 0)
-    p, y, _ = grids()
-    p, y = np.asfortranarray(p), np.asfortranarray(y)
-    sums = VoxelSums(p, y, None, None)
-    assert np.shares_memory(sums._p, p)
-    assert np.shares_memory(sums._y, y)
+@pytest.mark.parametrize("of_p", [np.float32, np.float64])
+@pytest.mark.parametrize("of_y", [np.uint8, np.float64])
+def test_tiles_of_fortran_order_equal_the_twin(of_p, of_y):
+    """Rows and columns that do not fill tiles and blocks are all added up, once."""
+    p, y = (a.reshape(67, 131) for a in random_case(67 * 131, of_p, of_y))
+    expected = naive.voxel_sums(p.ravel(), y.ravel(), 1e-7, 2.0)
+    for order in "CF":
+        found = voxel_sums(np.asarray(p, order=order), np.asarray(y, order=order), 1e-7, 2.0)
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(160, 160, 128), (2048, 1700)])
+@pytest.mark.parametrize("of_p", [np.float32, np.float64])
+def test_fortran_order_is_not_copied(shape, of_p):
+    """The arrays of a NIfTI pair are read where they lie, large and small, and so are those in C order."""
+    p, y = np.full(shape, 0.3, of_p), np.zeros(shape, bool)
+    voxel_sums(np.zeros((2, 2), of_p, order="F"), np.zeros((2, 2), np.uint8, order="F"), 1e-7, 2.0)  # compiled
+    for order in "CF":
+        grids = np.asarray(p, order=order), np.asarray(y, order=order)
+        tracemalloc.start()
+        VoxelSums(*grids, None, None).sums()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.6 * p.size * 8, (order, peak)
+
+
+@pytest.mark.parametrize("shape", [(96, 90, 64), (830, 700)])
+@pytest.mark.parametrize("kind", ["float32", "float64", "soft gt", "ignored", "logits"])
+def test_losses_of_large_images_are_the_same_bits_in_any_order(kind, shape):
+    """All losses of sums of more than 2^19 voxels in C and in Fortran order, every digit."""
+    assert math.prod(shape) >= SMALL
+    p, y, valid = grids(shape=shape)
+    z = np.log(p + 1e-9) if kind == "logits" else None
+    p = p.astype(np.float32) if kind == "float32" else p
+    y = np.sqrt(p) if kind == "soft gt" else y
+    values = []
+    for order in "CF":
+        turned = [None if a is None else np.asarray(a, order=order) for a in (p, y, z, valid)]
+        pair = SoftPair(turned[0], turned[1], z=turned[2], valid=turned[3] if kind == "ignored" else None)
+        values.append([bound(pair) for bound in parse("loss", OF_SUMS)])
+    assert values[0] == values[1]
 
 
 def test_logits_have_exact_logarithms():

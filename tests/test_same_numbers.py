@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 import time
@@ -131,3 +132,20 @@ def test_every_measure_of_every_run(kind, tmp_path):
     if importlib.util.find_spec("distributed") is None:
         pytest.skip("Dask is not installed: all but its engine was compared")
     assert made("dask.json", "-j2", "--engine", "dask") == expected
+
+
+def test_bands_of_a_voxel_on_the_very_width_are_those_of_the_array():
+    """Squared steps are added in the order of the axes: with this width the last digit decides, in any layout."""
+    spacing, width = (0.7, 0.7, 0.77), 1.2541518465499777
+    z, y, x = (step * step for step in spacing)
+    assert math.sqrt((x + y) + z) > width * (1 + 1e-6) >= math.sqrt((z + y) + x)
+    gt = np.ones((9, 9, 9), np.uint8)
+    gt[4, 4, 4] = 0  # eight voxels are diagonal neighbours of it
+    pred = gt.copy()
+    pred[3, 3, 3] = 0
+    asked = {"metrics": f"boundary_iou:width={width!r}", "spacing": spacing}
+    values = [
+        segcli.score(np.asarray(pred, order=order), np.asarray(gt, order=order), **asked).values[0].value
+        for order in "CF"
+    ]
+    assert values[0] == values[1]

@@ -8,6 +8,7 @@ be imported, which depends on the cases that a process had before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,12 +64,7 @@ class VoxelSums:
     def __init__(
         self, p: NDArray[Any], y: NDArray[Any], z: NDArray[Any] | None, valid: NDArray[np.bool_] | None
     ) -> None:
-        # Sums of small images are of one order, that of the array. NIfTI arrays arrive in Fortran order: the transposes
-        # of large ones are flat without a copy, which would take longer than the pass; they are added up as they lie.
-        turned = p.size >= SMALL and p.ndim > 1 and p.flags.f_contiguous and not p.flags.c_contiguous
-        self._p, self._y = _flat(p, turned), _weights(_flat(y, turned))
-        self._z = None if z is None else _flat(z, turned)
-        self._valid = None if valid is None else _flat(valid, turned)
+        self._p, self._y, self._z, self._valid = p, _weights(y), z, valid
         self._counted = z is None and self._p.dtype == np.bool_ and self._y.dtype == np.uint8
         self._fused = z is None and not self._counted and p.size >= SMALL
         self._sums: SoftSums | None = None
@@ -109,12 +105,10 @@ class VoxelSums:
     def _plain(self, clip: float | None, gamma: float) -> Table:
         """Return the table of `voxel_sums` by NumPy."""
         total = np.zeros((2, 10))
-        for start in range(0, self._p.size, BLOCK):
-            part = slice(start, start + BLOCK)
-            valid = slice(None) if self._valid is None else self._valid[part]
-            p, y = (a[part][valid].astype(np.float64) for a in (self._p, self._y))
-            z = None if self._z is None else self._z[part][valid].astype(np.float64)
-            total += _block(p, y, z, clip, gamma)
+        for p, y, z, valid in _blocks(self._p, self._y, self._z, self._valid):
+            counted = slice(None) if valid is None else valid
+            logits = None if z is None else z[counted].astype(np.float64)
+            total += _block(p[counted].astype(np.float64), y[counted].astype(np.float64), logits, clip, gamma)
         return total
 
     def _count(self, clip: float | None, gamma: float) -> Table:
@@ -130,8 +124,21 @@ class VoxelSums:
         return table
 
 
-def _flat(array: NDArray[Any], turned: bool) -> Flat:
-    return (array.T if turned else array).reshape(-1)
+def _blocks(
+    p: NDArray[Any], y: NDArray[Any], z: NDArray[Any] | None, valid: NDArray[np.bool_] | None
+) -> Iterator[tuple[Flat, Flat, Flat | None, Flat | None]]:
+    """Yield grids of one shape flat and block by block, in C order whatever their layout.
+
+    Some slices of the first axis are laid out at a time: as many as a line of the cache holds of an array in
+    Fortran order, and enough for some blocks.
+    """
+    length = p.shape[0] if p.ndim else 1
+    slices = max(16, 4 * BLOCK * length // max(p.size, 1))
+    for top in range(0, length, slices):
+        flat = [None if a is None else (a[top : top + slices] if a.ndim else a).reshape(-1) for a in (p, y, z, valid)]
+        for start in range(0, p.size // length * min(slices, length - top), BLOCK):
+            part = slice(start, start + BLOCK)
+            yield tuple(None if a is None else a[part] for a in flat)  # type: ignore[misc]  # four of them
 
 
 def _float_for(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -139,7 +146,7 @@ def _float_for(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
 
-def _weights(y: Flat) -> Flat:
+def _weights(y: NDArray[Any]) -> NDArray[Any]:
     """Return a hard gt as uint8 zeros and ones, any other as float64."""
     if y.dtype == np.bool_:
         return y.view(np.uint8)

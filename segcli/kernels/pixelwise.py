@@ -3,6 +3,10 @@
 A hard ground truth divides the voxels into two streams, background and foreground, each gathered into
 blocks: within one every voxel needs the same few operations and a single logarithm. A soft one gives each
 voxel to both classes, with the weights 1-y and y.
+
+Addition rounds, so voxels are added up in one order whatever the layout of memory. Leading axes make the rows of a
+matrix and the others its columns; tile after tile is read row by row. Of an array in C order that is done where it
+lies; one in Fortran order, whose tiles lie column by column, is transposed tile by tile.
 """
 
 from __future__ import annotations
@@ -13,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel, writable
+from segcli.kernels.tiles import CHUNK, tiles
 
 #: The columns of the table, sums over the voxels of a class weighted by w (1-y or y). t is the
 #: probability of the class, e = 1-t that of the other; tc and ec are those of p clipped to [clip, 1-clip].
 #: w, w^2, w t, w e, w t^2, w e^2, w |p-y|, w (p-y)^2, -w ln tc, -w ec^gamma ln tc
 COLUMNS = 10
 
-_CHUNK = 1 << 16  # voxels that are sorted into classes at once: their streams stay in a second-level cache
 _BLOCK = 512  # voxels whose terms are worked out before they are added up: in a first-level cache
 _STRETCH = 128  # voxels of a hard gt that are compared at once: most stretches are of one class
+_SHORT = 16  # voxels of a stretch of both classes that are compared at once
 # Parts of a double. Only additions, logical shifts and masks of 64-bit words: every CPU has them for vectors.
 _EXPONENT = np.uint64(52)
 _BIAS = np.uint64(1023)
@@ -42,29 +47,30 @@ def voxel_sums(
 ) -> NDArray[np.float64]:
     """Return the table (2, COLUMNS) of sums of the background and of the foreground.
 
-    `p` is a flat float32 or float64 array in [0, 1]; `y` a flat array of the same size: uint8 with values 0
-    and 1 (not checked), or float64 in [0, 1]. `valid` marks the voxels that count. `clip` is in [1e-16, 1/2),
-    `gamma` in [0, 100]. Sums are in float64 with a relative error below 1e-13 (every term of a sum has the
-    same sign). Raises ValueError for another dtype, size or layout.
+    `p` is a float32 or float64 array in [0, 1]; `y` an array of the same shape: uint8 with values 0 and 1 (not
+    checked), or float64 in [0, 1]. `valid` marks the voxels that count. `clip` is in [1e-16, 1/2), `gamma` in
+    [0, 100]. Sums are in float64 with a relative error below 1e-13 (every term of a sum has the same sign). The
+    layout changes no bit of them; arrays in C or Fortran order are read where they lie, `y` and `valid` if they
+    lie as `p` does; others are copied. Raises ValueError for another dtype or shape.
     """
-    if p.ndim != 1 or p.shape != y.shape or (valid is not None and valid.shape != p.shape):
-        raise ValueError(f"voxel_sums: need flat arrays of one size, not {p.shape} and {y.shape}")
+    if p.shape != y.shape or (valid is not None and valid.shape != p.shape):
+        raise ValueError(f"voxel_sums: need arrays of one shape, not {p.shape} and {y.shape}")
     if p.dtype not in (np.float32, np.float64) or y.dtype not in (np.uint8, np.float64):
         raise ValueError(f"voxel_sums: need float32 or float64 and uint8 or float64, not {p.dtype} and {y.dtype}")
-    marks = np.empty(0, dtype=np.uint8) if valid is None else np.ascontiguousarray(valid).view(np.uint8)
-    p, y, marks = (writable(np.ascontiguousarray(a)) for a in (p, y, marks))
+    turned = p.flags.f_contiguous and not p.flags.c_contiguous
+    grids = (p, y, np.empty(0, dtype=np.bool_) if valid is None else valid)
+    memory = [writable(np.ascontiguousarray((a.T if turned else a).reshape(-1))) for a in grids]
+    memory[2] = memory[2].view(np.uint8)
     table, rest = np.zeros((2, COLUMNS)), np.zeros((2, COLUMNS))
-    streams = np.empty((4, _CHUNK + 1))
     # Only the small kernels that sort are compiled for each dtype, the large ones that add up just once.
-    for start in range(0, p.size, _CHUNK):
-        stop = start + _CHUNK
-        part_p, part_y, part_marks = p[start:stop], y[start:stop], marks[start:stop]
+    streams = np.empty((4, CHUNK + 1))
+    for part_p, part_y, marks, starts, width in tiles(p.shape, turned, memory):
         if y.dtype == np.uint8:
-            background, foreground = _sort(part_p, part_y, part_marks, streams)
+            background, foreground = _sort(part_p, part_y, marks, starts, width, streams)
             _add_class(streams[0], background, 0, clip, gamma, table, rest)
             _add_class(streams[1], foreground, 1, clip, gamma, table, rest)
         else:
-            counted = _weigh(part_p, part_y, part_marks, streams)
+            counted = _weigh(part_p, part_y, marks, starts, width, streams)
             _add_weighted(streams[0], streams[2], streams[3], counted, 0, clip, gamma, table, rest)
             _add_weighted(streams[0], streams[1], streams[3], counted, 1, clip, gamma, table, rest)
     table += rest
@@ -94,7 +100,7 @@ def warm() -> None:
     """Compile the kernels for all dtypes."""
     for of_p in (np.float32, np.float64):
         for of_y in (np.uint8, np.float64):
-            voxel_sums(np.zeros(1, of_p), np.zeros(1, of_y), 1e-7, 2.0)
+            voxel_sums(np.zeros((2, 2), of_p, order="F"), np.zeros((2, 2), of_y, order="F"), 1e-7, 2.0)
     powers(logarithms(np.full(1, 2.0)), 1.0)
 
 
@@ -180,49 +186,68 @@ def _copy(values: Any, found: Any) -> None:
 
 
 @kernel()
-def _sort(p: Any, y: Any, valid: Any, streams: Any) -> Any:
+def _sort(p: Any, y: Any, valid: Any, starts: Any, width: int, streams: Any) -> Any:
     """Put the probabilities of background and foreground into two streams; return their lengths."""
     background = streams[0]
     foreground = streams[1]
     n_background: Any = 0
     n_foreground: Any = 0
-    start = 0
-    while start < p.size:
-        stop = min(start + _STRETCH, p.size)
-        first = y[start]
-        if _differs(y[start:stop], first) or _differs(valid[start:stop], np.uint8(1)):
-            # written to both, counted in one or in none: no branch that a CPU could guess wrong
-            for i in range(start, stop):
-                counts = 1 if valid.size == 0 else np.int64(valid[i])
-                inside = np.int64(y[i])
-                background[n_background] = p[i]
-                foreground[n_foreground] = p[i]
-                n_background += counts & (1 - inside)
-                n_foreground += counts & inside
-        else:
-            while stop < p.size:  # how far it goes on
-                end = min(stop + _STRETCH, p.size)
-                if _differs(y[stop:end], first) or _differs(valid[stop:end], np.uint8(1)):
-                    break
-                stop = end
-            if first == 0:
-                _copy(p[start:stop], background[n_background:])
-                n_background += stop - start
+    for row in range(starts.size):
+        start = starts[row]
+        end_of_row = start + width
+        while start < end_of_row:
+            stop = min(start + _STRETCH, end_of_row)
+            first = y[start]
+            if _differs(y[start:stop], first) or _differs(valid[start:stop], np.uint8(1)):
+                for short in range(start, stop, _SHORT):
+                    n = min(_SHORT, stop - short)
+                    inside = y[short]
+                    if (
+                        n < _SHORT
+                        or _differs(y[short : short + _SHORT], inside)
+                        or _differs(valid[short : short + _SHORT], np.uint8(1))
+                    ):
+                        # written to both, counted in one or in none: no branch that a CPU could guess wrong
+                        for i in range(short, short + n):
+                            counts = 1 if valid.size == 0 else np.int64(valid[i])
+                            of_class = np.int64(y[i])
+                            background[n_background] = p[i]
+                            foreground[n_foreground] = p[i]
+                            n_background += counts & (1 - of_class)
+                            n_foreground += counts & of_class
+                    elif inside == 0:
+                        for i in range(_SHORT):
+                            background[n_background + i] = p[short + i]
+                        n_background += _SHORT
+                    else:
+                        for i in range(_SHORT):
+                            foreground[n_foreground + i] = p[short + i]
+                        n_foreground += _SHORT
             else:
-                _copy(p[start:stop], foreground[n_foreground:])
-                n_foreground += stop - start
-        start = stop
+                while stop < end_of_row:  # how far it goes on
+                    end = min(stop + _STRETCH, end_of_row)
+                    if _differs(y[stop:end], first) or _differs(valid[stop:end], np.uint8(1)):
+                        break
+                    stop = end
+                if first == 0:
+                    _copy(p[start:stop], background[n_background:])
+                    n_background += stop - start
+                else:
+                    _copy(p[start:stop], foreground[n_foreground:])
+                    n_foreground += stop - start
+            start = stop
     return n_background, n_foreground
 
 
 @kernel()
-def _weigh(p: Any, y: Any, valid: Any, streams: Any) -> Any:
+def _weigh(p: Any, y: Any, valid: Any, starts: Any, width: int, streams: Any) -> Any:
     """Put the voxels that count into four streams: p, y, 1-y and |p-y|; return their length."""
     n: Any = 0
-    for i in range(p.size):
-        streams[0, n] = p[i]
-        streams[1, n] = y[i]
-        n += 1 if valid.size == 0 else np.int64(valid[i])
+    for row in range(starts.size):
+        for i in range(starts[row], starts[row] + width):
+            streams[0, n] = p[i]
+            streams[1, n] = y[i]
+            n += 1 if valid.size == 0 else np.int64(valid[i])
     for i in range(n):
         streams[2, i] = 1.0 - streams[1, i]
         streams[3, i] = abs(streams[0, i] - streams[1, i])
