@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcli.masks.formats import FORMATS
-from segcli.masks.formats.foreign import CONVERSIONS, JPEG_SUFFIXES, MARKS, PAGES
+from segcli.masks.formats.foreign import JPEG_SUFFIXES, MARKS, PAGES, conversion
 from segcli.masks.formats.record import ending, partner
 
 if TYPE_CHECKING:
@@ -60,12 +60,6 @@ def how_to_convert(suffix: str) -> str:
     if suffix in JPEG_SUFFIXES:
         return "JPEG changes label values at every edge; export the masks as PNG from their source"
     return "" if suffix in BY_SUFFIX else conversion(f"FILE{suffix}", suffix)
-
-
-def conversion(name: str, suffix: str) -> str:
-    """Return one line that converts this file; empty where none is known."""
-    stem = name[: len(name) - len(suffix)]
-    return CONVERSIONS.get(suffix, "").format(name=name, nifti=stem + ".nii.gz", png=stem + ".png")
 
 
 def split_key(name: str) -> tuple[str, str | None]:

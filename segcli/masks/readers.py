@@ -16,7 +16,6 @@ from segcli.errors import UsageError, keywords_checked
 from segcli.masks.files import (
     BY_SUFFIX,
     FORMAT_NAMES,
-    conversion,
     format_of,
     has_header_beside,
     sniff,
@@ -24,7 +23,7 @@ from segcli.masks.files import (
     suffix_of,
 )
 from segcli.masks.formats import FORMATS
-from segcli.masks.formats.foreign import UNPACKERS
+from segcli.masks.formats.foreign import UNPACKERS, conversion
 from segcli.masks.formats.record import Asked, OtherContent
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.source import Decoded, Room, Source, glimpse, refuse, shown, trailing

@@ -56,3 +56,9 @@ PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error")
 UNPACKERS = {
     "bzip2": "bunzip2", "xz": "unxz", "Zstandard": "unzstd", "7-Zip": "7z x", "RAR": "unrar x", "tar": "tar xf"
 }  # fmt: skip
+
+
+def conversion(name: str, suffix: str) -> str:
+    """Return one line that converts this file; empty where none is known."""
+    stem = name[: len(name) - len(suffix)]
+    return CONVERSIONS.get(suffix, "").format(name=name, nifti=stem + ".nii.gz", png=stem + ".png")
