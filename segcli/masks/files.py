@@ -33,12 +33,15 @@ MAP_SUFFIXES = tuple(WRITERS)
 WHOLE_MAP_SUFFIXES = tuple(suffix for suffix, writer in WRITERS.items() if not writer.flat)
 #: `NIfTI, PNG, NPY or NPZ`.
 FORMAT_NAMES = " or ".join((", ".join(form.name for form in FORMATS[:-1]), FORMATS[-1].name))
+_LONGEST_FIRST = sorted(BY_SUFFIX, key=len, reverse=True)
+#: What files hold, by the marks that say so together.
+_MARKS = (*((form.content or form.name, (mark,)) for form in FORMATS for mark in form.marks), *MARKS)
 _KEYED = tuple(f"{suffix}:" for form in FORMATS if form.keyed for suffix in form.suffixes)
 
 
 def suffix_of(name: str) -> str:
     """Return the suffix in lower case, `.nii.gz` as one; empty when there is none."""
-    return ending(name, BY_SUFFIX)
+    return ending(name, _LONGEST_FIRST)
 
 
 def format_of(head: bytes, suffix: str) -> Format | None:
@@ -51,8 +54,7 @@ def sniff(head: bytes) -> str:
     """Name the format whose mark the first bytes carry; empty when there is none."""
     if head.lstrip()[:9].lower().startswith(PAGES):
         return "HTML or XML"
-    known = [(form.content or form.name, (mark,)) for form in FORMATS for mark in form.marks]
-    return next((word for word, marks in (*known, *MARKS) if all(mark.stands_in(head) for mark in marks)), "")
+    return next((word for word, marks in _MARKS if all(mark.stands_in(head) for mark in marks)), "")
 
 
 def how_to_convert(suffix: str) -> str:

@@ -106,9 +106,9 @@ class OtherContent(Exception):  # noqa: N818 (an answer: whoever chose the forma
 
 
 def ending(name: str, suffixes: Iterable[str]) -> str:
-    """Return that of `suffixes` which a file name has, the longest; else its last suffix, in lower case, or nothing."""
+    """Return the first of `suffixes` that a file name has; else its last suffix, in lower case, or nothing."""
     low = os.path.basename(name).lower()  # noqa: PTH119 (asked of every file of a cohort)
-    return max((s for s in suffixes if low.endswith(s)), key=len, default="") or Path(low).suffix
+    return next((s for s in suffixes if low.endswith(s)), "") or Path(low).suffix
 
 
 def partner(path: str, suffix: str, wanted: str) -> str | None:
