@@ -18,7 +18,7 @@ import segcli
 from segcli.errors import UsageError
 from segcli.explain.disagreement import OTHERS, STRIKING
 from segcli.explain.divisions import WAYS
-from segcli.masks.writing import BLUE, RED, WHITE, colours
+from segcli.masks.map_colours import BLUE, RED, WHITE, colours
 from segcli.measure.notation import bind
 from segcli.report.inspection import text as printed
 

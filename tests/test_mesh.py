@@ -14,7 +14,7 @@ from naive import mesh_triangles, to_triangles
 from scipy import ndimage
 
 import segcli
-from segcli.kernels import mesh, mesh_tree, mesh_vertices
+from segcli.kernels import mesh_near, mesh_search, mesh_tree, mesh_vertices
 from segcli.kernels.mesh import mesh_distances
 from segcli.kernels.mesh_cases import MIDDLES, mesh_cases
 from segcli.kernels.surface import surface_cells
@@ -84,13 +84,13 @@ def test_distances_are_exact_on_every_path(monkeypatch, way, spacing):
     pred[..., 14:], gt[..., :11] = 0, 0
     pred[(0,) * pred.ndim] = pred[(-1,) * pred.ndim] = 1
     grown = []
-    grow = mesh.mesh_tree
-    monkeypatch.setattr(mesh, "mesh_tree", lambda *given: grown.append(1) or grow(*given))
+    grow = mesh_search.mesh_tree
+    monkeypatch.setattr(mesh_search, "mesh_tree", lambda *given: grown.append(1) or grow(*given))
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(mesh, name, value)
-    mesh._near.cache_clear()
+        monkeypatch.setattr(mesh_near, name, value)
+    mesh_near.near_cells.cache_clear()
     ours = measured(pred, gt, spacing)
-    mesh._near.cache_clear()
+    mesh_near.near_cells.cache_clear()
     corners = [mesh_triangles(mask, spacing) for mask in (pred, gt)]
     for k in range(2):
         middles = corners[k][:, :2].mean(axis=1) if len(spacing) == 2 else corners[k].mean(axis=1)

@@ -11,7 +11,7 @@ from segcli.cli import options as opt
 from segcli.cli.session import check_outputs, deliver
 from segcli.errors import ExitCode
 
-SUFFIXES = {".json": "json", ".txt": "text", ".bib": "bibtex"}
+CITATION_SUFFIXES = {".json": "json", ".txt": "text", ".bib": "bibtex"}
 
 
 def cite(
@@ -37,7 +37,7 @@ def cite(
     Entries have what is on record of a work: authors, year and identifier. No title is made up.
     """
     outputs = output or []
-    check_outputs(outputs, [run], SUFFIXES)
+    check_outputs(outputs, [run], CITATION_SUFFIXES)
 
     from segcli.report import citation as report
     from segcli.run.cite import cite as facts_of
@@ -51,5 +51,5 @@ def cite(
             return to_json(report.citation_document(found))
         return report.citation_bibtex(found) if wanted == "bibtex" else report.citation_text(found)
 
-    deliver(render, form, outputs, ctx.obj, SUFFIXES)
+    deliver(render, form, outputs, ctx.obj, CITATION_SUFFIXES)
     return ExitCode.OK

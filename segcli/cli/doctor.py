@@ -51,7 +51,7 @@ def _facts() -> dict[str, Any]:
 
     import segcli
     from segcli.kernels._jit import cache_directories, cache_directory, distrusted, is_cold
-    from segcli.masks.readers import SUFFIXES
+    from segcli.masks.files import BY_SUFFIX
 
     facts: dict[str, Any] = {"segcli": segcli.__version__, "python": f"{platform.python_version()} ({sys.executable})"}
     for name in PACKAGES:
@@ -61,7 +61,7 @@ def _facts() -> dict[str, Any]:
             facts[name] = "missing"
     facts["platform"] = f"{sys.platform} {platform.machine()}"
     facts["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    facts["readers"] = " ".join(SUFFIXES)
+    facts["readers"] = " ".join(BY_SUFFIX)
     places = [d for d in cache_directories() if d != cache_directory()]
     where = str(cache_directory() or "none: no folder can be written, kernels compile at every start")
     facts["kernel cache"] = where + "".join(f"; {place} is read too" for place in places)

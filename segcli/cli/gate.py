@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from segcli.cli.session import SUFFIXES, Session, check_outputs, deliver
+from segcli.cli.session import RESULT_SUFFIXES, Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
 from segcli.report.table import flat
 from segcli.run.bulk import no_garbage
 
 #: Formats of files by their suffix.
-FILES = {suffix: form for suffix, form in SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
+FILES = {suffix: form for suffix, form in RESULT_SUFFIXES.items() if form != "csv"} | {".xml": "junit"}
 
 
 @no_garbage()

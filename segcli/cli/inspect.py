@@ -13,6 +13,7 @@ import typer
 from segcli.cli import options as opt
 from segcli.cli.session import Session, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.masks.files import MAP_SUFFIXES
 from segcli.report.table import flat
 from segcli.writing import write_whole
 
@@ -25,7 +26,7 @@ def inspect(
     loss: Annotated[str, typer.Option("-l", "--loss", metavar="LOSS", help="One loss, for example tversky:fp=0.1.")],
     by: Annotated[str, typer.Option(metavar="LIST", help="Divisions: kind, label, component, band, slice.")] = "",
     map_: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE", help="Write contributions: .nii .nii.gz .npy .png.")
+        Path | None, typer.Option("--map", metavar="FILE", help=f"Write contributions: {' '.join(MAP_SUFFIXES)}.")
     ] = None,
     gradient: Annotated[
         Path | None,
@@ -48,8 +49,9 @@ def inspect(
     other losses weigh a component or band quite differently, a sentence says so.
     """
     from segcli.explain.inspection import inspect as take_apart
+    from segcli.masks.map_colours import png_bytes
     from segcli.masks.mask import Note
-    from segcli.masks.writing import check_map_path, png_bytes, write_map
+    from segcli.masks.writing import check_map_path, write_map
     from segcli.report import inspection as report
     from segcli.run.document import environment, to_json
 

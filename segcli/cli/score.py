@@ -13,6 +13,7 @@ import typer
 from segcli.cli import options as opt
 from segcli.cli.session import Session, check_outputs, deliver
 from segcli.errors import ExitCode, UsageError
+from segcli.masks.files import FORMAT_NAMES, WHOLE_MAP_SUFFIXES
 from segcli.report.table import flat
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @opt.reads_masks()
 def score(
     ctx: typer.Context,
-    pred: Annotated[str, typer.Argument(metavar="PRED", help="Predicted mask: NIfTI, PNG, NPY or NPZ (file.npz:key).")],
+    pred: Annotated[str, typer.Argument(metavar="PRED", help=f"Predicted mask: {FORMAT_NAMES} (file.npz:key).")],
     gt: Annotated[str, typer.Argument(metavar="GT", help="Ground truth on the same grid.")],
     metrics: opt.Metrics = "default",
     losses: opt.Losses = "",
@@ -39,7 +40,8 @@ def score(
     entropy_map: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the entropy of each voxel's probabilities in bits: .nii .nii.gz .npy."
+            metavar="FILE",
+            help=f"Write the entropy of each voxel's probabilities in bits: {' '.join(WHOLE_MAP_SUFFIXES)}.",
         ),
     ] = None,
     min_: Annotated[
@@ -134,9 +136,9 @@ def score(
 
 def check_entropy_map(path: Path | None, inputs: list[str | None], how: Reading) -> None:
     """Raise `UsageError` before anything is read where the map could not be written."""
-    from segcli.masks.writing import WHOLE, check_map_path
+    from segcli.masks.writing import check_map_path
 
     if path is not None:
-        check_map_path(path, "--entropy-map", inputs, WHOLE)
+        check_map_path(path, "--entropy-map", inputs, WHOLE_MAP_SUFFIXES)
         if how.stack:
             raise UsageError("--entropy-map takes one image at a time, no --stack.", code="output.stack")

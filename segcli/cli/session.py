@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 #: A wait longer than this, in seconds, is told about.
 PATIENCE = 1.0
-SUFFIXES = {".json": "json", ".csv": "csv", ".md": "md", ".txt": "table"}
+#: The format of a result by the suffix of its file.
+RESULT_SUFFIXES = {".json": "json", ".csv": "csv", ".md": "md", ".txt": "table"}
 #: What commands write whose results stand in papers.
-PAPER_SUFFIXES = {**SUFFIXES, ".tex": "latex"}
+PAPER_SUFFIXES = {**RESULT_SUFFIXES, ".tex": "latex"}
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class Session:
 
 
 def check_outputs(
-    outputs: Sequence[Path], inputs: Sequence[str | None] = (), suffixes: Mapping[str, str] = SUFFIXES
+    outputs: Sequence[Path], inputs: Sequence[str | None] = (), suffixes: Mapping[str, str] = RESULT_SUFFIXES
 ) -> None:
     """Refuse an output file that cannot be written, or is an input, before anything is computed."""
     for path in outputs:
@@ -122,7 +123,7 @@ def deliver(
     form: str,
     outputs: Sequence[Path],
     session: Session,
-    suffixes: Mapping[str, str] = SUFFIXES,
+    suffixes: Mapping[str, str] = RESULT_SUFFIXES,
 ) -> None:
     """Write a result to its files and to stdout.
 

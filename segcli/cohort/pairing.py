@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.readers import SUFFIXES, files_of, how_to_convert, partner, suffix_of
+from segcli.masks.files import BY_SUFFIX, files_of, has_header_beside, how_to_convert, suffix_of
 from segcli.text import read_names
 
 Side = Literal["pred", "gt"]
@@ -128,7 +128,7 @@ def _masks(folder: Path, pattern: str, takes: str, hint: str) -> list[Path]:
         raise InputError(
             f"{folder}: holds no mask{'' if pattern == '**/*' else f' that fits --glob {pattern}'}"
             f"{_unread(folder, pattern)}.",
-            hint=f"known endings: {' '.join(SUFFIXES)}",
+            hint=f"known endings: {' '.join(BY_SUFFIX)}",
             code="pairing.empty",
         )
     return found
@@ -189,11 +189,10 @@ def _unread(folder: Path, pattern: str) -> str:
 def _is_mask(path: Path, folder: Path) -> bool:
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return False
-    ending = suffix_of(path.name)
     # The pair .hdr/.img is one mask: its header stands for it.
-    headed = ending in (".img", ".img.gz") and partner(str(path), ".hdr") is not None
+    headed = has_header_beside(str(path))
     # A link to nowhere is a file that could not be fetched: a case that fails, and none that is not there.
-    return ending in SUFFIXES and not headed and (path.is_file() or _leads_nowhere(path))
+    return suffix_of(path.name) in BY_SUFFIX and not headed and (path.is_file() or _leads_nowhere(path))
 
 
 def _leads_nowhere(path: Path) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from segcli.masks.readers import files_of
+from segcli.masks.files import files_of
 
 State = dict[str, Any]
 #: What changes when a file is touched or replaced: `mtime` can be set to any time, the others cannot.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from segcli.errors import InputError
 from segcli.masks.labels import Label
-from segcli.masks.void import Ranges, marked
+from segcli.masks.mask import Ranges
+from segcli.masks.void import marked
 
 #: Voxels of a small map.
 SMALL = 1 << 20

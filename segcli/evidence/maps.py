@@ -15,7 +15,7 @@ from segcli.evidence.cells import MOST_CELLS, Cells, Listed, Table
 from segcli.evidence.counts import Counts
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.masks.labels import Label
-from segcli.masks.void import Ranges
+from segcli.masks.mask import Ranges
 
 T = TypeVar("T")
 

@@ -17,27 +17,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import CompileResultCacheImpl
-from numba.core.serialize import dumps
-
-from segcli.kernels._jit import SUFFIX
 from segcli.trust import is_ours
 
+#: What the file of a compiled kernel ends in.
+KERNEL_SUFFIX = ".nbk"
 _MARK = b"segcli kernel 1\n"
 _HASH = hashlib.sha256
 
 
 class KernelCache:
-    """The cache of one kernel, with the methods that a dispatcher of Numba calls."""
+    """The cache of one kernel, with the methods that a dispatcher of Numba calls.
+
+    Numba is imported with the first of them. Raises ImportError where a version has moved what this stands on.
+    """
 
     def __init__(
         self, function: Callable[..., Any], places: Sequence[Path], target: Path | None, tell: Callable[[], None]
     ) -> None:
+        from numba.core.caching import CompileResultCacheImpl
+        from numba.core.serialize import dumps
+
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         self._places, self._target, self._tell = tuple(places), target, tell
         self._function = function
         # Its constructor looks for a folder that can be written; of its methods none needs one.
-        self._impl = object.__new__(CompileResultCacheImpl)
+        self._impl, self._dumps = object.__new__(CompileResultCacheImpl), dumps
 
     @property
     def cache_path(self) -> str:
@@ -71,12 +75,12 @@ class KernelCache:
         if self._target is None or any(not x.can_cache for x in data.lifted) or data.library.has_dynamic_globals:
             return
         with contextlib.suppress(OSError):
-            _write(self._target / self._file(sig, data.codegen), dumps(self._impl.reduce(data)))
+            _write(self._target / self._file(sig, data.codegen), self._dumps(self._impl.reduce(data)))
 
     def _file(self, sig: Any, codegen: Any) -> str:
         """Name the file of a signature on this processor; the folder names the version of every source."""
         key = _HASH(repr((str(sig), codegen.magic_tuple())).encode()).hexdigest()[:32]
-        return f"{self._name}.{key}{SUFFIX}"
+        return f"{self._name}.{key}{KERNEL_SUFFIX}"
 
 
 def _seal(name: str, payload: bytes) -> bytes:

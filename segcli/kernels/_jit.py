@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segcli.errors import UsageError
+from segcli.kernels._cache import KERNEL_SUFFIX, KernelCache
 from segcli.trust import distrust
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-#: What the file of a compiled kernel ends in.
-SUFFIX = ".nbk"
 
 
 def _check_threads() -> None:
@@ -64,8 +63,6 @@ def kernel(*, reorder: bool = False) -> Callable[[Function], Function]:
         compiled = numba.njit(nogil=True, error_model="numpy", fastmath=flags)(function)
         # Numba has no public door to its cache: where a version has moved it, kernels compile in memory.
         with contextlib.suppress(ImportError, AttributeError, TypeError):
-            from segcli.kernels._cache import KernelCache
-
             compiled._cache = KernelCache(function, cache_directories(), cache_directory(), _tell)
         return compiled  # type: ignore[no-any-return]
 
@@ -110,7 +107,7 @@ def is_cold(module: str = "*") -> bool:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
         return False
     places = {*cache_directories(), *filter(None, [cache_directory()])}
-    return all(next(place.glob(f"{module}.*{SUFFIX}"), None) is None for place in places)
+    return all(next(place.glob(f"{module}.*{KERNEL_SUFFIX}"), None) is None for place in places)
 
 
 _listeners: list[Callable[[], None]] = []

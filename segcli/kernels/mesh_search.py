@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segcli.kernels._jit import kernel
+from segcli.kernels.mesh_cases import mesh_cases
+from segcli.kernels.mesh_near import code_grid, near_cells
+from segcli.kernels.mesh_tree import mesh_tree
+from segcli.kernels.mesh_vertices import mesh_vertices
 
 # What is nearer by less than this is not looked for: the difference would be rounding, and surfaces that are
 # parallel over many triangles are full of ties.
@@ -17,11 +22,48 @@ _ZERO = 1e-300
 _MOST_SKIPPED = 15
 
 
-def warm() -> None:
-    """Compile the kernels, with the tables that they need."""
-    from segcli.kernels import mesh
+def search(
+    sources: tuple[NDArray[np.int32], NDArray[np.uint8]],
+    targets: tuple[NDArray[np.int32], NDArray[np.uint8]],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    spacing: tuple[float, ...],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the squared distances from the triangles of `sources` to the other mesh, and their sizes.
 
-    mesh.warm()
+    Both have their cells within `low` to `high`.
+    """
+    cases = mesh_cases(spacing)
+    near = near_cells(spacing)
+    steps = np.array((1.0,) * (3 - len(spacing)) + spacing)
+    grid = code_grid(targets, low, high, near)
+    count = _count(sources[1], cases.starts)
+    squares = np.empty(count)
+    sizes = np.empty(count)
+    far = np.empty(len(sources[0]), dtype=np.int64)
+    firsts = np.empty(len(sources[0]), dtype=np.int64)
+    left = search_near(sources[0], sources[1], cases, near, steps, grid, squares, sizes, far, firsts)
+    if left:
+        vertices = mesh_vertices(targets[0] - low.astype(np.int32), targets[1], cases, spacing)
+        cells, codes = sources[0][far[:left]] - low.astype(np.int32), sources[1][far[:left]]
+        tree = mesh_tree(cells, codes, steps, cases.extents)
+        search_far(cells, codes, firsts[:left], cases, steps, tree, vertices, squares)
+    return squares, sizes
+
+
+def warm() -> None:
+    """Compile the kernels: one cell far from another, and all tables that they need."""
+    cells, code = np.zeros((2, 1, 3), dtype=np.int32), np.ones(1, dtype=np.uint8)
+    cells[1] = 9
+    search((cells[0], code), (cells[1], code), np.zeros(3, np.int64), np.full(3, 9), (1.0, 1.0, 1.0))
+
+
+@kernel()
+def _count(codes: Any, starts: Any) -> int:
+    count = 0
+    for code in codes:
+        count += starts[code + 1] - starts[code]
+    return count
 
 
 @kernel()

@@ -49,9 +49,7 @@ class Side:
 
 def order_of(mask: Mask) -> str:
     """Return which axes a mask is stored along: `xyz` where a header says so, `yx` of an image, else nothing."""
-    if mask.affine is not None or mask.format.startswith(("NIfTI", "Analyze")):
-        return "xyz"
-    return "yx" if mask.format == "PNG" else ""
+    return "xyz" if mask.affine is not None else mask.order
 
 
 # --- stacks -------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: The kind of note that says that a reader left out axes of length 1; `header["shape"]` has them.
 DROPPED = "geometry.dropped"
+#: Closed ranges of label values, in ascending order and apart from each other.
+Ranges = tuple[tuple[int, int], ...]
 MaskKind = Literal["labels", "probability", "logits"]
 
 
@@ -46,6 +48,10 @@ class Mask:
     notes: tuple[Note, ...] = ()
     sha256: str = ""
     header: dict[str, object] = field(default_factory=dict)
+    #: Which axes its kind of file is stored along: `xyz`, `yx` of an image, nothing where it does not say.
+    order: str = ""
+    #: Whether its kind of file or image has channels on the last axis; an array has them on the first.
+    channels_last: bool = False
 
     def __repr__(self) -> str:
         grid = "x".join(str(n) for n in self.shape)
@@ -55,8 +61,3 @@ class Mask:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.array.shape)
-
-    @property
-    def channels_last(self) -> bool:
-        """Tell whether its kind of file or image has channels on the last axis; an array has them on the first."""
-        return self.format.startswith(("NIfTI", "Analyze", "nibabel", "ITK"))

@@ -28,9 +28,9 @@ from segcli.masks.axes import (
 )
 from segcli.masks.channels import cut_notes, read_prediction, with_channels
 from segcli.masks.labels import Label
-from segcli.masks.mask import Mask, Note
+from segcli.masks.mask import Mask, Note, Ranges
 from segcli.masks.reading import Reading
-from segcli.masks.void import Ranges, counted, marked, remarks, spec_of_void, void_channels
+from segcli.masks.void import counted, marked, remarks, spec_of_void, void_channels
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segcli.masks import image as images
-from segcli.masks import nifti
+from segcli.masks.formats import nifti_header, png_pixels
+from segcli.masks.formats.nifti_grid import grid_of
+from segcli.masks.formats.nifti_voxels import label_offset, rescaled
 from segcli.masks.geometry import spacing_of
 from segcli.masks.mask import DROPPED, Note
-from segcli.masks.nifti_grid import grid_of
 from segcli.masks.source import Decoded, refuse, shape_text, shown
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def _has(given: Any, *names: str) -> bool:
 def _of_nibabel(name: str, given: Any) -> Decoded:
     stored, notes = given.dataobj, list[Note]()
     fields: dict[str, object] = {"class": type(given).__name__}
-    off = None
+    how: dict[str, Any] = {"channels_last": True}
     slope, inter = float(getattr(stored, "slope", 1.0)), float(getattr(stored, "inter", 0.0))
     if (slope, inter) != (1.0, 0.0) and hasattr(stored, "get_unscaled"):
         raw = np.asarray(stored.get_unscaled())
-        array = nifti.rescaled(name, raw, slope, inter, notes)
-        off = nifti.label_offset(raw, slope, inter) if array.dtype.kind == "f" else None
+        array = rescaled(name, raw, slope, inter, notes)
+        how["off"] = label_offset(raw, slope, inter) if array.dtype.kind == "f" else None
         fields |= {"scl_slope": slope, "scl_inter": inter}
     else:
         array = np.asanyarray(stored)
@@ -74,7 +74,7 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
         array = array.reshape(kept, order="A")
     if (header := _nifti_header(name, given)) is not None:
         spacing, affine = grid_of(name, header, notes, fields)
-        return Decoded(array, "nibabel image", spacing, affine, notes, fields, off=off)
+        return Decoded(array, "nibabel image", spacing, affine, notes, fields, **how)
     units = getattr(given.header, "get_xyzt_units", lambda: ("mm", "sec"))()[0]
     factor = {"meter": 1e3, "micron": 1e-3}.get(units, 1.0)
     if factor != 1:
@@ -85,13 +85,13 @@ def _of_nibabel(name: str, given: Any) -> Decoded:
     if given.affine is None:
         lengths = tuple(float(x) * factor for x in given.header.get_zooms()[:axes])
         known = len(lengths) == axes and all(0 < x < np.inf for x in lengths)
-        return Decoded(array, "nibabel image", lengths if known else None, None, notes, fields, off=off)
+        return Decoded(array, "nibabel image", lengths if known else None, None, notes, fields, **how)
     affine = np.array(given.affine, np.float64)
     affine[:3] *= factor
-    return Decoded(array, "nibabel image", _edges(name, affine, axes), affine, notes, fields, off=off)
+    return Decoded(array, "nibabel image", _edges(name, affine, axes), affine, notes, fields, **how)
 
 
-def _nifti_header(name: str, given: Any) -> nifti.Header | None:
+def _nifti_header(name: str, given: Any) -> nifti_header.Header | None:
     """Return the header that a NIfTI image would be written with; `None` where its affine is not of its header."""
     header = given.header
     if not _has(header, "get_sform", "get_qform", "get_best_affine", "binaryblock") or given.affine is None:
@@ -100,7 +100,7 @@ def _nifti_header(name: str, given: Any) -> nifti.Header | None:
         own = np.asarray(header.get_best_affine(), np.float64)
     if not np.allclose(own, given.affine, rtol=1e-5, atol=1e-5, equal_nan=True):
         return None
-    return nifti.of_block(name, bytes(header.binaryblock), str(header.endianness))
+    return nifti_header.of_block(name, bytes(header.binaryblock), str(header.endianness))
 
 
 def _of_itk(name: str, given: Any) -> Decoded:
@@ -120,7 +120,7 @@ def _of_itk(name: str, given: Any) -> Decoded:
     affine[:space, 3] = np.asarray(given.GetOrigin(), np.float64)[:space]
     affine[:2] *= -1  # ITK counts towards left and posterior, NIfTI towards right and anterior
     fields: dict[str, object] = {"class": type(given).__name__}
-    return Decoded(array, "ITK image", _edges(name, affine, space), affine, [], fields)
+    return Decoded(array, "ITK image", _edges(name, affine, space), affine, [], fields, channels_last=True)
 
 
 def _edges(name: str, affine: NDArray[np.float64], axes: int) -> tuple[float, ...]:
@@ -160,13 +160,13 @@ def _of_pillow(name: str, given: Any, colors: str | None) -> Decoded:
     mode = str(given.mode)
     array, palette = np.asarray(given), b""
     if mode in ("LA", "PA", "RGBA"):
-        images.check_opaque(name, array[..., -1], 255)
+        png_pixels.check_opaque(name, array[..., -1], 255)
         array = array[..., :-1] if mode == "RGBA" else array[..., 0]
     elif mode not in (*_GREY, "P", "RGB"):
         text = f"an image of mode {mode}; read are {', '.join([*_GREY[:4], 'P', 'RGB'])} and these with alpha"
         refuse(name, text, "image.convert('RGB')", "read.color")
     if mode in ("P", "PA"):
         palette = bytes(given.getpalette("RGB") or b"")
-    array, notes = images.meaning(name, array, palette, colors)
+    array, notes = png_pixels.meaning(name, array, palette, colors)
     fields: dict[str, object] = {"class": type(given).__name__, "mode": mode}
     return Decoded(array, "array", None, None, notes, fields, bool(palette) or colors is not None)

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from segcli.errors import InputError
 from segcli.masks.labels import FOREGROUND, MOST_CLASSES, MOST_LABELS, Label, is_background
-from segcli.masks.mask import Note
-from segcli.masks.void import Ranges, holds, looks_void, shown
+from segcli.masks.mask import Note, Ranges
+from segcli.masks.void import holds, looks_void, shown
 from segcli.wording import counted
 
 

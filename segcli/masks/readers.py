@@ -10,56 +10,32 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from segcli.errors import UsageError, keywords_checked
+from segcli.masks.files import (
+    BY_SUFFIX,
+    FORMAT_NAMES,
+    format_of,
+    has_header_beside,
+    sniff,
+    split_key,
+    suffix_of,
+)
+from segcli.masks.formats import FORMATS
+from segcli.masks.formats.foreign import UNPACKERS, conversion
+from segcli.masks.formats.record import Asked, OtherContent
 from segcli.masks.mask import Mask, MaskKind, Note
 from segcli.masks.source import Decoded, Room, Source, glimpse, refuse, shown, trailing
 from segcli.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from numpy.typing import NDArray
 
-#: What segcli reads, by suffix (matched without regard to case), and the format it stands for.
-SUFFIXES: Mapping[str, str] = {
-    ".nii.gz": "NIfTI", ".nii": "NIfTI", ".hdr": "NIfTI", ".img": "NIfTI", ".hdr.gz": "NIfTI", ".img.gz": "NIfTI",
-    ".png": "PNG", ".npy": "NPY", ".npz": "NPZ",
-}  # fmt: skip
-
-_TO_NIFTI = 'python -c "import SimpleITK as s; s.WriteImage(s.ReadImage({name!r}), {nifti!r})"'
-_TO_PNG = 'python -c "from PIL import Image; Image.open({name!r}).save({png!r})"'
-_TO_NPY = "open it in Python and numpy.save() the mask as an array"
-#: Formats segcli knows by name but does not read, with one line that converts them.
-_FOREIGN: Mapping[str, str] = {
-    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), _TO_NIFTI),
-    **dict.fromkeys((".tif", ".tiff"), _TO_PNG + " (a 3-D stack: as .nii.gz with SimpleITK)"),
-    **dict.fromkeys((".gif", ".bmp", ".webp"), _TO_PNG),
-    **dict.fromkeys((".dcm", ".dicom", ".ima"), "segimage2itkimage --inputDICOM {name!r} --outputType nii (dcmqi)"),
-    **dict.fromkeys((".mgz", ".mgh"), "mri_convert {name!r} {nifti!r}"),
-    **dict.fromkeys((".h5", ".hdf5", ".mat", ".pt", ".pth", ".pkl", ".pickle", ".zarr"), _TO_NPY),
-}  # fmt: skip
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1f\x8b", "gzip"), (0, b"\x89PNG\r\n\x1a\n", "PNG"), (0, b"\x93NUMPY", "NPY"),
-    (0, b"PK\x03\x04", "ZIP"), (0, b"PK\x05\x06", "ZIP"), (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x5c\x01\0\0", "NIfTI"), (0, b"\0\0\x01\x5c", "NIfTI"),
-    (0, b"\x1c\x02\0\0", "NIfTI"), (0, b"\0\0\x02\x1c", "NIfTI"),
-    (0, b"version https://git-lfs", "LFS"), (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"GIF8", "GIF"),
-    (0, b"NRRD000", "NRRD"), (0, b"ObjectType", "MetaImage"), (0, b"\x89HDF", "HDF5"), (128, b"DICM", "DICOM"),
-    (0, b"BZh", "bzip2"), (0, b"\xfd7zXZ\0", "xz"), (0, b"\x28\xb5\x2f\xfd", "Zstandard"), (0, b"7z\xbc\xaf", "7-Zip"),
-    (0, b"Rar!", "RAR"), (257, b"ustar", "tar"), (8, b"WEBP", "WebP"), (0, b"\0\0\0\x0cjP", "JPEG 2000"),
-    (6, b"\0\0\0\0", "BMP"), (0, b"%PDF", "PDF"), (0, b"MATLAB 5.0", "MATLAB"), (0, b"CDF", "netCDF"),
-    (0, b"SIMPLE  =", "FITS"), (0, b"PAR1", "Parquet"),
-)  # fmt: skip
-#: First bytes that say so only together with another mark of theirs.
-_BOTH: Mapping[str, bytes] = {"WebP": b"RIFF", "BMP": b"BM", "bzip2": b"BZh"}
 #: What is taken where a mask is asked for.
 _TAKEN = "give a path, an array, a tensor, or an image of nibabel, SimpleITK or Pillow"
-#: What a web server sends instead of a file that needs a login, or that it does not have.
-_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error")
-_PACKED = {"bzip2": "bunzip2", "xz": "unxz", "Zstandard": "unzstd", "7-Zip": "7z x", "RAR": "unrar x", "tar": "tar xf"}
-_READ = ("gzip", "PNG", "NPY", "ZIP", "NIfTI")
 
 
 @keywords_checked()
@@ -85,7 +61,7 @@ def read(
     name = os.fsdecode(path)
     digest = hashlib.sha256() if sha256 else None
     try:
-        target, key = _split_key(name)
+        target, key = split_key(name)
         with Source(target, name, digest) as source:
             decoded = _decode(source, key, colors, Room(max_voxels))
             source.drain(trailing(decoded.array.nbytes))
@@ -103,20 +79,19 @@ def look(path: str | os.PathLike[str]) -> Mask:
     """
     name = os.fsdecode(path)
     try:
-        target, key = _split_key(name)
+        target, key = split_key(name)
         with Source(target, name) as source:
             found = _decode(source, key, None, None)
     except OSError as error:
         refuse(name, f"cannot be read: {error.strerror or error}", "check the name and the disk", "read.io")
     found.header.setdefault("dtype", str(found.array.dtype))
-    notes = tuple(found.notes)
-    return Mask(name, found.array, "labels", found.format, found.spacing, found.affine, None, notes, "", found.header)
+    return _of(found, name, found.array, "labels", tuple(found.notes))
 
 
 def raw(path: str | os.PathLike[str], *, colors: str | None = None, max_voxels: int | None = None) -> Decoded:
     """Read the numbers of a file and ask nothing of what they mean; raises `InputError` as `read` does."""
     name = os.fsdecode(path)
-    target, key = _split_key(name)
+    target, key = split_key(name)
     with Source(target, name) as source:
         return _decode(source, key, colors, Room(max_voxels))
 
@@ -179,10 +154,16 @@ def _mask(
     decoded.header.setdefault("dtype", str(decoded.array.dtype))
     how: Any = {"kind": kind, "prob_scale": prob_scale, "rounded": rounded}
     array, found, said = arrays.meaning(name, decoded.array, explicit=decoded.explicit, off=decoded.off, **how)
-    notes = (*decoded.notes, *said)
+    return _of(decoded, name, array, found, (*decoded.notes, *said), digest)
+
+
+def _of(
+    decoded: Decoded, name: str, array: NDArray[Any], kind: MaskKind, notes: tuple[Note, ...], digest: str = ""
+) -> Mask:
     return Mask(
-        name, array, found, decoded.format, decoded.spacing, decoded.affine, None, notes, digest, decoded.header
-    )
+        name, array, kind, decoded.format, decoded.spacing, decoded.affine, None, notes, digest, decoded.header,
+        decoded.order, decoded.channels_last,
+    )  # fmt: skip
 
 
 def _check_options(kind: str | None, prob_scale: float | None, max_voxels: int | None) -> None:
@@ -197,110 +178,58 @@ def _check_options(kind: str | None, prob_scale: float | None, max_voxels: int |
         raise UsageError(f"max-voxels {max_voxels} is outside [1, inf)", code="read.size")
 
 
-def _split_key(name: str) -> tuple[str, str | None]:
-    """Split `file.npz:key`; a file that really has that name wins."""
-    at = name.lower().rfind(".npz:")
-    if at < 0 or "\0" in name or os.path.lexists(name):
-        return name, None
-    return name[: at + 4], name[at + 5 :]
-
-
 def _decode(source: Source, key: str | None, colors: str | None, room: Room | None) -> Decoded:
     """Read a file by the format that it has; without `room` its header only, with an array of no memory."""
     name, suffix, found = source.name, suffix_of(source.path), sniff(source.head)
     if found == "LFS":
         refuse(name, "a Git LFS pointer, not the file itself", "git lfs pull", "read.lfs")
-    beside = suffix in {".img", ".img.gz"} and partner(source.path, ".hdr") is not None
-    if found == "JPEG" and not beside:
+    if found == "JPEG" and not has_header_beside(source.path):
         hint = "JPEG changes label values at every edge; export the mask as PNG from its source"
         refuse(name, "holds a JPEG image: lossy, so its values are not labels", hint, "read.lossy")
-    if suffix in _FOREIGN:
-        stem = source.path[: -len(suffix)]
-        hint = _FOREIGN[suffix].format(name=source.path, nifti=stem + ".nii.gz", png=stem + ".png")
-        if found in _READ:
+    own, form = BY_SUFFIX.get(suffix), format_of(source.head, suffix)
+    if own is None and (hint := conversion(source.path, suffix)):
+        if form is not None:
             hint = f"the content looks like {found}: give it the suffix of what it is"
-        refuse(name, f"{suffix} files are not read; known suffixes: {', '.join(SUFFIXES)}", hint, "read.suffix")
-    if found in {"NIfTI", "gzip"} or suffix in {".img", ".img.gz"}:
-        from segcli.masks import nifti
-
-        decoded = nifti.look(source) if room is None else nifti.read(source, room)
-    elif found == "PNG":
-        from segcli.masks import image
-
-        decoded = image.look(source) if room is None else image.read(source, room, colors)
-    elif found == "NPY":
-        from segcli.masks import numpy_files
-
-        decoded = numpy_files.read_npy(source, room)
-    elif found == "ZIP":
-        from segcli.masks import numpy_files
-
-        decoded = numpy_files.read_npz(source, key, room)
-    elif found:
-        named = f"named {suffix}, but it " if suffix in SUFFIXES else ""
-        hint = "convert it to NIfTI, PNG, NPY or NPZ"
-        if found in _PACKED:
-            hint = f"unpack it: {_PACKED[found]}"
-        elif found == "HTML or XML":
-            hint = "a web page instead of the file: download it again, with the login that it needs"
-        refuse(name, f"{named}holds {found} data, which is not read", hint, "read.magic")
-    elif suffix in SUFFIXES:
-        text = f"not a {SUFFIXES[suffix]} file: it begins with {glimpse(source.head)}"
+        refuse(name, f"{suffix} files are not read; known suffixes: {', '.join(BY_SUFFIX)}", hint, "read.suffix")
+    if form is None:
+        _refuse_unknown(source, suffix, found)
+    try:
+        decoded = form.header(source, key) if room is None else form.voxels(source, Asked(room, key, colors))
+    except OtherContent as other:
+        what = sniff(other.block) or f"data that begin with {glimpse(other.block)}"
+        inside = f"a gzip file that holds {what}" if other.packed else f"begins with {glimpse(other.block)}"
+        text = f"not a {form.name} file: {inside}"
         refuse(name, text, "check how it was written or downloaded", "read.magic")
-    else:
-        text = f"suffix {suffix!r} is unknown" if suffix else "no known suffix"
-        text += f" and the first bytes ({glimpse(source.head)}) are of no known format; known: {', '.join(SUFFIXES)}"
-        refuse(name, text, "convert it to NIfTI, PNG, NPY or NPZ", "read.suffix")
-    if key is not None and decoded.format != "NPZ":
-        refuse(name, f"only NPZ files have keys; this is {decoded.format}", "leave out the part after ':'", "read.npz")
-    if colors is not None and decoded.format != "PNG":
+    decoded.order, decoded.channels_last = form.order, form.channels_last
+    if key is not None and not form.keyed:
+        keyed = " and ".join(each.name for each in FORMATS if each.keyed)
+        text = f"only {keyed} files have keys; this is {decoded.format}"
+        refuse(name, text, "leave out the part after ':'", "read.npz")
+    if colors is not None and not form.coloured:
         decoded.notes.append(Note(f"{shown(name)}: --colors is for images; not used here", code="read.colors"))
-    wanted = SUFFIXES.get(suffix)
-    if wanted and wanted != ("NIfTI" if decoded.format.startswith(("NIfTI", "Analyze")) else decoded.format):
+    if own is not None and own is not form:
         text = f"{shown(name)}: named {suffix}, but the content is {decoded.format}; read as that"
         decoded.notes.append(Note(text, "warning", "read.suffix"))
     return decoded
 
 
-def suffix_of(name: str) -> str:
-    """Return the suffix in lower case, `.nii.gz` as one; empty when there is none."""
-    low = os.path.basename(name).lower()  # noqa: PTH119 (asked of every file of a cohort)
-    return next((s for s in SUFFIXES if low.endswith(s)), "") or Path(low).suffix
-
-
-def how_to_convert(suffix: str) -> str:
-    """Return one line that converts a file with this suffix to one that is read; empty where none is known."""
-    if suffix in (".jpg", ".jpeg"):
-        return "JPEG changes label values at every edge; export the masks as PNG from their source"
-    name = f"FILE{suffix}"
-    return _FOREIGN.get(suffix, "").format(name=name, nifti="FILE.nii.gz", png="FILE.png")
-
-
-def partner(path: str, wanted: str) -> str | None:
-    """Return the other file of a `.hdr`/`.img` pair, packed or not, when it is there."""
-    stem = path[: len(path) - len(suffix_of(path))]
-    endings = [wanted, wanted.upper(), wanted + ".gz", wanted.upper() + ".GZ"]
-    if path[len(stem) :].isupper():
-        endings = [endings[1], endings[0], endings[3], endings[2]]
-    return next((stem + e for e in endings if stem + e != path and os.path.lexists(stem + e)), None)
-
-
-def files_of(name: str) -> list[Path]:
-    """Return the files that a mask is made of: one, or the header and the image of a `.hdr`/`.img` pair."""
-    target = _split_key(name)[0]
-    if suffix_of(target).removesuffix(".gz") not in (".hdr", ".img"):
-        return [Path(target)]
-    header, image = partner(target, ".hdr"), partner(target, ".img")
-    pair = (header, target) if image is None or header is not None else (target, image)
-    return [Path(part) for part in pair if part is not None]
-
-
-def sniff(head: bytes) -> str:
-    """Name the format whose mark the first bytes carry; empty when there is none."""
-    if head.lstrip()[:9].lower().startswith(_PAGES):
-        return "HTML or XML"
-    found = (word for at, magic, word in _MAGIC if head[at : at + len(magic)] == magic)
-    return next((word for word in found if head.startswith(_BOTH.get(word, b""))), "")
+def _refuse_unknown(source: Source, suffix: str, found: str) -> NoReturn:
+    """Refuse a file of no format that is read; `found` names what it holds, where that is known."""
+    name, own = source.name, BY_SUFFIX.get(suffix)
+    if found:
+        named = "" if own is None else f"named {suffix}, but it "
+        hint = f"convert it to {FORMAT_NAMES}"
+        if found in UNPACKERS:
+            hint = f"unpack it: {UNPACKERS[found]}"
+        elif found == "HTML or XML":
+            hint = "a web page instead of the file: download it again, with the login that it needs"
+        refuse(name, f"{named}holds {found} data, which is not read", hint, "read.magic")
+    if own is not None:
+        text = f"not a {own.name} file: it begins with {glimpse(source.head)}"
+        refuse(name, text, "check how it was written or downloaded", "read.magic")
+    text = f"suffix {suffix!r} is unknown" if suffix else "no known suffix"
+    text += f" and the first bytes ({glimpse(source.head)}) are of no known format; known: {', '.join(BY_SUFFIX)}"
+    refuse(name, text, f"convert it to {FORMAT_NAMES}", "read.suffix")
 
 
 def _line(error: BaseException) -> str:

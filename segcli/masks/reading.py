@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from segcli.masks.labels import Label
-from segcli.masks.mask import MaskKind
-from segcli.masks.void import Ranges
+from segcli.masks.mask import MaskKind, Ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from segcli.errors import InputError
 
 def sample_folder() -> Path:
     """Return the folder of the sample masks: inside an installed package, beside it in a source tree."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "sample_masks", package.parent / "sample_masks"):
         if folder.is_dir():
             return folder

@@ -44,6 +44,9 @@ class Decoded:
     explicit: bool = False
     #: How far scaled integers may be off whole numbers and be labels; `None` where nothing was scaled, or coarsely.
     off: float | None = None
+    #: As `Mask` has them.
+    order: str = ""
+    channels_last: bool = False
 
 
 def shown(name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segcli.errors import InputError, UsageError
-from segcli.masks.mask import Note
+from segcli.masks.mask import Note, Ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 #: The note on void that one label counts as false alarms; a cohort of several labels has to take it back.
 CHARGED = "void.charged"
 
-#: Closed ranges of label values, in ascending order and apart from each other.
-Ranges = tuple[tuple[int, int], ...]
 IgnoreLike = int | str | range | Iterable[int] | None
 
 #: The largest label that is told apart.

@@ -95,12 +95,12 @@ def broken(
     path: str, problem: InputError, *, colors: str | None = None, max_voxels: int | None = None
 ) -> dict[str, Any]:
     """Return what can still be said of a file that is no mask: its size, its header, its numbers, and what is wrong."""
-    from segcli.masks import readers
+    from segcli.masks import files, readers
 
     found: dict[str, Any] = {"path": path, "bytes": None, "error": {"code": problem.code, "message": problem.message}}
     if problem.hint:
         found["error"]["hint"] = problem.hint
-    file = Path(readers.files_of(path)[0]) if path else Path()
+    file = Path(files.files_of(path)[0]) if path else Path()
     if file.is_file():
         found["bytes"] = file.stat().st_size
     with contextlib.suppress(InputError, OSError, ValueError, MemoryError):

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from segcli.explain.divisions import slice_axis
 from segcli.explain.inspection import Inspection
-from segcli.masks.writing import BLUE, RED, WHITE, colours
+from segcli.masks.map_colours import BLUE, RED, WHITE, colours
 
 GT, PRED = (27, 120, 55), (20, 20, 20)
 #: A picture's longer side is brought to about this many pixels, by a whole factor.

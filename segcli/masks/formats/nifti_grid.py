@@ -14,7 +14,7 @@ from segcli.masks.source import refuse, shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segcli.masks.nifti import Header
+    from segcli.masks.formats.nifti_header import Header
 
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 #: qform and sform may differ by this part of a voxel: quaternions are stored in float32.
