@@ -148,7 +148,7 @@ def torch_losses() -> dict[str, Callable]:
 
 def ours(p, y) -> list[float]:
     """Return the ten values from arrays."""
-    pair = SoftPair(p, y)
+    pair = SoftPair.of(p, y)
     return [bound(pair) for bound in BOUND]
 
 

@@ -148,7 +148,7 @@ def scipy_recipe(gt: Mask, pred: Mask, n: int):
 
 def scored(gt: Mask, pred: Mask, n: int, surface: Surface):
     """Score as a user does: HD, HD95 and ASSD of every label on one kind of surface, boxes included."""
-    case = Case(pred, gt, [Label(str(k), (k,)) for k in range(1, n + 1)], spacing=SPACING)
+    case = Case.of(pred, gt, [Label(str(k), (k,)) for k in range(1, n + 1)], spacing=SPACING)
     found = [case.distances(index, surface) for index in range(n)]
     return [(d.largest(), d.percentile(95, "both"), d.mean("both")) for d in found if d is not None]
 

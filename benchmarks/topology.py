@@ -57,7 +57,7 @@ def with_cc3d(mask: Mask) -> int:
 
 def matched(pred: Mask, gt: Mask) -> tuple[int, float]:
     """Return matched objects and the sum of their IoU, from label maps to the match."""
-    case = Case(pred.view(np.uint8), gt.view(np.uint8), [Label("fg", None)])
+    case = Case.of(pred.view(np.uint8), gt.view(np.uint8), [Label("fg", None)])
     found = case.pair(0).structure.objects("components", "26").match(0.5)
     return found.tp, round(float(found.iou.sum()), 9)
 

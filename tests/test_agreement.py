@@ -402,7 +402,7 @@ def test_large_counts_are_exact() -> None:
 def test_a_case_without_a_voxel_that_counts() -> None:
     """With no voxel that counts nothing has a value, and nothing fails."""
     gt = np.ones((3, 4), np.uint8)
-    case = Case(gt, gt, [Label("a", (1,))], valid=np.zeros_like(gt, dtype=bool))
+    case = Case.of(gt, gt, [Label("a", (1,))], valid=np.zeros_like(gt, dtype=bool))
     wide = [*PARTITIONS, *MULTICLASS, "multiclass_mcc", "multiclass_kappa"]
     assert [bind(name)(case.classes) for name in wide] == [None] * len(wide)
     narrow = [m.name for m in measures("metric") if m.family in ("overlap", "information") and m.reads == "labels"]

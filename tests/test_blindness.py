@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 def evidence(bound: BoundMeasure, p: Array, y: Array) -> SoftPair | SoftClasses:
     """Return a pair, or for a loss over all classes the background and the object."""
     if not bound.over_classes:
-        return SoftPair(p, y)
-    return SoftClasses(np.stack([1 - p, p]), np.stack([1 - y, y]))
+        return SoftPair.of(p, y)
+    return SoftClasses.of(np.stack([1 - p, p]), np.stack([1 - y, y]))
 
 
 # --- the least ----------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def printed_for(entry: Entry, pred: Array, gt: Array, spacing: tuple[float, ...]
     labels = [Label("fg", None if "instances" in bound.params else (1,))]
     if bound.params.get("instances") is None and max(pred.max(initial=0), gt.max(initial=0)) > 1:
         labels = [Label(str(v), (int(v),)) for v in np.union1d(pred, gt) if v]
-    views = Views(Case(pred, gt, labels, spacing=spacing), 0)
+    views = Views(Case.of(pred, gt, labels, spacing=spacing), 0)
     if bound.over_classes:
         return Printed(views.value(bound))
     return printed(entry, bound, views)

@@ -119,8 +119,8 @@ def test_a_hard_mask_has_no_candidates() -> None:
     y = np.array([[1, 0, 1]], np.uint8)
     label = [Label("lesion", None)]
     with pytest.raises(InputError, match="a hard mask has no probabilities"):
-        bind("froc")(Case(y, y, label).pair(0))
-    assert bind("froc")(Case(0 * y, y, label).pair(0)) == 0
+        bind("froc")(Case.of(y, y, label).pair(0))
+    assert bind("froc")(Case.of(0 * y, y, label).pair(0)) == 0
 
 
 def test_channels_have_candidates_of_their_own() -> None:

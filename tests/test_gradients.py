@@ -40,9 +40,9 @@ def evidence(bound: BoundMeasure, z: Array, y: Array, *, logits: bool) -> SoftPa
     """Return what a loss reads: a pair, or for a loss over all classes the background and the object."""
     spacing = (2.0, 1.0, 0.5)[: z.ndim]
     if not bound.over_classes:
-        return SoftPair(sigmoid(z), y, spacing=spacing, z=z if logits else None)
+        return SoftPair.of(sigmoid(z), y, spacing=spacing, z=z if logits else None)
     both, one_hot, scores = ([sigmoid(-z), sigmoid(z)], [1 - y, y], [0 * z, z])
-    return SoftClasses(np.array(both), np.array(one_hot), spacing=spacing, z=np.array(scores) if logits else None)
+    return SoftClasses.of(np.array(both), np.array(one_hot), spacing=spacing, z=np.array(scores) if logits else None)
 
 
 @pytest.mark.parametrize("logits", [False, True], ids=["probabilities", "logits"])

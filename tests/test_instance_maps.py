@@ -277,17 +277,17 @@ def test_listed_pairs_are_the_table(pred: Array, gt: Array, valid: Array | None,
     """Pairs counted one by one, in parts of any length, are those of the table."""
     pred, gt = np.sort(pred, axis=1), np.sort(gt, axis=1)
     labels = [Label("a", (1,)), Label("b", (2, 5, 6), is_region=True), Label("n", None), Label("z", (9,))]
-    one = Case(pred, gt, labels, valid=valid)
-    assert isinstance(one.cells, cells_module.Table)
+    one = Case.of(pred, gt, labels, valid=valid)
+    assert isinstance(one.maps.cells, cells_module.Table)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maps_module, "MOST_CELLS", 0)
         patch.setattr(cells_module, "SMALL", part)
-        other = Case(pred, gt, labels, valid=valid)
-        assert isinstance(other.cells, cells_module.Listed)
-        for mine, its in zip(one.cells.sizes, other.cells.sizes, strict=True):
+        other = Case.of(pred, gt, labels, valid=valid)
+        assert isinstance(other.maps.cells, cells_module.Listed)
+        for mine, its in zip(one.maps.cells.sizes, other.maps.cells.sizes, strict=True):
             np.testing.assert_array_equal(mine, its)
         for part_of_joint in ("n", "row", "column"):
-            mine, its = (getattr(x.cells.joint, part_of_joint) for x in (one, other))
+            mine, its = (getattr(x.maps.cells.joint, part_of_joint) for x in (one, other))
             np.testing.assert_array_equal(mine, its)
         for k in range(len(labels)):
             assert one.counts(k) == other.counts(k)

@@ -43,7 +43,7 @@ def scene(shape: tuple[int, ...] = (12, 11), channels: int = 4, seed: int = 0) -
 
 def pairs_of(p: Array, gt: NDArray[np.uint8]) -> list[SoftPair]:
     """Return each channel against the rest."""
-    return [SoftPair(p[c], (gt == c).astype(float), spacing=(2.0, 1.0, 0.5)[: gt.ndim]) for c in range(len(p))]
+    return [SoftPair.of(p[c], (gt == c).astype(float), spacing=(2.0, 1.0, 0.5)[: gt.ndim]) for c in range(len(p))]
 
 
 def chained(bound: BoundMeasure, pairs: list[SoftPair], p: Array, weights: list[float]) -> Array:
@@ -144,7 +144,7 @@ def test_a_region_moves_with_its_channels() -> None:
     z, gt = scene()
     p = softmax(z)
     found = segcli.compare(z, gt, losses="dice", from_logits=True, labels="1,2,3,both=1+2")
-    pair = SoftPair(p[1] + p[2], np.isin(gt, (1, 2)).astype(float))
+    pair = SoftPair.of(p[1] + p[2], np.isin(gt, (1, 2)).astype(float))
     by_p = loss_of("dice").gradient(pair, "p")
     every = np.stack([0 * by_p, by_p, by_p, 0 * by_p])
     rows = p.reshape(4, -1)

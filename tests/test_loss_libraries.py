@@ -228,7 +228,7 @@ def averaged(
     for group in groups:
         grids = [side_by_side([a[at] for at in group]) for a in ((p, y) if z is None else (p, y, z))]
         valid = None if len(group) == 1 else ~np.isnan(grids[0])
-        pair = SoftPair(*grids[:2], z=None if z is None else grids[2], valid=valid)
+        pair = SoftPair.of(*grids[:2], z=None if z is None else grids[2], valid=valid)
         value = bound(pair)
         assert value is not None
         total += value / len(groups)
@@ -247,7 +247,7 @@ def of_classes(
     groups = [cases] if entry.averaging == "batch" else [[case] for case in cases]
     for group in groups:
         grids = [np.swapaxes(a[group], 0, 1) for a in ((p, y) if z is None else (p, y, z))]
-        classes = SoftClasses(*grids[:2], z=None if z is None else grids[2])
+        classes = SoftClasses.of(*grids[:2], z=None if z is None else grids[2])
         value = bound(classes)
         assert value is not None
         total += value / len(groups)
@@ -390,7 +390,7 @@ def test_smp_smooth_counts_twice() -> None:
     rng = np.random.default_rng(3)
     z, y = rng.normal(size=(5, 4)), (rng.random((5, 4)) < 0.4).astype(float)
     value, _ = lone(z, y, "segmentation_models_pytorch.losses.DiceLoss('binary', smooth=0.7)(z, y)", by="z")
-    assert bind("dice:smooth=1.4", "loss")(SoftPair(sigmoid(z), y)) == pytest.approx(value, rel=1e-12)
+    assert bind("dice:smooth=1.4", "loss")(SoftPair.of(sigmoid(z), y)) == pytest.approx(value, rel=1e-12)
 
 
 def test_smp_smoothing_counts_twice() -> None:
@@ -399,7 +399,7 @@ def test_smp_smoothing_counts_twice() -> None:
     z, y = rng.normal(size=(5, 4)), (rng.random((5, 4)) < 0.4).astype(float)
     call = "segmentation_models_pytorch.losses.SoftBCEWithLogitsLoss(smooth_factor=0.05)(z, y)"
     value, _ = lone(z, y, call, by="z")
-    assert bind("bce:label_smoothing=0.1", "loss")(SoftPair(sigmoid(z), y)) == pytest.approx(value, rel=1e-7)
+    assert bind("bce:label_smoothing=0.1", "loss")(SoftPair.of(sigmoid(z), y)) == pytest.approx(value, rel=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["DiceLoss", "JaccardLoss", "TverskyLoss"])
@@ -437,7 +437,7 @@ def test_kornia_does_not_see_an_absent_class() -> None:
     torch = library("torch")
     both = torch.tensor(np.stack([0 * z, z])[None])
     value = run("kornia.losses.dice_loss(z, labels, average='macro')", z=both, labels=torch.tensor(y[None]).long())
-    background = SoftPair(1 - sigmoid(z), 1 - y)
+    background = SoftPair.of(1 - sigmoid(z), 1 - y)
     assert bind("dice:smooth=0", "loss")(background) == pytest.approx(float(value), rel=1e-8)
 
 

@@ -104,8 +104,8 @@ def recorded_pairs(name: str, *, logits: bool = False) -> list[SoftPair]:
     with np.load(SHARED / "golden" / "golden_inputs.npz") as stored:
         p, y, z = stored[f"{name}.p"], stored[f"{name}.y"], stored[f"{name}.z"]
     if name == "multi4":
-        return [SoftPair(channel, y == c) for c, channel in enumerate(p)]
-    return [SoftPair(p, y, spacing=spacing, z=z if logits else None)]
+        return [SoftPair.of(channel, y == c) for c, channel in enumerate(p)]
+    return [SoftPair.of(p, y, spacing=spacing, z=z if logits else None)]
 
 
 @needs_shared
@@ -150,7 +150,7 @@ def test_recorded_peers(files: str) -> None:
     logits = pred.astype(np.float64) if "logits" in files else None
     # the peers were given probabilities clipped to [1e-12, 1-1e-12]
     p = np.clip(pred.astype(np.float64), 1e-12, 1 - 1e-12) if logits is None else sigmoid(logits)
-    pair = SoftPair(p, gt > 0, z=logits)
+    pair = SoftPair.of(p, gt > 0, z=logits)
     for key, (text, tolerance) in PEERS.items():
         assert loss_of(text)(pair) == pytest.approx(noted[key], rel=tolerance), key
 
@@ -203,7 +203,7 @@ def test_torch_cross_entropy(field: tuple[Array, Array, tuple[float, ...]], beta
     p, y, _ = field
     z = np.log(p / (1 - p)) * 9
     truth, logits = torch.tensor(y), torch.tensor(z)
-    plain, exact = SoftPair(p, y), SoftPair(sigmoid(z), y, z=z)
+    plain, exact = SoftPair.of(p, y), SoftPair.of(sigmoid(z), y, z=z)
     close = {"rel": 1e-12, "abs": 1e-15}  # torch gives 0 for a softplus below 1e-16
     expected = float(functional.binary_cross_entropy(torch.tensor(p), truth))
     assert loss_of("bce")(plain) == pytest.approx(expected, **close)
@@ -219,7 +219,7 @@ def test_monai_region(field: tuple[Array, Array, tuple[float, ...]], fp: float, 
     """Dice, squared Dice, IoU and Tversky equal MONAI's, whose Jaccard halves the smooth."""
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     p, y, _ = field
-    pair, batch = SoftPair(p, y), (torch.tensor(p)[None, None], torch.tensor(y)[None, None])
+    pair, batch = SoftPair.of(p, y), (torch.tensor(p)[None, None], torch.tensor(y)[None, None])
     for text, peer in {
         "dice": monai.DiceLoss(),
         "dice_squared": monai.DiceLoss(squared_pred=True),
@@ -236,7 +236,7 @@ def test_monai_focal(field: tuple[Array, Array, tuple[float, ...]], gamma: float
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     p, y, _ = field
     z = np.log(p / (1 - p))
-    pair, batch = SoftPair(p, y, z=z), (torch.tensor(z)[None, None], torch.tensor(y)[None, None])
+    pair, batch = SoftPair.of(p, y, z=z), (torch.tensor(z)[None, None], torch.tensor(y)[None, None])
     for alpha, word in ((None, "none"), (0.25, "0.25")):
         expected = float(monai.FocalLoss(gamma=gamma, alpha=alpha)(*batch))
         assert loss_of(f"focal:alpha={word}:gamma={gamma}")(pair) == pytest.approx(expected, rel=1e-4, abs=1e-7)
@@ -248,7 +248,7 @@ def test_monai_distances(field: tuple[Array, Array, tuple[float, ...]], alpha: f
     """In voxel units the Hausdorff and boundary losses equal MONAI's, empty and full masks included."""
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     p, y, spacing = field
-    pair = SoftPair(p, y, spacing=spacing)
+    pair = SoftPair.of(p, y, spacing=spacing)
     batch = (torch.tensor(p)[None, None], torch.tensor(y)[None, None])
     expected = float(monai.HausdorffDTLoss(alpha=alpha, include_background=True)(*batch))
     assert loss_of(f"hd_dt:unit=voxel:alpha={alpha}")(pair) == pytest.approx(expected, rel=1e-5, abs=1e-7)
@@ -338,7 +338,7 @@ def test_gradient_autograd(text: str) -> None:
     bound = loss_of(text)
     for p, y, spacing in sampled():
         z = np.log(p / (1 - p))
-        plain, exact = SoftPair(p, y, spacing=spacing), SoftPair(p, y, spacing=spacing, z=z)
+        plain, exact = SoftPair.of(p, y, spacing=spacing), SoftPair.of(p, y, spacing=spacing, z=z)
         for wrt, leaf in (("p", torch.tensor(p)), ("z", torch.tensor(z))):
             leaf.requires_grad_()
             prob = leaf if wrt == "p" else leaf.sigmoid()
@@ -369,8 +369,8 @@ def check_differences(
 
     def pair_at(at: Array) -> SoftPair:
         if wrt == "p":
-            return SoftPair(at, y, spacing=spacing, valid=valid)
-        return SoftPair(sigmoid(at), y, spacing=spacing, z=at, valid=valid)
+            return SoftPair.of(at, y, spacing=spacing, valid=valid)
+        return SoftPair.of(sigmoid(at), y, spacing=spacing, z=at, valid=valid)
 
     def value(at: Array) -> float:
         found = bound(pair_at(at))
@@ -379,7 +379,7 @@ def check_differences(
 
     moves = np.eye(here.size).reshape(-1, *here.shape) * step
     expected = np.array([(value(here + move) - value(here - move)) / (2 * step) for move in moves])
-    pair = SoftPair(p, y, spacing=spacing, z=None if wrt == "p" else here, valid=valid)
+    pair = SoftPair.of(p, y, spacing=spacing, z=None if wrt == "p" else here, valid=valid)
     gradient = pair.grid(bound.gradient(pair, wrt)).ravel()
     assert gradient == pytest.approx(expected, rel=rel, abs=floor * (1 + abs(expected).max()))
 
@@ -394,7 +394,7 @@ def test_gradient_differences(text: str, wrt: str) -> None:
 
 def test_gradient_where_clipped() -> None:
     """Where the clip holds p the cross-entropies are flat: their gradient is 0, not that of the unclipped formula."""
-    pair = SoftPair(np.array([0.0, 1e-9, 0.25, 1.0]), np.array([1.0, 1.0, 1.0, 0.0]))
+    pair = SoftPair.of(np.array([0.0, 1e-9, 0.25, 1.0]), np.array([1.0, 1.0, 1.0, 0.0]))
     for text in ("bce", "bce:label_smoothing=0.1", "weighted_bce", "balanced_bce", "focal", "combo:alpha=1"):
         for wrt in ("p", "z"):
             gradient = loss_of(text).gradient(pair, wrt)
@@ -405,14 +405,14 @@ def test_gradient_where_clipped() -> None:
 def test_gradient_focal_at_certainty() -> None:
     """With gamma < 1 the focal gradient at p_t = 1 is its limit 0, though (1-p)^(gamma-1) is infinite there."""
     z = np.array([800.0, -800.0])
-    pair = SoftPair(sigmoid(z), np.array([1.0, 0.0]), z=z)
+    pair = SoftPair.of(sigmoid(z), np.array([1.0, 0.0]), z=z)
     for wrt in ("p", "z"):
         assert list(loss_of("focal:gamma=0.5").gradient(pair, wrt)) == [0, 0]
 
 
 def test_gradient_focal_tversky_at_optimum() -> None:
     """With exponent < 1 dL/dp at the optimum is infinite with the sign of the slope, dL/dz has the limit 0."""
-    pair = SoftPair(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    pair = SoftPair.of(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
     assert list(loss_of("focal_tversky").gradient(pair, "p")) == [-math.inf, math.inf]
     assert list(loss_of("focal_tversky:fp=0").gradient(pair, "p")) == [-math.inf, 0]
     assert list(loss_of("focal_tversky").gradient(pair, "z")) == [0, 0]
@@ -428,7 +428,7 @@ def test_gradient_focal_tversky_at_optimum() -> None:
 def test_voxel_map_adds_up(text: str, field: tuple[Array, Array, tuple[float, ...]], certain: bool) -> None:
     """The contributions of the voxels add up to the loss, for hard and soft truths and certain predictions."""
     p, y, spacing = field
-    bound, pair = loss_of(text), SoftPair(np.round(p) if certain else p, y, spacing=spacing)
+    bound, pair = loss_of(text), SoftPair.of(np.round(p) if certain else p, y, spacing=spacing)
     contributions = bound.voxel_map(pair)
     assert contributions.shape == (pair.n,)
     assert float(contributions.sum()) == pytest.approx(
@@ -439,7 +439,7 @@ def test_voxel_map_adds_up(text: str, field: tuple[Array, Array, tuple[float, ..
 @pytest.mark.parametrize("text", ["bce", "focal", "dice", "dice_squared", "iou", "tversky", "log_cosh_dice", "hd_dt"])
 def test_voxel_map_blames_errors(text: str) -> None:
     """A voxel that is right contributes nothing (up to the clip), one that is wrong does."""
-    pair = SoftPair(np.array([[1.0, 0.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0, 0.0, 0.0]]))
+    pair = SoftPair.of(np.array([[1.0, 0.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0, 0.0, 0.0]]))
     contributions = loss_of(text).voxel_map(pair)
     assert min(contributions[1:3]) > 0.01
     assert max(abs(contributions[[0, 3, 4]])) < 1e-7
@@ -451,7 +451,7 @@ def test_nearly_perfect(text: str, exact: bool) -> None:
     """Next to the optimum the region losses keep their digits: nothing is lost to cancellation."""
     y = np.tile([1.0, 1.0, 0.0, 1.0, 0.0], 200)
     z = np.linspace(25.0, 35.0, y.size) * (2 * y - 1)
-    pair = SoftPair(sigmoid(z), y, z=z if exact else None)
+    pair = SoftPair.of(sigmoid(z), y, z=z if exact else None)
     value, contributions = loss_of(text)(pair), loss_of(text).voxel_map(pair)
     assert value is not None
     assert value > 0
@@ -471,7 +471,7 @@ def test_edges(text: str, exact: bool) -> None:
     low, high = bound.measure.range
     for pred, truth in itertools.product(itertools.product((0.0, 1.0), repeat=3), repeat=2):
         p, y = np.array([pred]), np.array([truth])
-        pair = SoftPair(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
+        pair = SoftPair.of(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
         value = bound(pair)
         assert value is not None
         assert low <= value <= high
@@ -495,7 +495,7 @@ def test_optimum_for_any_truth(text: str, field: tuple[Array, Array, tuple[float
     """The losses whose record says optimum 0 are 0 at pred = gt for a soft truth too."""
     bound = loss_of(text)
     assert bound.measure.optimum == 0
-    assert bound(SoftPair(field[1], field[1], spacing=field[2])) == pytest.approx(0, abs=1e-15)
+    assert bound(SoftPair.of(field[1], field[1], spacing=field[2])) == pytest.approx(0, abs=1e-15)
 
 
 @pytest.mark.parametrize("text", ["dice", "iou", "tversky", "focal_tversky", "log_cosh_dice"])
@@ -504,8 +504,8 @@ def test_optimum_depends_on_the_truth(text: str) -> None:
     bound = loss_of(text)
     assert bound.measure.optimum is None
     hard, soft = np.array([1.0, 0.0]), np.array([0.5, 0.5])
-    assert bound(SoftPair(hard, hard)) == 0
-    found = bound(SoftPair(soft, soft))
+    assert bound(SoftPair.of(hard, hard)) == 0
+    found = bound(SoftPair.of(soft, soft))
     assert found is not None
     assert found > 0.1
 
@@ -513,7 +513,7 @@ def test_optimum_depends_on_the_truth(text: str) -> None:
 @pytest.mark.parametrize("text", ["bce", "focal", "weighted_bce", "hd_dt", "boundary", "bce_dice", "combo"])
 def test_no_voxels(text: str) -> None:
     """A mean over no voxels is undefined."""
-    pair = SoftPair(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
+    pair = SoftPair.of(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
     assert loss_of(text)(pair) is None
 
 
@@ -522,8 +522,8 @@ def test_ignored_voxels() -> None:
     p, y = np.array([[0.25, 0.75, 0.875, 0.125]]), np.array([[0.0, 1.0, 0.0, 1.0]])
     valid = np.array([[True, True, True, False]])
     for text in VARIANTS:
-        cut = SoftPair(p[:, :3], y[:, :3])
-        assert loss_of(text)(SoftPair(p, y, valid=valid)) == pytest.approx(loss_of(text)(cut), rel=1e-14), text
+        cut = SoftPair.of(p[:, :3], y[:, :3])
+        assert loss_of(text)(SoftPair.of(p, y, valid=valid)) == pytest.approx(loss_of(text)(cut), rel=1e-14), text
 
 
 @given(field=fields(), scale=st.sampled_from([0.3, 0.7, 1.1, 3.3]))
@@ -532,7 +532,7 @@ def test_boundary_never_positive_inside(field: tuple[Array, Array, tuple[float, 
     """The signed distance is at most 0 at every voxel of the gt, whatever the spacing."""
     _, y, spacing = field
     assume(0 < y.sum() < y.size)
-    pair = SoftPair(np.ones_like(y), y, spacing=tuple(s * scale for s in spacing))
+    pair = SoftPair.of(np.ones_like(y), y, spacing=tuple(s * scale for s in spacing))
     for unit in ("mm", "voxel"):
         phi = loss_of(f"boundary:unit={unit}").voxel_map(pair)
         assert (phi[pair.y > 0.5] <= 0).all()
@@ -544,7 +544,7 @@ def test_boundary_never_positive_inside(field: tuple[Array, Array, tuple[float, 
 
 def test_log_cosh_dice_is_bounded() -> None:
     """No overlap gives the largest value, ln cosh 1 = 0.4338, which ends the record's range."""
-    pair = SoftPair(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    pair = SoftPair.of(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
     assert loss_of("log_cosh_dice:smooth=0")(pair) == pytest.approx(0.4338, abs=5e-5)
     assert find("log_cosh_dice", "loss").range[1] == pytest.approx(math.log(math.cosh(1)), rel=1e-15)
 
@@ -552,7 +552,7 @@ def test_log_cosh_dice_is_bounded() -> None:
 def test_empty_truth() -> None:
     """An empty gt: Dice jumps from 0 to 1 at p=.01, hd_dt and boundary stay 0, balanced_bce is blind."""
     y = np.zeros((64, 64))
-    nothing, little, much = (SoftPair(np.full_like(y, level), y) for level in (0.0, 0.01, 0.9))
+    nothing, little, much = (SoftPair.of(np.full_like(y, level), y) for level in (0.0, 0.01, 0.9))
     assert loss_of("dice")(nothing) == 0
     assert loss_of("dice")(little) == pytest.approx(1, abs=1e-6)
     assert abs(loss_of("dice").gradient(little, "p")).sum() < 1e-3
@@ -569,7 +569,7 @@ def test_empty_truth() -> None:
 def test_identities(field: tuple[Array, Array, tuple[float, ...]]) -> None:
     """Relations that the docstrings state hold."""
     p, y, spacing = field
-    pair = SoftPair(p, y, spacing=spacing)
+    pair = SoftPair.of(p, y, spacing=spacing)
 
     def value(text: str) -> float:
         found = loss_of(text)(pair)

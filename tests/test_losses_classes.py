@@ -73,7 +73,7 @@ def test_recorded_focal() -> None:
     results = json.loads((SHARED / "golden" / "golden_losses.json").read_text())["results"]
     (record,) = [r for r in results if (r["input"], r["lib"], r["loss"]) == ("multi4", "ref", "focal_voxelmean")]
     with np.load(SHARED / "golden" / "golden_inputs.npz") as stored:
-        classes = SoftClasses(stored["multi4.p"], one_hot(stored["multi4.y"], 4))
+        classes = SoftClasses.of(stored["multi4.p"], one_hot(stored["multi4.y"], 4))
     bound = loss_of("categorical_focal")
     assert bound(classes) == pytest.approx(record["value"], rel=1e-12, abs=0)
     slope = bound.gradient(classes, "p")
@@ -103,11 +103,11 @@ class Field:
 
     @property
     def exact(self) -> SoftClasses:
-        return SoftClasses(self.p, self.y, z=self.z)
+        return SoftClasses.of(self.p, self.y, z=self.z)
 
     @property
     def plain(self) -> SoftClasses:
-        return SoftClasses(self.p, self.y)
+        return SoftClasses.of(self.p, self.y)
 
     def batch(self, *, precise: bool = True) -> tuple[Any, Any]:
         """Return logits (1, C, ...) and labels (1, ...) as torch tensors."""
@@ -135,7 +135,7 @@ def samples(*, soft: bool = False) -> list[SoftClasses]:
             z = rng.normal(size=(3, *form)) * 2
             label = rng.integers(0, last, form)
             y = softmax(rng.normal(size=(3, *form))) if soft else one_hot(label, 3)
-            found += [SoftClasses(softmax(z), y), SoftClasses(softmax(z), y, z=z)]
+            found += [SoftClasses.of(softmax(z), y), SoftClasses.of(softmax(z), y, z=z)]
     return found
 
 
@@ -165,12 +165,12 @@ def test_torch(field: Field, tenths: int, data: st.DataObject) -> None:
     hidden = data.draw(arrays(np.bool_, field.label.shape))
     if not hidden.all():
         expected = cross(z, torch.where(torch.tensor(hidden), -100, label), **tensors)
-        classes = SoftClasses(field.p, field.y, z=field.z, valid=~hidden)
+        classes = SoftClasses.of(field.p, field.y, z=field.z, valid=~hidden)
         assert loss_of(text)(classes) == pytest.approx(expected.item(), **close)
     # a soft gt: torch divides by the number of voxels
     soft = softmax(field.z[::-1] / 2)
     expected = cross(z, torch.tensor(soft[np.newaxis]), label_smoothing=tenths / 10)
-    classes = SoftClasses(field.p, soft, z=field.z)
+    classes = SoftClasses.of(field.p, soft, z=field.z)
     assert loss_of(f"categorical_ce:label_smoothing={tenths / 10}")(classes) == pytest.approx(expected.item(), **close)
     weighed = loss_of(f"categorical_ce:weights={'/'.join(map(str, weights))}")(classes)
     assert weighed is not None
@@ -281,7 +281,7 @@ def test_keras(field: Field, gamma: float, tenths: int) -> None:
     """On probabilities that do not sum to 1 cross-entropy and focal are Keras's, which works in float32."""
     torch, keras = pytest.importorskip("torch"), keras_on_torch()
     p = np.clip(field.p, 1e-4, 1) * np.linspace(0.5, 2, field.label.size).reshape(field.label.shape)
-    classes = SoftClasses(p, field.y)
+    classes = SoftClasses.of(p, field.y)
     given_to = [torch.tensor(np.moveaxis(m, 0, -1), dtype=torch.float32) for m in (field.y, p)]
     peer = keras.losses.CategoricalCrossentropy(label_smoothing=tenths / 10)
     ours = loss_of(f"categorical_ce:label_smoothing={tenths / 10}")(classes)
@@ -423,7 +423,7 @@ def test_finite_differences(text: str) -> None:
             def at(moved: Array, wrt: str = wrt, classes: SoftClasses = classes) -> float:
                 p, y = moved if wrt == "p" else softmax(moved), classes.grid(classes.y)
                 logits = classes.grid(moved) if wrt == "z" and classes.z is not None else None
-                value = bound(SoftClasses(classes.grid(p), y, z=logits))
+                value = bound(SoftClasses.of(classes.grid(p), y, z=logits))
                 return math.nan if value is None else value
 
             if math.isnan(at(start)):
@@ -439,7 +439,7 @@ def test_exact_slopes_by_logits() -> None:
     """By logits the slope of cross-entropy is p-y, divided by the number of voxels, however far they are out."""
     for scale in (1, 50, 800):
         z = scale * np.array([[[1.0, -1.0, 0.0]], [[-1.0, 1.0, 0.0]], [[-1.0, -1.0, 1.0]]])
-        classes = SoftClasses(softmax(z), one_hot(np.array([[0, 0, 2]]), 3), z=z)
+        classes = SoftClasses.of(softmax(z), one_hot(np.array([[0, 0, 2]]), 3), z=z)
         found = loss_of("categorical_ce").gradient(classes, "z")
         assert found == pytest.approx((classes.p - classes.y) / 3, rel=1e-12, abs=1e-300)
         assert loss_of("categorical_ce")(classes) == pytest.approx(-classes.logs(0.1).log_p[classes.y == 1].mean())
@@ -466,7 +466,7 @@ def test_map_of_a_right_voxel(text: str) -> None:
     if "label_smoothing" in text:
         return
     p = np.array([[[1.0, 0.25, 0.0, 0.5]], [[0.0, 0.5, 1.0, 0.25]], [[0.0, 0.25, 0.0, 0.25]]])
-    found = loss_of(text).voxel_map(SoftClasses(p, one_hot(np.array([[0, 1, 1, 2]]), 3)))
+    found = loss_of(text).voxel_map(SoftClasses.of(p, one_hot(np.array([[0, 1, 1, 2]]), 3)))
     assert abs(found[[0, 2]]).max() < 1e-6
     assert (found[[1, 3]] > 0.01).all()
 
@@ -483,14 +483,14 @@ SMOOTHED = [v for v in VARIANTS if "label_smoothing" in v] + [
 def test_ideal(text: str) -> None:
     """What a loss calls the best prediction is where a minimiser finds it, and its slope by the logits is 0 there."""
     bound = loss_of(text)
-    classes = SoftClasses(np.full((3, 1, 3), 1 / 3), one_hot(np.array([[0, 1, 2]]), 3))
+    classes = SoftClasses.of(np.full((3, 1, 3), 1 / 3), one_hot(np.array([[0, 1, 2]]), 3))
     best = bound.perfect(classes)
     assert best.p.sum(axis=0) == pytest.approx(np.ones(3))
     least = bound(best)
     assert least is not None
 
     def at(z: Array) -> float:
-        return bound(SoftClasses(softmax(z.reshape(3, 1, 3)), classes.grid(classes.y))) or 0.0
+        return bound(SoftClasses.of(softmax(z.reshape(3, 1, 3)), classes.grid(classes.y))) or 0.0
 
     found = min(minimize(at, start, method="BFGS").fun for start in (np.zeros(9), 2 * classes.y.reshape(-1)))
     assert least <= found + 1e-9
@@ -502,7 +502,7 @@ def test_ideal(text: str) -> None:
 def test_ideal_of_a_soft_gt() -> None:
     """Against a soft gt weighed cross-entropy is least at the weighed gt."""
     y = np.array([[[0.25, 1.0]], [[0.5, 0.0]], [[0.25, 0.0]]])
-    best = loss_of("categorical_ce:weights=2/1/0").perfect(SoftClasses(y, y))
+    best = loss_of("categorical_ce:weights=2/1/0").perfect(SoftClasses.of(y, y))
     assert best.p == pytest.approx(np.array([[0.5, 1.0], [0.5, 0.0], [0.0, 0.0]]))
 
 
@@ -516,7 +516,7 @@ def test_saturated(text: str, logits: bool) -> None:
     bound = loss_of(text)
     z = np.array([[[800.0, -800.0, 800.0]], [[-800.0, 800.0, 800.0]], [[-800.0, 0.0, -800.0]]])
     for label in ([0, 0, 1], [0, 1, 0], [2, 2, 2]):
-        classes = SoftClasses(softmax(z), one_hot(np.array([label]), 3), z=z if logits else None)
+        classes = SoftClasses.of(softmax(z), one_hot(np.array([label]), 3), z=z if logits else None)
         value = bound(classes)
         assert value is not None
         assert math.isfinite(value)
@@ -538,15 +538,15 @@ def test_clip() -> None:
     y = one_hot(np.array([[1]]), 3)
     for clip in (1e-7, 1e-3):
         bound = loss_of(f"categorical_ce:clip={clip}")
-        assert bound(SoftClasses(softmax(z), y)) == pytest.approx(-math.log(clip), rel=1e-12)
-        assert not bound.gradient(SoftClasses(softmax(z), y), "p").any()
-        assert bound(SoftClasses(softmax(z), y, z=z)) == 800
+        assert bound(SoftClasses.of(softmax(z), y)) == pytest.approx(-math.log(clip), rel=1e-12)
+        assert not bound.gradient(SoftClasses.of(softmax(z), y), "p").any()
+        assert bound(SoftClasses.of(softmax(z), y, z=z)) == 800
 
 
 def test_logs_keep_their_digits() -> None:
     """From logits the logarithm of a probability next to 1 is -sum of the others, not 0."""
     z = np.array([[[50.0]], [[0.0]], [[0.0]]])
-    logs = SoftClasses(softmax(z), softmax(z), z=z).logs(1e-7)
+    logs = SoftClasses.of(softmax(z), softmax(z), z=z).logs(1e-7)
     assert logs.log_p[0, 0] == pytest.approx(-2 * math.exp(-50), rel=1e-12)
     assert logs.q[0, 0] == pytest.approx(2 * math.exp(-50), rel=1e-12)
 
@@ -558,8 +558,8 @@ def test_ignored_voxels(text: str) -> None:
     rng = np.random.default_rng(3)
     p, y = softmax(rng.normal(size=(3, 4, 5))), one_hot(rng.integers(0, 3, (4, 5)), 3)
     valid = rng.random((4, 5)) > 0.4
-    whole = SoftClasses(p, y, valid=valid)
-    alone = SoftClasses(p[:, valid][:, np.newaxis], y[:, valid][:, np.newaxis])
+    whole = SoftClasses.of(p, y, valid=valid)
+    alone = SoftClasses.of(p[:, valid][:, np.newaxis], y[:, valid][:, np.newaxis])
     assert bound(whole) == bound(alone)
     assert (bound.gradient(whole, "p") == bound.gradient(alone, "p")).all()
     assert not whole.grid(bound.gradient(whole, "p"))[:, ~valid].any()
@@ -569,7 +569,7 @@ def test_ignored_voxels(text: str) -> None:
 def test_nothing_to_read(text: str) -> None:
     """Without a voxel a mean has no value, and nothing has a slope."""
     bound = loss_of(text)
-    classes = SoftClasses(np.ones((3, 2, 2)) / 3, np.ones((3, 2, 2)) / 3, valid=np.zeros((2, 2), dtype=bool))
+    classes = SoftClasses.of(np.ones((3, 2, 2)) / 3, np.ones((3, 2, 2)) / 3, valid=np.zeros((2, 2), dtype=bool))
     mean = bound.measure.name in ("categorical_ce", "categorical_focal", "dice_ce")
     assert bound(classes) == (None if mean else 0.0)
     assert bound.gradient(classes, "p").shape == bound.gradient(classes, "z").shape == (3, 0)
@@ -582,14 +582,16 @@ def test_pooled(text: str) -> None:
     bound = loss_of(text)
     rng = np.random.default_rng(4)
     p, y = softmax(rng.normal(size=(3, 4, 6))), one_hot(rng.integers(0, 3, (4, 6)), 3)
-    pooled = PooledClasses([SoftClasses(p[:, part], y[:, part]) for part in (slice(0, 1), slice(1, 4))])
-    assert bound(pooled) == pytest.approx(bound(SoftClasses(p, y)), rel=1e-12)
-    assert bound(bound.perfect(pooled)) == pytest.approx(bound(bound.perfect(SoftClasses(p, y))), rel=1e-12, abs=1e-15)
+    pooled = PooledClasses([SoftClasses.of(p[:, part], y[:, part]) for part in (slice(0, 1), slice(1, 4))])
+    assert bound(pooled) == pytest.approx(bound(SoftClasses.of(p, y)), rel=1e-12)
+    assert bound(bound.perfect(pooled)) == pytest.approx(
+        bound(bound.perfect(SoftClasses.of(p, y))), rel=1e-12, abs=1e-15
+    )
 
 
 def test_no_weight() -> None:
     """Where no voxel has a class with weight the weighted mean has no value; torch divides 0 by 0."""
-    classes = SoftClasses(np.full((2, 1, 2), 0.5), one_hot(np.array([[0, 0]]), 2))
+    classes = SoftClasses.of(np.full((2, 1, 2), 0.5), one_hot(np.array([[0, 0]]), 2))
     for text in ("categorical_ce:weights=0/1:label_smoothing=0.2", "dice_ce:weights=0/1"):
         bound = loss_of(text)
         assert bound(classes) is None
@@ -603,7 +605,7 @@ def test_trace_of_a_class(weighting: str) -> None:
     p = np.array([[[0.5, 0.25]], [[0.5, 0.25]], [[0.0, 0.5]]])
     found = []
     for trace in (0.0, 1e-300, 1e-160):
-        classes = SoftClasses(p, np.array([[[1.0, 1.0]], [[trace, 0.0]], [[0.0, 0.0]]]))
+        classes = SoftClasses.of(p, np.array([[[1.0, 1.0]], [[trace, 0.0]], [[0.0, 0.0]]]))
         bound = loss_of(f"generalized_dice_softmax:smooth=0:weighting={weighting}")
         assert np.isfinite(bound.gradient(classes, "p")).all()
         found.append(bound(classes))
@@ -623,7 +625,7 @@ def test_trace_of_a_class(weighting: str) -> None:
 )
 def test_wrong_lists(text: str, said: str, hint: str) -> None:
     """A list of the wrong length is refused with both numbers and the order that is meant."""
-    classes = SoftClasses(np.full((3, 1, 2), 1 / 3), one_hot(np.array([[0, 2]]), 3), names=("a", "b", "c"))
+    classes = SoftClasses.of(np.full((3, 1, 2), 1 / 3), one_hot(np.array([[0, 2]]), 3), names=("a", "b", "c"))
     for call in (loss_of(text), loss_of(text).voxel_map, lambda c: loss_of(text).gradient(c, "p")):
         with pytest.raises(UsageError) as caught:
             call(classes)
@@ -638,7 +640,7 @@ def test_wrong_lists(text: str, said: str, hint: str) -> None:
 @few
 def test_two_classes(field: Field) -> None:
     """Of two classes cross-entropy is bce, focal is focal, and the Wasserstein Dice loss is dice of the foreground."""
-    pair = SoftPair(field.p[1], field.y[1])
+    pair = SoftPair.of(field.p[1], field.y[1])
     pairs = {
         "categorical_ce": "bce", "categorical_focal": "focal:alpha=none", "categorical_ce:weights=1/3": None,
         "categorical_focal:alpha=0.75/0.25": "focal", "gwdl": "dice",
@@ -664,12 +666,12 @@ def test_relations(field: Field) -> None:
     cross = loss_of("categorical_ce")(classes)
     assert cross is not None
     assert loss_of("categorical_focal:gamma=0")(classes) == pytest.approx(cross, rel=1e-12)
-    singles = [SoftPair(field.p[c], field.y[c]) for c in range(field.count)]
+    singles = [SoftPair.of(field.p[c], field.y[c]) for c in range(field.count)]
     dice = [loss_of("dice")(pair) for pair in singles]
     lovasz = [loss_of("lovasz")(pair) for pair in singles]
     assert loss_of("dice_ce:w_ce=0")(classes) == pytest.approx(np.mean(dice), rel=1e-12)
     assert loss_of("dice_ce:w_ce=0:background=exclude")(classes) == pytest.approx(np.mean(dice[1:]), rel=1e-12)
-    pooled = SoftPair(field.p, field.y)
+    pooled = SoftPair.of(field.p, field.y)
     uniform = loss_of("generalized_dice_softmax:weighting=uniform:absent=largest")(classes)
     assert uniform == pytest.approx(loss_of("dice")(pooled), rel=1e-12)
     assert loss_of("lovasz_softmax:classes=all")(classes) == pytest.approx(np.mean(lovasz), rel=1e-12)
@@ -686,7 +688,7 @@ def test_scored() -> None:
     p = softmax(rng.normal(size=(3, 6, 7)))
     gt = rng.integers(0, 3, (6, 7)).astype(np.uint8)
     found = segcli.score(p, gt, metrics=(), losses="ce,dice_ce,gwdl", kind="probability", channel_axis=0)
-    classes = SoftClasses(p, one_hot(gt.astype(np.int64), 3))
+    classes = SoftClasses.of(p, one_hot(gt.astype(np.int64), 3))
     for text in ("categorical_ce", "dice_ce", "gwdl"):
         assert found.value(f"loss.{text}") == pytest.approx(loss_of(text)(classes), rel=1e-12)
     with pytest.raises(UsageError, match="weights has 2 entries; there are 3 classes"):

@@ -164,7 +164,7 @@ def test_monai_balance(field: tuple[Array, Array, tuple[float, ...]]) -> None:
     """Generalized Dice equals MONAI's on two channels, MCC its own, but where MONAI makes an exception."""
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     p, y, _ = field
-    pair = SoftPair(p, y)
+    pair = SoftPair.of(p, y)
     batch = [torch.tensor(np.stack([1 - a, a]))[None] for a in (p, y)]
     expected = float(monai.GeneralizedDiceLoss()(*batch))
     assert value_of("generalized_dice:absent=largest", pair) == pytest.approx(expected, rel=1e-6, abs=1e-9)
@@ -180,7 +180,7 @@ def test_monai_compound(field: tuple[Array, Array, tuple[float, ...]]) -> None:
     torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.losses")
     p, y, _ = field
     z = np.log(p / (1 - p))
-    pair, batch = SoftPair(p, y, z=z), (torch.tensor(z)[None, None], torch.tensor(y)[None, None])
+    pair, batch = SoftPair.of(p, y, z=z), (torch.tensor(z)[None, None], torch.tensor(y)[None, None])
     expected = float(monai.DiceFocalLoss(sigmoid=True)(*batch))
     assert value_of("dice_focal", pair) == pytest.approx(expected, rel=1e-5, abs=1e-7)
     both = torch.tensor(np.stack([-z, z]))[None], torch.tensor(np.stack([1 - y, y]))[None]
@@ -349,7 +349,7 @@ def test_gradient_autograd(text: str) -> None:
     bound = loss_of(text)
     for p, y, spacing in sampled():
         z = np.log(p / (1 - p))
-        plain, exact = SoftPair(p, y, spacing=spacing), SoftPair(p, y, spacing=spacing, z=z)
+        plain, exact = SoftPair.of(p, y, spacing=spacing), SoftPair.of(p, y, spacing=spacing, z=z)
         for wrt, leaf in (("p", torch.tensor(p)), ("z", torch.tensor(z))):
             leaf.requires_grad_()
             prob = leaf if wrt == "p" else leaf.sigmoid()
@@ -375,7 +375,7 @@ def test_gradient_differences(text: str, wrt: str) -> None:
 
 def test_gradient_where_clipped() -> None:
     """Where the clip holds p, losses of logarithms are flat there; the linear term of poly1 is not."""
-    pair = SoftPair(np.array([[0.0, 1e-9, 0.25, 1.0]]), np.array([[1.0, 1.0, 1.0, 0.0]]))
+    pair = SoftPair.of(np.array([[0.0, 1e-9, 0.25, 1.0]]), np.array([[1.0, 1.0, 1.0, 0.0]]))
     for text in ("distance_map", "shape_aware", "cmssl", "topk:k=1", "lovasz_hinge", "explog:w_dice=0"):
         for wrt in ("p", "z"):
             gradient = loss_of(text).gradient(pair, wrt)
@@ -387,14 +387,14 @@ def test_gradient_where_clipped() -> None:
 @pytest.mark.parametrize("text", ["explog", "unified_focal", "unified_focal:form=symmetric"])
 def test_gradient_at_the_optimum(text: str) -> None:
     """With a power below 1 dL/dp at the optimum is infinite with the sign of the slope, dL/dz has the limit 0."""
-    pair = SoftPair(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    pair = SoftPair.of(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
     assert list(loss_of(text).gradient(pair, "p")) == [-math.inf, math.inf]
     assert list(loss_of(text).gradient(pair, "z")) == [0, 0]
 
 
 def test_ties_share() -> None:
     """Voxels that are equal get the same weight, whatever their order in memory."""
-    pair = SoftPair(np.array([0.5, 0.5, 0.5, 0.75]), np.array([1.0, 0.0, 1.0, 1.0]))
+    pair = SoftPair.of(np.array([0.5, 0.5, 0.5, 0.75]), np.array([1.0, 0.0, 1.0, 1.0]))
     assert list(loss_of("topk:k=0.5").voxel_map(pair)) == pytest.approx([math.log(2) / 3] * 3 + [0])
     rng = np.random.default_rng(2)
     p, y = rng.choice([0.0, 0.25, 1.0], 40), rng.choice([0.0, 1.0], 40)
@@ -404,8 +404,8 @@ def test_ties_share() -> None:
             lambda pair, t=text: loss_of(t).voxel_map(pair),
             lambda pair, t=text: loss_of(t).gradient(pair, "p"),
         ):
-            turned = found(SoftPair(p[order], y[order]))
-            assert turned == pytest.approx(found(SoftPair(p, y))[order], rel=1e-12, abs=1e-15), text
+            turned = found(SoftPair.of(p[order], y[order]))
+            assert turned == pytest.approx(found(SoftPair.of(p, y))[order], rel=1e-12, abs=1e-15), text
 
 
 # --- voxel maps -------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ def by_quadrature(text: str, pair: SoftPair) -> Array:
     step, bound = pair.p - pair.y, loss_of(text)
 
     def slope(t: float) -> Array:
-        return np.asarray(step * bound.gradient(SoftPair(pair.y + t * step, pair.y), "p"))
+        return np.asarray(step * bound.gradient(SoftPair.of(pair.y + t * step, pair.y), "p"))
 
     found: Array = quad_vec(slope, 0, 1, epsabs=1e-14, epsrel=1e-12, limit=400)[0]
     return found
@@ -436,8 +436,8 @@ def test_integrated_gradients_are_complete(text: str, field: tuple[Array, Array,
     """They are what a quadrature finds, add up to L(p) - L(y), and right voxels get nothing."""
     p, y, _ = field
     p = np.where(p > 0.9, y, p)  # some voxels are right
-    bound, pair = loss_of(text), SoftPair(p, y)
-    gain = value_of(text, pair) - value_of(text, SoftPair(y, y))
+    bound, pair = loss_of(text), SoftPair.of(p, y)
+    gain = value_of(text, pair) - value_of(text, SoftPair.of(y, y))
     excess = excess_map(bound, pair)
     assert excess is not None
     assert float(excess.sum()) == pytest.approx(gain, rel=1e-12, abs=1e-14)
@@ -452,10 +452,10 @@ def test_mcc_map_where_quadrature_is_hard(text: str) -> None:
     y = np.array([1.0] * 3 + [0.0] * 61)
     drift = np.linspace(0, 1e-9, 64)
     for p in (0 * y, 0 * y + 1, 1 - y, np.roll(y, 1), np.roll(y, 3), np.abs(y - drift), np.abs(np.roll(y, 1) - drift)):
-        pair = SoftPair(p, y)
+        pair = SoftPair.of(p, y)
         excess = excess_map(loss_of(text), pair)
         assert excess is not None
-        gain = value_of(text, pair) - value_of(text, SoftPair(y, y))
+        gain = value_of(text, pair) - value_of(text, SoftPair.of(y, y))
         assert float(excess.sum()) == pytest.approx(gain, rel=1e-9, abs=1e-15)
         if text == "mcc:smooth=3" or 0 < p.sum() < 64:  # without smooth the slope is infinite at an empty end
             assert excess == pytest.approx(by_quadrature(text, pair), rel=1e-8, abs=1e-13)
@@ -464,7 +464,7 @@ def test_mcc_map_where_quadrature_is_hard(text: str) -> None:
 def test_lovasz_needs_no_quadrature() -> None:
     """The errors keep their order on the way from the gt: the map is the integral, for a soft gt too."""
     for p, y, _ in sampled():
-        pair = SoftPair(p, y)
+        pair = SoftPair.of(p, y)
         assert loss_of("lovasz").voxel_map(pair) == pytest.approx(by_quadrature("lovasz", pair), rel=1e-9)
 
 
@@ -473,7 +473,7 @@ def test_integrated_of_a_hard_mask() -> None:
     p, y = np.array([[1.0, 0.0, 1.0, 0.0, 1.0]]), np.array([[1.0, 1.0, 0.0, 0.0, 1.0]])
     valid = np.array([[True, True, True, True, False]])
     for text in INTEGRATED:
-        pair = SoftPair(p, y, valid=valid)
+        pair = SoftPair.of(p, y, valid=valid)
         found = excess_map(loss_of(text), pair)
         assert found is not None
         assert found.shape == (4,)
@@ -509,7 +509,7 @@ def test_mcc_nearly_perfect() -> None:
     z = np.linspace(25.0, 35.0, y.size) * (2 * y - 1)
     errors = float(sigmoid(-abs(z)).sum())
     expected = y.size * errors / (2 * y.sum() * (1 - y).sum())
-    assert value_of("mcc:smooth=0", SoftPair(sigmoid(z), y, z=z)) == pytest.approx(expected, rel=1e-9)
+    assert value_of("mcc:smooth=0", SoftPair.of(sigmoid(z), y, z=z)) == pytest.approx(expected, rel=1e-9)
 
 
 # --- edges ------------------------------------------------------------------------------------
@@ -523,7 +523,7 @@ def test_edges(text: str, exact: bool) -> None:
     low, high = bound.measure.range
     for pred, truth in itertools.product(itertools.product((0.0, 1.0), repeat=3), repeat=2):
         p, y = np.array([pred]), np.array([truth])
-        pair = SoftPair(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
+        pair = SoftPair.of(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
         value = value_of(text, pair)
         assert low <= value <= high
         assert math.isfinite(value)
@@ -545,12 +545,12 @@ def test_edges(text: str, exact: bool) -> None:
 @drawn
 def test_optimum_for_any_truth(text: str, field: tuple[Array, Array, tuple[float, ...]]) -> None:
     """The losses whose record says optimum 0 are 0 at pred = gt for a soft truth too."""
-    assert value_of(text, SoftPair(field[1], field[1], spacing=field[2])) == pytest.approx(0, abs=1e-15)
+    assert value_of(text, SoftPair.of(field[1], field[1], spacing=field[2])) == pytest.approx(0, abs=1e-15)
 
 
 def test_no_voxels() -> None:
     """A mean over no voxels is undefined; a region loss of nothing is its value for empty sums."""
-    pair = SoftPair(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
+    pair = SoftPair.of(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
     for text in VARIANTS:
         bound = loss_of(text)
         assert (bound(pair) is None) == (bound.measure.family != "region"), text
@@ -565,8 +565,8 @@ def test_ignored_voxels() -> None:
     for text in VARIANTS:
         if text.startswith(("cmssl", "shape_aware")):
             continue  # the edge of the image is where it was
-        cut = SoftPair(p[:, :3], y[:, :3])
-        assert loss_of(text)(SoftPair(p, y, valid=valid)) == pytest.approx(loss_of(text)(cut), rel=1e-14), text
+        cut = SoftPair.of(p[:, :3], y[:, :3])
+        assert loss_of(text)(SoftPair.of(p, y, valid=valid)) == pytest.approx(loss_of(text)(cut), rel=1e-14), text
 
 
 @pytest.mark.parametrize("text", [t for t in VARIANTS if t.startswith(("cmssl", "shape_aware"))])
@@ -574,10 +574,13 @@ def test_what_is_ignored_does_not_matter(text: str) -> None:
     """Whatever stands in ignored voxels, value and gradient are the same."""
     rng = np.random.default_rng(4)
     p, y, valid = rng.uniform(size=(6, 7)), rng.choice([0.0, 1.0], (6, 7)), rng.uniform(size=(6, 7)) < 0.7
-    one, two = SoftPair(p, y, valid=valid), SoftPair(np.where(valid, p, 0.99), np.where(valid, y, 1.0), valid=valid)
+    one, two = (
+        SoftPair.of(p, y, valid=valid),
+        SoftPair.of(np.where(valid, p, 0.99), np.where(valid, y, 1.0), valid=valid),
+    )
     assert loss_of(text)(one) == loss_of(text)(two)
     assert (loss_of(text).gradient(one, "p") == loss_of(text).gradient(two, "p")).all()
-    flat = SoftPair(np.full((6, 7), 0.75), np.zeros((6, 7)), valid=valid)
+    flat = SoftPair.of(np.full((6, 7), 0.75), np.zeros((6, 7)), valid=valid)
     if text.startswith("cmssl"):
         assert value_of(text, flat) < 1e-6  # an ignored neighbour is no structure
 
@@ -587,7 +590,9 @@ def test_an_axis_of_one_voxel_has_no_edge() -> None:
     rng = np.random.default_rng(6)
     p, y = rng.uniform(size=(6, 7)), rng.choice([0.0, 1.0], (6, 7))
     for text in VARIANTS:
-        assert value_of(text, SoftPair(p[None], y[None])) == pytest.approx(value_of(text, SoftPair(p, y)), rel=1e-12)
+        assert value_of(text, SoftPair.of(p[None], y[None])) == pytest.approx(
+            value_of(text, SoftPair.of(p, y)), rel=1e-12
+        )
 
 
 # --- what the docstrings state ----------------------------------------------------------------
@@ -598,7 +603,7 @@ def test_an_axis_of_one_voxel_has_no_edge() -> None:
 def test_identities(field: tuple[Array, Array, tuple[float, ...]]) -> None:
     """Relations that the docstrings state hold."""
     p, y, spacing = field
-    pair = SoftPair(p, y, spacing=spacing)
+    pair = SoftPair.of(p, y, spacing=spacing)
 
     def value(text: str) -> float:
         return value_of(text, pair)
@@ -615,7 +620,7 @@ def test_identities(field: tuple[Array, Array, tuple[float, ...]]) -> None:
     assert value("focal_plus_tversky") == pytest.approx(value("focal") + value("tversky"), rel=1e-12)
     assert value("unified_focal:mix=1:gamma=0:delta=0.5") == pytest.approx(value("bce") / 2, rel=1e-12)
     assert value("unified_focal:mix=1:reduce=mean") == pytest.approx(value("unified_focal:mix=1") / 2, rel=1e-12)
-    other = SoftPair(1 - p, 1 - y, spacing=spacing)
+    other = SoftPair.of(1 - p, 1 - y, spacing=spacing)
     assert value("mcc:smooth=0") == pytest.approx(value_of("mcc:smooth=0", other), rel=1e-9)
     if y.any():
         assert value("iou_inverted") == pytest.approx(value("iou") - 1, rel=1e-12)
@@ -629,7 +634,7 @@ def test_identities_of_hard_masks(field: tuple[Array, Array, tuple[float, ...]])
     """On hard masks the Lovász extension is the IoU loss, and MCC is the metric's complement."""
     p, y, _ = field
     pred = np.round(p)
-    pair = SoftPair(pred, y)
+    pair = SoftPair.of(pred, y)
     if y.any() or pred.any():
         assert value_of("lovasz", pair) == pytest.approx(value_of("iou:smooth=0", pair), rel=1e-12, abs=1e-15)
     tp, fp, fn = ((pred * y).sum(), (pred * (1 - y)).sum(), ((1 - pred) * y).sum())
@@ -642,12 +647,12 @@ def test_identities_of_hard_masks(field: tuple[Array, Array, tuple[float, ...]])
 def test_empty_truth() -> None:
     """An empty gt: mcc is 1 for any prediction, lovasz the largest probability, absent classes weigh nothing."""
     y = np.zeros((8, 8))
-    little = SoftPair(np.full_like(y, 0.01), y)
-    assert value_of("mcc", little) == value_of("mcc", SoftPair(y, y)) == 1
+    little = SoftPair.of(np.full_like(y, 0.01), y)
+    assert value_of("mcc", little) == value_of("mcc", SoftPair.of(y, y)) == 1
     assert not loss_of("mcc").gradient(little, "p").any()
     assert value_of("lovasz", little) == pytest.approx(0.01)
     assert value_of("iou_inverted:smooth=0", little) == pytest.approx(-0.99)
-    assert value_of("iou_inverted", SoftPair(y, y)) == -1
+    assert value_of("iou_inverted", SoftPair.of(y, y)) == -1
     assert value_of("sens_spec:smooth=0", little) == pytest.approx(0.95 * 1e-4)
     assert value_of("generalized_dice:smooth=0", little) < 0.01
     assert value_of("shape_aware", little) == value_of("distance_map", little) == value_of("bce", little)
@@ -657,7 +662,7 @@ def test_smooth_pulls_generalized_dice_down() -> None:
     """For an object of 60000 voxels the default smooth is not small: a loss of one third reads a quarter."""
     y = np.zeros((400, 300))
     y[:200] = 1
-    pair = SoftPair(np.roll(y, 67, axis=0), y)
+    pair = SoftPair.of(np.roll(y, 67, axis=0), y)
     exact, smoothed = value_of("generalized_dice:smooth=0", pair), value_of("generalized_dice", pair)
     assert exact == pytest.approx(67 / 200, rel=1e-9)
     assert smoothed < 0.9 * exact

@@ -245,7 +245,7 @@ def test_gradient_autograd(text: str) -> None:
     bound = loss_of(text)
     for p, y, spacing in sampled():
         z = np.log(p / (1 - p))
-        plain, exact = SoftPair(p, y, spacing=spacing), SoftPair(p, y, spacing=spacing, z=z)
+        plain, exact = SoftPair.of(p, y, spacing=spacing), SoftPair.of(p, y, spacing=spacing, z=z)
         for wrt, leaf in (("p", torch.tensor(p)), ("z", torch.tensor(z))):
             leaf.requires_grad_()
             prob = leaf if wrt == "p" else leaf.sigmoid()
@@ -282,7 +282,7 @@ def test_voxel_map_adds_up(
     """The contributions of the voxels that count add up to the loss."""
     p, y, spacing = field
     valid = np.random.default_rng(hidden).random(p.shape) < 0.7 if hidden else None
-    bound, pair = loss_of(text), SoftPair(np.round(p) if certain else p, y, spacing=spacing, valid=valid)
+    bound, pair = loss_of(text), SoftPair.of(np.round(p) if certain else p, y, spacing=spacing, valid=valid)
     contributions, value = bound.voxel_map(pair), bound(pair)
     assert contributions.shape == (pair.n,)
     if value is not None:
@@ -297,7 +297,7 @@ def test_edges(text: str, exact: bool) -> None:
     low, high = bound.measure.range
     for pred, truth in itertools.product(itertools.product((0.0, 1.0), repeat=3), repeat=2):
         p, y = np.array([pred]), np.array([truth])
-        pair = SoftPair(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
+        pair = SoftPair.of(p, y, spacing=(1.0, 2.0), z=800 * (2 * p - 1) if exact else None)
         value = bound(pair)
         assert value is not None
         assert low <= value <= high
@@ -318,18 +318,18 @@ def test_ignored_voxels(text: str, shape: tuple[int, ...]) -> None:
     bound, valid = loss_of(text), np.zeros(shape, dtype=bool)
     inner = tuple(slice(1, n - 2) for n in shape)
     valid[inner] = True
-    cut, hidden = SoftPair(p[inner], y[inner]), SoftPair(p, y, valid=valid)
+    cut, hidden = SoftPair.of(p[inner], y[inner]), SoftPair.of(p, y, valid=valid)
     assert bound(hidden) == pytest.approx(bound(cut), rel=1e-12)
     assert bound.gradient(hidden, "p") == pytest.approx(bound.gradient(cut, "p"), rel=1e-9, abs=1e-14)
     assert bound.voxel_map(hidden) == pytest.approx(bound.voxel_map(cut), rel=1e-9, abs=1e-14)
     holes = rng.random(shape) < 0.8
-    other = SoftPair(np.where(holes, p, 1 - p), np.where(holes, y, 1 - y), valid=holes)
-    assert bound(other) == bound(SoftPair(p, y, valid=holes))
+    other = SoftPair.of(np.where(holes, p, 1 - p), np.where(holes, y, 1 - y), valid=holes)
+    assert bound(other) == bound(SoftPair.of(p, y, valid=holes))
 
 
 def test_no_voxels() -> None:
     """A mean over no voxels is undefined; a ratio without anything is 0."""
-    pair = SoftPair(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
+    pair = SoftPair.of(np.full((1, 2), 0.5), np.ones((1, 2)), valid=np.zeros((1, 2), dtype=bool))
     for text in VARIANTS:
         ratio = find(text.split(":")[0], "loss").name in {"cldice", "dice_cldice", "skeleton_recall", "blob"}
         assert loss_of(text)(pair) == (0 if ratio else None), text
@@ -342,7 +342,7 @@ def test_nearly_perfect(text: str) -> None:
     y = np.zeros((15, 20))
     y[4:9, 3:15] = 1
     z = np.linspace(25.0, 35.0, y.size).reshape(y.shape) * (2 * y - 1)
-    pair = SoftPair(sigmoid(z), y, z=z)
+    pair = SoftPair.of(sigmoid(z), y, z=z)
     value = loss_of(text)(pair)
     assert value is not None
     assert 0 < value < 1e-9
@@ -360,23 +360,23 @@ def test_erosion_is_blind_to_thin_errors() -> None:
     speck[1, 1:3] = 1
     rims = [np.roll(y, 1, axis=0), ndimage.binary_erosion(y).astype(float), ndimage.binary_dilation(y).astype(float)]
     for p in (speck, *(0.9 * rim + 0.1 * y for rim in rims)):
-        assert loss_of("hd_er")(SoftPair(p, y)) == 0
-        assert not loss_of("hd_er").gradient(SoftPair(p, y), "p").any()
+        assert loss_of("hd_er")(SoftPair.of(p, y)) == 0
+        assert not loss_of("hd_er").gradient(SoftPair.of(p, y), "p").any()
     for p in (rims[0], np.roll(y, 4, axis=0)):
-        assert (loss_of("hd_er")(SoftPair(p, y)) or 0) > 0
+        assert (loss_of("hd_er")(SoftPair.of(p, y)) or 0) > 0
 
 
 def test_blob_counts_objects() -> None:
     """A small object that is missed costs as much as a large one, and one object is dice."""
     y = np.zeros((20, 20))
     y[2:12, 2:12] = 1
-    one = SoftPair(y * 0.75, y)
+    one = SoftPair.of(y * 0.75, y)
     assert loss_of("blob")(one) == pytest.approx(loss_of("dice")(one), rel=1e-12)
     y[16, 16] = y[17, 17] = 1  # over a corner: one component
     missed = y.copy()
     missed[15:, 15:] = 0
-    assert loss_of("blob")(SoftPair(missed, y)) == pytest.approx(0.5, abs=1e-5)
-    assert loss_of("dice")(SoftPair(missed, y)) < 0.02
+    assert loss_of("blob")(SoftPair.of(missed, y)) == pytest.approx(0.5, abs=1e-5)
+    assert loss_of("dice")(SoftPair.of(missed, y)) < 0.02
 
 
 def test_cldice_sees_a_break() -> None:
@@ -387,7 +387,7 @@ def test_cldice_sees_a_break() -> None:
     thin[[6, 8]] = 0
     broken[:, 15:25] = 0
     for text, larger in (("cldice", broken), ("dice", thin)):
-        values = {name: loss_of(text)(SoftPair(p, y)) for name, p in (("thin", thin), ("broken", broken))}
+        values = {name: loss_of(text)(SoftPair.of(p, y)) for name, p in (("thin", thin), ("broken", broken))}
         assert max(values, key=values.__getitem__) == ("broken" if larger is broken else "thin"), text
 
 
@@ -395,7 +395,7 @@ def test_active_contour_is_less_off_the_truth() -> None:
     """Its least value is not at pred = gt, as its caution says: a lone voxel is cheaper to leave out."""
     y = np.zeros((9, 9))
     y[4, 4] = 1
-    assert loss_of("active_contour")(SoftPair(0 * y, y)) < loss_of("active_contour")(SoftPair(y, y))
+    assert loss_of("active_contour")(SoftPair.of(0 * y, y)) < loss_of("active_contour")(SoftPair.of(y, y))
     assert "not at pred = gt" in find("active_contour", "loss").caution
 
 

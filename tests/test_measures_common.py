@@ -63,7 +63,7 @@ class Known:
 
     def soft(self, label: Label) -> SoftPair:
         assert label in ANY
-        return SoftPair(self.p, self.y)
+        return SoftPair.of(self.p, self.y)
 
     def classes(self) -> SoftClasses:
         return two_classes(self.p, self.y)
@@ -72,7 +72,7 @@ class Known:
 def pair_of(pred: Array, gt: Array, spacing: Spacing | None = None) -> Pair:
     """Return the evidence of everything that is not 0, or of probabilities and their mask at 1/2."""
     hard = [(m > 0.5).astype(np.uint8) if m.dtype.kind == "f" else m for m in (pred, gt)]
-    case = Case(*hard, ANY, spacing=spacing)
+    case = Case.of(*hard, ANY, spacing=spacing)
     case.probabilities = Known(pred, gt)
     return case.pair(0)
 
@@ -135,7 +135,7 @@ def soft_pairs(draw: st.DrawFn, *, soft: bool = False) -> SoftPair:
     form = draw(st.sampled_from(SHAPES))
     truth = doubtful if soft else st.sampled_from([0.0, 1.0])
     p, y = draw(arrays(np.float64, form, elements=doubtful)), draw(arrays(np.float64, form, elements=truth))
-    return SoftPair(p, y, spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
+    return SoftPair.of(p, y, spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
 
 
 @st.composite
@@ -151,7 +151,7 @@ def soft_classes(draw: st.DrawFn, *, soft: bool = False) -> SoftClasses:
         else:
             label = draw(arrays(np.int64, form, elements=st.integers(0, count - 1)))
             sides.append((label == np.arange(count).reshape(-1, *[1] * len(form))).astype(np.float64))
-    return SoftClasses(sides[0], sides[1], spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
+    return SoftClasses.of(sides[0], sides[1], spacing=tuple(draw(st.tuples(*[spacings] * len(form)))))
 
 
 Soft = SoftPair | SoftClasses
@@ -165,7 +165,7 @@ def of_kind(bound: BoundMeasure | Measure, pair: SoftPair, classes: SoftClasses)
 
 def two_classes(p: Array, y: Array) -> SoftClasses:
     """Return the background and one label."""
-    return SoftClasses(np.stack([1 - p, p]), np.stack([1 - y, y]))
+    return SoftClasses.of(np.stack([1 - p, p]), np.stack([1 - y, y]))
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_no_optimum_is_shown(measure: Measure) -> None:
     """Where a loss declares none, its value at pred = gt is not 0 on some pair."""
     y = np.array([[1.0, 0.25, 0.0, 0.75], [0.0, 1.0, 1.0, 0.0]])
     if measure.optimum is None:
-        assert abs(bind(measure.id)(of_kind(measure, SoftPair(y, y), two_classes(y, y))) or 0) > 1e-9
+        assert abs(bind(measure.id)(of_kind(measure, SoftPair.of(y, y), two_classes(y, y))) or 0) > 1e-9
 
 
 # --- symmetry -----------------------------------------------------------------------------------
@@ -492,7 +492,7 @@ def test_loss_of_empty_masks(measure: Measure, which: str) -> None:
     """A loss is its formula on empty masks too, and finite."""
     assert measure.when_empty == replace(measure.when_empty, both=FORMULA, gt=FORMULA, pred=FORMULA)
     pred, gt = (shape(name).astype(float) for name in EMPTY[which])
-    value = bind(measure.id)(of_kind(measure, SoftPair(pred, gt), two_classes(pred, gt)))
+    value = bind(measure.id)(of_kind(measure, SoftPair.of(pred, gt), two_classes(pred, gt)))
     assert value is not None
     assert math.isfinite(value)
 
@@ -508,7 +508,7 @@ def test_attribution_has_a_map(measure: Measure) -> None:
     p, y = np.array([[0.25, 0.75]]), np.array([[0.0, 1.0]])
     if measure.kind == "loss":
         bound = bind(measure.id)
-        pair = of_kind(bound, SoftPair(p, y), two_classes(p, y))
+        pair = of_kind(bound, SoftPair.of(p, y), two_classes(p, y))
         assert bound.voxel_map(pair).shape == (2,)
         assert bound.voxel_map(pair).sum() == pytest.approx(bound(pair), rel=1e-12)
         assert bound.gradient(pair, "p").shape == ((2, 2) if bound.over_classes else (2,))

@@ -38,7 +38,7 @@ def value_of(text: str, pred: Array, gt: Array, spacing: tuple[float, ...] | Non
 
 def distances_of(pred: Array, gt: Array, spacing: tuple[float, ...], surface: Surface) -> Distances:
     """Return the directed surface distances, which the metrics pool."""
-    found = Case(pred, gt, [Label("fg", None)], spacing=spacing).pair(0).distances(surface)
+    found = Case.of(pred, gt, [Label("fg", None)], spacing=spacing).pair(0).distances(surface)
     assert found is not None
     return found
 

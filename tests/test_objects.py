@@ -36,7 +36,7 @@ few = settings(max_examples=60)
 
 def objects_of(pred: Array, gt: Array, instances: str = "values", **how: Any) -> ObjectPairs:
     """Return the objects of everything that is not 0."""
-    case = Case(pred, gt, ANY, **how)
+    case = Case.of(pred, gt, ANY, **how)
     return case.pair(0).structure.objects("values" if instances == "values" else "components", "26")
 
 

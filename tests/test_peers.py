@@ -91,7 +91,7 @@ def views(case: str, values: bool) -> Views:
     with np.load(HERE / "cases.npz") as file:
         pred, gt = ((file[f"{name}.{side}"] == int(label or 1)).astype(np.uint8) for side in ("pred", "gt"))
         spacing = tuple(float(s) for s in file[f"{name}.spacing"])
-    return Views(Case(pred, gt, [Label("fg", None if values else (1,))], spacing=spacing), 0)
+    return Views(Case.of(pred, gt, [Label("fg", None if values else (1,))], spacing=spacing), 0)
 
 
 def entries(tool: str, call: str) -> list[Entry]:

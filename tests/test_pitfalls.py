@@ -59,14 +59,14 @@ def with_gradient(loss: Any, p: Array, y: Array) -> tuple[float, Array]:
 
 def value(text: str, p: Array, y: Array, **how: Any) -> float:
     """Return segcli's loss of one label."""
-    found = loss_of(text)(SoftPair(np.asarray(p, float), np.asarray(y, float), **how))
+    found = loss_of(text)(SoftPair.of(np.asarray(p, float), np.asarray(y, float), **how))
     assert found is not None
     return found
 
 
 def l1(text: str, p: Array, y: Array) -> float:
     """Return the L1 norm of segcli's dL/dp."""
-    pair = SoftPair(np.asarray(p, float), np.asarray(y, float))
+    pair = SoftPair.of(np.asarray(p, float), np.asarray(y, float))
     return float(abs(loss_of(text).gradient(pair, "p")).sum())
 
 
@@ -169,7 +169,7 @@ def test_smoothing_over_the_wrong_axis_does_not_sum_to_one() -> None:
     assert wrong.sum(axis=-1) == pytest.approx(0.9125)
     assert right.sum(axis=-1) == pytest.approx(1)
     # one class against the rest: the least value is H(s/2), at the smoothed gt
-    bound, pair = loss_of(f"bce:label_smoothing={s}"), SoftPair(hot[0, ..., 1], hot[0, ..., 1])
+    bound, pair = loss_of(f"bce:label_smoothing={s}"), SoftPair.of(hot[0, ..., 1], hot[0, ..., 1])
     assert bound(bound.perfect(pair)) == pytest.approx(-(0.05 * math.log(0.05) + 0.95 * math.log(0.95)))
 
 
@@ -465,7 +465,7 @@ def test_masking_an_empty_gt_hides_all_false_alarms() -> None:
         assert np.isnan(masked_away(p, EMPTY, gamma=0.75)[1]).all()  # infinity times 0
         assert value("dice", p, EMPTY) > 0.999
         for text in ("dice", "iou", "tversky", "focal_tversky"):
-            gradient = loss_of(text).gradient(SoftPair(p, EMPTY), "p")
+            gradient = loss_of(text).gradient(SoftPair.of(p, EMPTY), "p")
             assert np.isfinite(gradient).all()
             assert (gradient > 0).all()  # each voxel is to be lowered
     smp = library("segmentation_models_pytorch")
@@ -607,7 +607,7 @@ def test_erosion_sees_no_tiny_object() -> None:
     assert not loss_of("hd_er").gradient(pair, "p").any()
     assert (loss_of("hd_dt")(pair) or 0) > 0
     # not so for a certain miss: what survives the first erosion is stretched to 1 again
-    missed = SoftPair(0 * pair.grid(pair.y), pair.grid(pair.y))
+    missed = SoftPair.of(0 * pair.grid(pair.y), pair.grid(pair.y))
     assert loss_of("hd_er")(missed) == 1 / VOXELS
 
 
@@ -627,7 +627,7 @@ def test_the_optimum_is_not_always_zero() -> None:
     assert value("boundary", y, y) < -0.1
     assert value("combo", y, y) == pytest.approx(-0.5, abs=1e-7)
     bound = loss_of("bce:label_smoothing=0.1")
-    assert bound(bound.perfect(SoftPair(y, y))) == pytest.approx(0.1985, abs=5e-5)
+    assert bound(bound.perfect(SoftPair.of(y, y))) == pytest.approx(0.1985, abs=5e-5)
     assert value("cldice:iterations=10", y, y) == 0
     if library("monai") is not None:
         found = float(library("monai").SoftclDiceLoss(iter_=10)(tensor(y), tensor(y)))

@@ -293,13 +293,17 @@ def test_logits_have_exact_logarithms():
 def test_values_of_sums_make_no_vectors():
     """Values and optima of the losses that are sums leave the grids as they are, also with ignored voxels."""
     p, y, valid = grids()
-    for pair in (SoftPair(p.astype(np.float32), y), SoftPair(p, y, valid=valid), SoftPair(p > 0.5, y, hard=True)):
+    for pair in (
+        SoftPair.of(p.astype(np.float32), y),
+        SoftPair.of(p, y, valid=valid),
+        SoftPair.of(p > 0.5, y, hard=True),
+    ):
         for bound in parse("loss", OF_SUMS):
             assert bound(pair) is not None
             assert bound(bound.perfect(pair)) is not None
         for one in (pair, pair.perfect()):
-            assert not {"p", "y", "q", "z"} & set(one.__dict__)
-            assert "_logs" not in one.__dict__
+            assert not {"p", "y", "q", "z"} & set(vars(one.voxels))
+            assert not one.voxels._logs
 
 
 @pytest.mark.usefixtures("always_fused")
@@ -309,7 +313,7 @@ def test_one_pass_serves_all_losses(monkeypatch):
     real = pixelwise.voxel_sums
     monkeypatch.setattr(pixelwise, "voxel_sums", lambda *a: calls.append(a[2:4]) or real(*a))
     p, y, _ = grids()
-    pair = SoftPair(p, y)
+    pair = SoftPair.of(p, y)
     for bound in parse("loss", "dice,tversky,bce,focal,brier,combo,mcc,dice_focal"):
         bound(pair)
     assert calls == [(1e-7, 2.0)]
@@ -321,10 +325,10 @@ def test_one_pass_serves_all_losses(monkeypatch):
 def test_perfect_twin_shares_the_ground_truth():
     """The optimum of a hard gt is counted; the twin's vectors are those of the gt, not copies."""
     p, y, _ = grids()
-    pair = SoftPair(p, y)
+    pair = SoftPair.of(p, y)
     twin = pair.perfect()
     assert twin.sums.py == y.sum()
-    assert twin._sums._counted
+    assert twin.voxels.sums._counted
     assert twin.p is twin.y is pair.y
     assert pair.perfect() is twin
     told = pair.perfect(np.full(pair.n, 0.5))
@@ -340,7 +344,7 @@ def test_small_images_need_no_numba():
         "import sys, numpy as np; from segcli.measure.notation import parse\n"
         "from segcli.evidence.soft import SoftPair\n"
         "rng = np.random.default_rng(0); p, y = rng.random((20, 30)), rng.random((20, 30)) < 0.3\n"
-        f"values = [b(SoftPair(p, y)) for b in parse('loss', '{OF_SUMS}')]\n"
+        f"values = [b(SoftPair.of(p, y)) for b in parse('loss', '{OF_SUMS}')]\n"
         "assert 'numba' not in sys.modules; print(*values)"
     )
     done = subprocess.run(
@@ -349,10 +353,10 @@ def test_small_images_need_no_numba():
     rng = np.random.default_rng(0)
     p, y = rng.random((20, 30)), rng.random((20, 30)) < 0.3
     assert "numba" in sys.modules  # the tests above have run kernels
-    found = [bound(SoftPair(p, y)) for bound in parse("loss", OF_SUMS)]
+    found = [bound(SoftPair.of(p, y)) for bound in parse("loss", OF_SUMS)]
     assert [float(word) for word in done.stdout.split()] == found
-    fused = SoftPair(p, y)
-    fused._sums._fused = True
+    fused = SoftPair.of(p, y)
+    fused.voxels.sums._fused = True
     np.testing.assert_allclose([bound(fused) for bound in parse("loss", OF_SUMS)], found, rtol=1e-12)
 
 
@@ -365,8 +369,8 @@ def test_the_size_alone_chooses_the_way(size, fused):
 
 def test_nothing_counts():
     """A pair of ignored voxels, or of none, has sums of 0 and undefined means."""
-    for pair in (SoftPair(np.full((1, 2), 0.5), np.ones((1, 2), bool), valid=np.zeros((1, 2), bool)),
-                 SoftPair(np.zeros((0, 3)), np.zeros((0, 3), bool))):  # fmt: skip
+    for pair in (SoftPair.of(np.full((1, 2), 0.5), np.ones((1, 2), bool), valid=np.zeros((1, 2), bool)),
+                 SoftPair.of(np.zeros((0, 3)), np.zeros((0, 3), bool))):  # fmt: skip
         assert pair.n == 0
         assert not any(pair.sums)
         assert bind("bce")(pair) is None

@@ -15,7 +15,7 @@ from scipy.spatial.distance import mahalanobis
 import segcli
 from segcli.errors import InputError
 from segcli.evidence import moments
-from segcli.evidence.case import Case
+from segcli.evidence.maps import Maps
 from segcli.masks.labels import Label
 
 Array = NDArray[Any]
@@ -103,7 +103,7 @@ def test_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
         gt = random.integers(0, 3, form).astype(np.uint8)
 
         def found(gt: Array = gt) -> moments.Moments:
-            return moments.moments(Case(gt, gt, []), "gt", Label("both", (1, 2)))
+            return Maps(gt, gt).moments("gt", Label("both", (1, 2)))
 
         whole = found()
         with monkeypatch.context() as patch:

@@ -81,7 +81,7 @@ def test_what_declares_no_parts_has_none(measure: Measure) -> None:
     found = segcli.score(mask, np.roll(mask, 1), metrics=[measure.id], labels="fg=any")
     assert bool(found.parts) == (measure.parts and measure.reads != "probability")
     if not measure.parts and measure.reads == "labels":
-        pair = Case(mask, np.roll(mask, 1), [Label("fg", None)]).pair(0)
+        pair = Case.of(mask, np.roll(mask, 1), [Label("fg", None)]).pair(0)
         bind(measure.id)(pair)
         assert not pair.objects.answers
         return

@@ -306,7 +306,7 @@ def test_hard_masks_have_no_values() -> None:
             assert value.value == pytest.approx(19 / 24)
         else:
             assert (value.value, value.status, value.why) == (None, "undefined", "hard_mask")
-    pair = Case(shape("hook_pred"), shape("hook_gt"), [Label("fg", None)]).pair(0)
+    pair = Case.of(shape("hook_pred"), shape("hook_gt"), [Label("fg", None)]).pair(0)
     with pytest.raises(InputError, match="a hard mask has no probabilities"):
         bind("auc")(pair)
 
@@ -314,10 +314,10 @@ def test_hard_masks_have_no_values() -> None:
 def test_no_voxel_that_counts() -> None:
     """Where no voxel counts nothing has a value, and no bin is made."""
     p, y, none = np.full((2, 3), 0.25), np.zeros((2, 3), np.uint8), np.zeros((2, 3), bool)
-    case = Case(y, y, [Label("fg", None)], valid=none)
+    case = Case.of(y, y, [Label("fg", None)], valid=none)
     case.probabilities = SimpleNamespace(
-        soft=lambda _: SoftPair(p, y, valid=none),
-        classes=lambda: SoftClasses(np.stack([1 - p, p]), np.stack([1 - y, y]), valid=none),
+        soft=lambda _: SoftPair.of(p, y, valid=none),
+        classes=lambda: SoftClasses.of(np.stack([1 - p, p]), np.stack([1 - y, y]), valid=none),
     )
     assert [bind(name)(case.pair(0)) for name in ASKED] == [None] * len(ASKED)
     assert bind("top_label_ece")(case.classes) is None

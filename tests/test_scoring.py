@@ -130,9 +130,9 @@ def test_codes_stand_for_the_values_of_a_map(data):
 def test_numba_waits_until_much_is_counted():
     """One pair is counted with NumPy, part by part, a run of many with a kernel: the same counts."""
     code = (
-        "import sys, numpy as np; from segcli.evidence import case, maps; from segcli.evidence.label_map import SMALL\n"
+        "import sys, numpy as np; from segcli.evidence import maps; from segcli.evidence.label_map import SMALL\n"
         "gt = np.arange(SMALL + 5000, dtype=np.uint32).reshape(-1, 8) // 700 % 40; pred = np.roll(gt, 30, axis=0)\n"
-        "counted = lambda: case.Case(pred, gt, []).cells.matrix.tobytes()\n"
+        "counted = lambda: maps.Maps(pred, gt).cells.matrix.tobytes()\n"
         "one = counted(); assert 'numba' not in sys.modules\n"
         "expected = np.zeros((40, 40), int); np.add.at(expected, (pred, gt), 1); assert one == expected.tobytes()\n"
         "maps.MOST_BY_NUMPY = 2 * gt.size - 1; assert one == counted(); assert 'numba' in sys.modules"

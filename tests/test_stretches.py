@@ -21,8 +21,7 @@ import segcli
 from segcli.evidence import stretch
 from segcli.evidence.parts import NoGridError
 from segcli.evidence.pooled import PooledPair
-from segcli.evidence.soft import SoftPair
-from segcli.evidence.stretch import Stretch
+from segcli.evidence.soft import SoftPair, Stretch
 from segcli.explain.attribution import Shares, Tally, tallies
 from segcli.explain.comparison import loss_rows
 from segcli.masks.asked import reading_of
@@ -47,16 +46,16 @@ def pair_of(kind: str, n: int = 6 * 9, seed: int = 0) -> SoftPair:
     options: dict[str, Any] = {"spacing": (2.0, 0.5)}
     if kind == "pooled":  # a part without a boundary inside, one outside, and one with
         parts = [y & False, y | True, y]
-        return PooledPair([SoftPair(p, part, **options) for part in parts])
+        return PooledPair([SoftPair.of(p, part, **options) for part in parts])
     if kind == "hard":
-        return SoftPair(p > 0.5, y, hard=True, **options)
+        return SoftPair.of(p > 0.5, y, hard=True, **options)
     if kind == "logits":
-        return SoftPair(sigmoid(z.astype(np.float64)), y, z=z, **options)
+        return SoftPair.of(sigmoid(z.astype(np.float64)), y, z=z, **options)
     if kind == "soft gt":
-        return SoftPair(p, rng.random(shape).astype(np.float32), **options)
+        return SoftPair.of(p, rng.random(shape).astype(np.float32), **options)
     if kind == "ignored":
-        return SoftPair(np.asfortranarray(p), y, valid=rng.random(shape) < 0.7, **options)
-    return SoftPair(p, y, **options)
+        return SoftPair.of(np.asfortranarray(p), y, valid=rng.random(shape) < 0.7, **options)
+    return SoftPair.of(p, y, **options)
 
 
 KINDS = ["soft", "hard", "logits", "soft gt", "ignored", "float64"]
@@ -209,7 +208,7 @@ def test_distances_and_neighbours_from_boxes(grids: tuple[Array, Array], ignorin
     """They are SciPy's from whole grids, wherever the mask lies and whatever is ignored."""
     y, valid = grids
     spacing = (3.0, 1.0, 0.5)[: y.ndim]
-    pair = SoftPair(y, y, spacing=spacing, valid=valid if ignoring else None)
+    pair = SoftPair.of(y, y, spacing=spacing, valid=valid if ignoring else None)
     counted = valid if ignoring else np.ones(y.shape, dtype=bool)
     inside, outside = y & counted, ~y & counted
     around = np.ones((3,) * y.ndim)
@@ -225,7 +224,7 @@ def test_a_threshold_is_not_rounded_to_float32() -> None:
     """A float32 probability just above 0.3 in float64, and equal to it in float32, is foreground."""
     p = np.full((2, 2), 0.3, np.float32)
     assert float(p[0, 0]) > 0.3
-    assert SoftPair(p, p, threshold=0.3).predicted.all()
+    assert SoftPair.of(p, p, threshold=0.3).predicted.all()
 
 
 # --- memory -----------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_without_void_nothing_changes(maps: tuple[Array, Array, Array], instance
     pred, gt, _ = (np.asarray(a, order="F" if reverse else "C") for a in maps)
     found = []
     for valid in (None, np.ones(gt.shape, bool)):
-        case = Case(pred, gt, [Label("n", None)], valid=valid)
+        case = Case.of(pred, gt, [Label("n", None)], valid=valid)
         pairs = case.pair(0).structure.objects(instances, "26")  # type: ignore[arg-type]
         boxes = [o.extents.boxes.tolist() for o in (pairs.objects_pred, pairs.objects_gt)]
         ids = pairs.objects_pred.ids, pairs.objects_gt.ids

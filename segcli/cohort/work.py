@@ -198,7 +198,7 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
 
     record = _scored_record(plan, loaded)
     one_map = loaded.grid.prob is not None and loaded.grid.channels == 0
-    occur = {side: [v for v in loaded.case.label_values(side) if v] for side in ("pred", "gt")}
+    occur = {side: [v for v in loaded.case.maps.label_values(side) if v] for side in ("pred", "gt")}
     record |= {"occur": occur, "one_map": one_map}
     if loaded.instances:
         return record | {"instances": True}

@@ -1,25 +1,25 @@
 """Bands along the boundaries of two masks, and boundaries of one pixel: what the boundary metrics compare.
 
-Each function takes a case and the index of one of its labels, and works on the box around that label.
+Each function takes measured maps and the index of one of their labels, and works on the box around that label.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segcli.evidence.distances import SLACK
+from segcli.evidence.maps import SIDES, Side
 
 if TYPE_CHECKING:
-    from segcli.evidence.case import Case
+    from segcli.evidence.labelled import Labelled
+    from segcli.evidence.measured import Measured
 
 Mask = NDArray[np.bool_]
-Side = Literal["pred", "gt"]
-SIDES: tuple[Side, Side] = ("pred", "gt")
 
 
 class Bands(NamedTuple):
@@ -34,36 +34,36 @@ class Bands(NamedTuple):
         return self.pred + self.gt - self.both
 
 
-def euclidean_bands(case: Case, index: int, width: float | None) -> Bands:
+def euclidean_bands(case: Measured, index: int, width: float | None) -> Bands:
     """Count the voxels of both masks at most `width` from their outside; `None` is 2% of the diagonal.
 
     `width` is in the unit of the spacing; the default is at least one voxel. Outside the image is outside.
     """
     width = max(0.02 * case.diagonal, min(case.spacing)) if width is None else width
-    box = _box(case, index)
+    box = _box(case.labelled, index)
     if box is None:
         return Bands(0, 0, 0)
     return _count(*(_euclidean_band(case, side, index, box, width) for side in SIDES))
 
 
-def chessboard_bands(case: Case, index: int, fraction: float) -> Bands:
+def chessboard_bands(view: Labelled, index: int, fraction: float) -> Bands:
     """Count the voxels that erosion by 3x3 (3x3x3) removes, repeated for `fraction` of the diagonal in voxels.
 
     The number of erosions is rounded and at least 1. Outside the image is outside.
     """
-    times = max(round(fraction * math.sqrt(sum(n * n for n in case.shape))), 1)
-    box = _box(case, index)
+    times = max(round(fraction * math.sqrt(sum(n * n for n in view.maps.shape))), 1)
+    box = _box(view, index)
     if box is None:
         return Bands(0, 0, 0)
     bands = []
     for side in SIDES:
-        inside, ignored = case.inside(side, case.labels[index], box)
+        inside, ignored = view.inside(side, index, box)
         # Beyond the box, but for ignored voxels, all is outside: with those the box is the image.
         bands.append(inside & ~_eroded(inside | ignored, times))
     return _count(*bands)
 
 
-def davis_boundaries(case: Case, index: int, bound: float) -> tuple[float, float] | None:
+def davis_boundaries(view: Labelled, index: int, bound: float) -> tuple[float, float] | None:
     """Return the precision and recall of DAVIS: shares of boundary pixels at most `bound` from one of the other.
 
     A boundary pixel differs from one of its neighbours to the right, below, and between (of 2x2, or of 2x2x2);
@@ -73,13 +73,13 @@ def davis_boundaries(case: Case, index: int, bound: float) -> tuple[float, float
     """
     from segcli.kernels.nearest import distances_to
 
-    pixels = bound if bound >= 1 else math.ceil(bound * math.sqrt(sum(n * n for n in case.shape)))
-    box = _box(case, index)
+    pixels = bound if bound >= 1 else math.ceil(bound * math.sqrt(sum(n * n for n in view.maps.shape)))
+    box = _box(view, index)
     if box is None:
         return None
     points = []
     for side in SIDES:
-        inside, _ = case.inside(side, case.labels[index], case.grown(box))
+        inside, _ = view.inside(side, index, view.maps.grown(box))
         points.append(np.argwhere(_forward_boundary(inside)).astype(np.int32))
     pred, gt = points
     if not (len(pred) and len(gt)):
@@ -89,27 +89,26 @@ def davis_boundaries(case: Case, index: int, bound: float) -> tuple[float, float
     return float(shares[0].mean()), float(shares[1].mean())
 
 
-def _box(case: Case, index: int) -> list[slice] | None:
+def _box(view: Labelled, index: int) -> list[slice] | None:
     """Return the box around the label in both maps; `None` where neither has it.
 
     Ignored voxels are no neighbours, so the nearest one may lie outside the label's box: then it is the image.
     """
-    label = case.labels[index]
-    box = case.union_box([case.box(side, case.rows(side, label)) for side in SIDES])
-    if box is None or case.valid is None:
+    box, maps = view.box(index), view.maps
+    if box is None or maps.valid is None:
         return box
-    return [slice(0, n) for n in (case.shape[::-1] if case.reverse else case.shape)]
+    return [slice(0, n) for n in maps.in_memory(maps.shape)]
 
 
 def _count(pred: Mask, gt: Mask) -> Bands:
     return Bands(*(int(np.count_nonzero(band)) for band in (pred, gt, pred & gt)))
 
 
-def _euclidean_band(case: Case, side: Side, index: int, box: list[slice], width: float) -> Mask:
+def _euclidean_band(case: Measured, side: Side, index: int, box: list[slice], width: float) -> Mask:
     from segcli.kernels.distance_transform import distance_transform
 
-    grown = case.grown(box)
-    inside, ignored = case.inside(side, case.labels[index], grown)
+    grown = case.maps.grown(box)
+    inside, ignored = case.labelled.inside(side, index, grown)
     # Beyond the image all is outside; where the box was grown the image itself says what is there.
     pads = [(int(g.start == b.start), int(g.stop == b.stop)) for g, b in zip(grown, box, strict=True)]
     outside = np.pad(~(inside | ignored), pads, constant_values=True)

@@ -1,7 +1,6 @@
-"""All classes of one case at once: what measures read that are no mean over labels.
+"""The probabilities of all classes at once: what losses read that are no mean over labels.
 
-`SoftClasses` holds one probability for each class and voxel (losses); `Classes` the confusion matrix of
-two label maps (metrics).
+Metrics of all classes read `Classes` (`confusion.py`).
 """
 
 from __future__ import annotations
@@ -13,19 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.joint import Joint
+from segcli.evidence.lattice import Lattice
 from segcli.evidence.neighbours import Islands
-from segcli.evidence.parts import ClassSums
+from segcli.evidence.parts import NoGridError
 from segcli.evidence.soft import SoftPair, Vector
-from segcli.masks.labels import BACKGROUND
 
 if TYPE_CHECKING:
-    from segcli.evidence.case import Case
     from segcli.evidence.ranks import Ranks
-    from segcli.masks.labels import Label
 
 #: (C, n): one row for each class, one column for each voxel that counts.
 Matrix = NDArray[np.float64]
+#: p, y and z of all classes; z where logits are known.
+Matrices = tuple[Matrix, Matrix, Matrix | None]
 
 
 class ClassLogs(NamedTuple):
@@ -69,16 +67,40 @@ class ClassDerivatives:
 
 
 class SoftClasses:
-    """Probabilities `p` and ground truth `y` of all classes on one grid, each (C, *shape).
+    """Probabilities `p` and ground truth `y` of all classes at the voxels that count, each (C, n).
 
     A voxel's probabilities sum to 1, and so does its ground truth, one-hot unless it is soft. `z` holds
-    the logits (C, *shape) where those are known; then logarithms are exact and need no clip. `names` are
-    the classes, the background first; `valid` is a boolean grid, `None` when every voxel counts. `of_one_map` says
-    that only the second of two classes was given, as one map: the first is its complement.
+    the logits (C, n) where those are known; then logarithms are exact and need no clip. `names` are
+    the classes, the background first; `lattice` is where the voxels lie, `None` where they are of no one grid.
+    `of_one_map` says that only the second of two classes was given, as one map: the first is its complement.
     """
 
     def __init__(
         self,
+        p: Matrix,
+        y: Matrix,
+        z: Matrix | None = None,
+        *,
+        lattice: Lattice | None,
+        spacing: tuple[float, ...],
+        names: Sequence[str] = (),
+        threshold: float = 0.5,
+        hard: bool = False,
+        of_one_map: bool = False,
+    ) -> None:
+        self.p, self.y, self.z = p, y, z
+        self.lattice = lattice
+        self.spacing = spacing
+        self.count, self.n = (int(n) for n in p.shape)
+        self.names = tuple(names) or tuple(str(c) for c in range(self.count))
+        self.threshold = threshold
+        self.hard = hard
+        self.of_one_map = of_one_map
+        self._logs: dict[float, ClassLogs] = {}
+
+    @classmethod
+    def of(
+        cls,
         p: NDArray[Any],
         y: NDArray[Any],
         *,
@@ -89,38 +111,43 @@ class SoftClasses:
         threshold: float = 0.5,
         hard: bool = False,
         of_one_map: bool = False,
-    ) -> None:
-        self.of_one_map = of_one_map
-        self.shape = tuple(int(n) for n in p.shape[1:])
-        self.count = len(p)
-        self.names = tuple(names) or tuple(str(c) for c in range(self.count))
-        self.spacing = spacing or (1.0,) * len(self.shape)
-        self.valid = valid
-        self.threshold = threshold
-        self.hard = hard
-        self.p = self.matrix(p)
-        self.y = self.matrix(y)
-        self.z = None if z is None else self.matrix(z)
-        self.n = int(self.p.shape[1])
-        self._truth: SoftClasses | None = None
+    ) -> SoftClasses:
+        """Return the classes of grids (C, *shape); `valid` is a boolean grid, `None` when every voxel counts."""
+        lattice = Lattice.of(p.shape[1:], spacing, valid)
+        return SoftClasses(
+            lattice.vector(p),
+            lattice.vector(y),
+            None if z is None else lattice.vector(z),
+            lattice=lattice,
+            spacing=lattice.spacing,
+            names=names,
+            threshold=threshold,
+            hard=hard,
+            of_one_map=of_one_map,
+        )
 
-    def matrix(self, grids: NDArray[Any]) -> Matrix:
-        """Return the voxels that count of each class as a (C, n) float64 array."""
-        chosen = grids.reshape(len(grids), -1) if self.valid is None else grids[:, self.valid]
-        return np.ascontiguousarray(chosen, dtype=np.float64)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the grid; without one that of the row."""
+        return (self.n,) if self.lattice is None else self.lattice.shape
+
+    @property
+    def valid(self) -> NDArray[np.bool_] | None:
+        return None if self.lattice is None else self.lattice.valid
 
     def vector(self, grid: NDArray[Any]) -> Vector:
         """Return the voxels that count of one grid as a flat float64 vector."""
-        return np.asarray(self.matrix(grid[None])[0])
+        return self._on_grid().vector(grid)
 
     def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:
         """Return an (n,) or (C, n) array on the grid: (*shape) or (C, *shape), `fill` in ignored voxels."""
-        lead = values.shape[:-1]
-        if self.valid is None:
-            return values.reshape(*lead, *self.shape)
-        grid = np.full((*lead, *self.shape), fill)
-        grid[..., self.valid] = values
-        return grid
+        return self._on_grid().grid(values, fill)
+
+    def _on_grid(self) -> Lattice:
+        """Return the lattice; raise where voxels lie on no common one."""
+        if self.lattice is None:
+            raise NoGridError
+        return self.lattice
 
     @cached_property
     def target(self) -> NDArray[np.intp]:
@@ -160,7 +187,7 @@ class SoftClasses:
 
         From logits both are exact and unclipped.
         """
-        cache: dict[float, ClassLogs] = self.__dict__.setdefault("_logs", {})
+        cache = self._logs
         if clip not in cache:
             if self.z is None:
                 p = np.clip(self.p / self.total, clip, 1 - clip)
@@ -213,20 +240,28 @@ class SoftClasses:
         total = p.sum(axis=0)
         p = np.where(total > 0, p, 1.0) / np.where(total > 0, total, len(p))
         options: dict[str, Any] = {"spacing": self.spacing, "valid": self.valid, "threshold": self.threshold}
-        return SoftClasses(p, self.grid(self.y), names=self.names, of_one_map=self.of_one_map, **options)
+        return SoftClasses.of(p, self.grid(self.y), names=self.names, of_one_map=self.of_one_map, **options)
 
     def perfect(self, p: Matrix | None = None) -> SoftClasses:
         """Return the same classes predicted as the ground truth is, or as `p` (C, n)."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update({key: value for key, value in self.__dict__.items() if key in _SHARED})
-        twin.p = self.y if p is None else p
-        twin.z = None
+        p, z = self.y if p is None else p, None
         if self.z is not None:
             with np.errstate(divide="ignore"):  # beyond 745 a softmax is 0 or 1 in float64
-                twin.z = np.maximum(np.log(twin.p), -800.0)
-        twin.hard = True
-        twin._truth = self
-        return twin
+                z = np.maximum(np.log(p), -800.0)
+        return self._with_prediction(p, z)
+
+    def _with_prediction(self, p: Matrix, z: Matrix | None) -> SoftClasses:
+        return SoftClasses(
+            p,
+            self.y,
+            z,
+            lattice=self.lattice,
+            spacing=self.spacing,
+            names=self.names,
+            threshold=self.threshold,
+            hard=True,
+            of_one_map=self.of_one_map,
+        )
 
     # --- where the voxels lie: as one object against the background ---------------------------
 
@@ -238,13 +273,13 @@ class SoftClasses:
     def one(self, index: int, *, others: bool = False) -> SoftPair:
         """Return one class against the rest, or the rest against it."""
         p, y = (1 - m[index] if others else m[index] for m in (self.p, self.y))
-        return SoftPair(
+        return SoftPair.of(
             self.grid(p), self.grid(y), spacing=self.spacing, valid=self.valid, threshold=self.threshold, hard=self.hard
         )
 
     def channel(self, index: int) -> SoftPair:
         """Return the voxels of one class against the rest in a row, without their grid: for sums over voxels."""
-        return SoftPair(self.p[index], self.y[index], threshold=self.threshold, hard=self.hard)
+        return SoftPair.of(self.p[index], self.y[index], threshold=self.threshold, hard=self.hard)
 
     @property
     def inside_gt(self) -> NDArray[np.bool_]:
@@ -293,105 +328,3 @@ def _log_softmax(z: Matrix) -> Matrix:
     rest = np.exp(shifted)
     np.put_along_axis(rest, z.argmax(axis=0)[np.newaxis], 0.0, axis=0)  # the largest is 1: left to log1p
     return np.asarray(shifted - np.log1p(rest.sum(axis=0)))
-
-
-_SHARED = ("shape", "count", "names", "spacing", "valid", "threshold", "n", "y", "parts", "of_one_map")
-
-
-class Classes:
-    """The confusion of all classes of a case: what metrics over all classes read.
-
-    The classes are the background and the plain labels of the case, each of one value or several;
-    whatever else occurs counts as background, but for a prediction that is no label: it is of no class.
-    """
-
-    def __init__(self, case: Case, labels: Sequence[Label]) -> None:
-        self.case = case
-        #: The classes, the background first.
-        self.labels = list(labels)
-
-    @cached_property
-    def soft(self) -> SoftClasses | None:
-        """Return the probabilities of all classes; `None` of a hard mask."""
-        known = self.case.probabilities
-        return None if known is None else known.classes()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-    @cached_property
-    def _table(self) -> NDArray[np.int64]:
-        """Return the confusion (C, C + 1), its last column the voxels whose prediction is no label."""
-        found = np.zeros((len(self.labels) + 1,) * 2, dtype=np.int64)
-        np.add.at(found, self._met[::-1], self.joint.n)
-        return found[:-1]
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """Return how many voxels are of class i in the ground truth (rows) and of j in the prediction (C, C)."""
-        return self._table[:, :-1]
-
-    @property
-    def unlabelled(self) -> NDArray[np.int64]:
-        """Return how many voxels of each class in the ground truth are predicted as no label (C,)."""
-        return self._table[:, -1]
-
-    @cached_property
-    def _met(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return of each cell of the joint histogram the class in the prediction and in the ground truth.
-
-        What is predicted as no label has the number after the last class.
-        """
-        class_of = []
-        for side in _SIDES:
-            numbers = np.where(self.case.is_label(side), 0, len(self.labels)).astype(np.intp)
-            for number, label in enumerate(self.labels[1:], start=1):
-                numbers[self.case.rows(side, label)] = number
-            class_of.append(numbers)
-        return class_of[0][self.joint.row], class_of[1][self.joint.column]
-
-    @cached_property
-    def sums(self) -> ClassSums:
-        """Return the voxels of each class in both maps, in the prediction and in the ground truth."""
-        pred, gt = self._met
-        n, same = self.joint.n, pred == gt
-        columns = []
-        for classes, voxels in ((pred[same], n[same]), (pred, n), (gt, n)):
-            column = np.zeros(len(self.labels) + 1, dtype=np.int64)  # the last is no label
-            np.add.at(column, classes, voxels)
-            columns.append(dict(zip(self.names, column[:-1].tolist(), strict=True)))
-        return ClassSums(*columns)
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """Return which classes occur in either map (C,)."""
-        return np.isin(np.arange(len(self.labels)), self._met)
-
-    @cached_property
-    def joint(self) -> Joint:
-        """Return the joint histogram of the two maps over all their values, also those that no label names."""
-        return self.case.cells.joint
-
-    @cached_property
-    def foreground(self) -> Joint:
-        """Return the joint histogram of the voxels whose gt is not 0."""
-        zero = self.case.rows("gt", BACKGROUND)
-        return self.joint.without_column(int(zero[0])) if len(zero) else self.joint
-
-    @cached_property
-    def inside(self) -> Joint:
-        """Return the joint histogram of the voxels whose gt and pred are not 0."""
-        zero = self.case.rows("pred", BACKGROUND)
-        return self.foreground.without_row(int(zero[0])) if len(zero) else self.foreground
-
-    @property
-    def empty(self) -> str:
-        """Return why a measure may have no value: a map is background only, or a denominator is 0."""
-        pred, gt = (any(self.case.label_values(side)) for side in _SIDES)
-        return {(False, False): "both_empty", (True, False): "gt_empty", (False, True): "pred_empty"}.get(
-            (pred, gt), "zero_denominator"
-        )
-
-
-_SIDES: tuple[Literal["pred"], Literal["gt"]] = ("pred", "gt")

@@ -1,4 +1,4 @@
-"""What losses of one label are made of beside p itself: logarithms of p and 1-p, and the derivatives of all of it."""
+"""Derivatives of what losses of one label are made of: the probability, and the logarithms of it and of the rest."""
 
 from __future__ import annotations
 
@@ -9,22 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segcli.evidence.soft import SoftPair
+    from segcli.evidence.voxels import Voxels
 
 Vector = NDArray[np.float64]
 
 
-class Logs(NamedTuple):
-    """The probability that a cross-entropy really sees, its logarithm and that of its complement."""
-
-    p: Vector
-    q: Vector
-    log_p: Vector
-    log_q: Vector
-
-
 class LogSlopes(NamedTuple):
-    """Derivatives of `Logs.log_p` and `Logs.log_q`."""
+    """Derivatives of `Logs.log_p` and `Logs.log_q` (`voxels.py`)."""
 
     log_p: Vector
     log_q: Vector
@@ -37,41 +28,33 @@ class Derivatives:
     where the clip flattens the loss: the gradient is that of the loss as it is computed.
     """
 
-    def __init__(self, pair: SoftPair, wrt: Literal["p", "z"], clipped: dict[float, LogSlopes] | None = None) -> None:
-        self._pair = pair
+    def __init__(self, voxels: Voxels, wrt: Literal["p", "z"], clipped: dict[float, LogSlopes] | None = None) -> None:
+        self._voxels = voxels
         self.wrt = wrt
         self._clipped: dict[float, LogSlopes] = {} if clipped is None else clipped
 
     @cached_property
     def p(self) -> Vector:
         if self.wrt == "p":
-            return np.ones_like(self._pair.p)
-        return self._pair.p * self._pair.q
+            return np.ones_like(self._voxels.p)
+        return self._voxels.p * self._voxels.q
 
     def clipped(self, clip: float) -> LogSlopes:
-        """Return d(log p, log(1-p)) of `SoftPair.logs(clip)`."""
+        """Return d(log p, log(1-p)) of `Voxels.logs(clip)`."""
         if clip not in self._clipped:
             self._clipped[clip] = self._slopes(clip)
         return self._clipped[clip]
 
     def _slopes(self, clip: float) -> LogSlopes:
-        pair = self._pair
-        if pair.z is not None:
+        voxels = self._voxels
+        if voxels.z is not None:
             if self.wrt == "z":
-                return LogSlopes(pair.q, -pair.p)
+                return LogSlopes(voxels.q, -voxels.p)
             # beyond |z| = 345 the slope counts as 1e150: sums of its squares stay finite, and 0 times it is 0
-            return LogSlopes(1 / np.maximum(pair.p, 1e-150), -1 / np.maximum(pair.q, 1e-150))
-        p = pair.p
+            return LogSlopes(1 / np.maximum(voxels.p, 1e-150), -1 / np.maximum(voxels.q, 1e-150))
+        p = voxels.p
         inside = ((p >= clip) & (p <= 1 - clip)).astype(np.float64)
-        seen = pair.logs(clip)
+        seen = voxels.logs(clip)
         if self.wrt == "p":
             return LogSlopes(inside / seen.p, -inside / seen.q)
         return LogSlopes(inside * seen.q, -inside * seen.p)
-
-
-def logs_of(p: Vector, q: Vector, z: Vector | None, clip: float) -> Logs:
-    """Return p clipped to [clip, 1-clip] with its logarithms; of logits exact and unclipped."""
-    if z is not None:
-        return Logs(p, q, -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z))
-    p = np.clip(p, clip, 1 - clip)
-    return Logs(p, 1 - p, np.log(p), np.log1p(-p))

@@ -1,23 +1,31 @@
-"""Two label maps as codes: which values occur, where, and how often each meets each of the other map."""
+"""Two label maps as codes: which values occur, where, and how often each meets each of the other map.
+
+The ground of all evidence of masks. It knows no labels that are asked for and no spacing: `Labelled` is a view of it
+that has the first, `Measured` one of that which has the second, and each keeps what depends on no more than it knows.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.bands import Side
 from segcli.evidence.cells import MOST_CELLS, Cells, Listed, Table
 from segcli.evidence.counts import Counts
 from segcli.evidence.label_map import SMALL, LabelMap, matrix_by_numpy
 from segcli.masks.labels import Label
 from segcli.masks.mask import Ranges
 
+if TYPE_CHECKING:
+    from segcli.evidence.moments import Moments
+
 T = TypeVar("T")
+Side = Literal["pred", "gt"]
+SIDES: tuple[Side, Side] = ("pred", "gt")
 
 #: Voxels that one process counts with NumPy before it imports Numba, which takes as long as counting some 250
 #: million. Fewer, since surfaces, asked for later, import it anyway.
@@ -25,12 +33,12 @@ MOST_BY_NUMPY = 1 << 25
 
 
 class Maps:
-    """Two label maps on one grid, and the labels that are asked for.
+    """Two label maps on one grid.
 
-    `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `spacing` is in array axis order,
-    in `unit`; `valid` is a boolean grid of the voxels that count, `None` for all. Values of `void` are no labels:
-    a voxel that is predicted so is of no class, the background neither. Where labels of the prediction overlap,
-    `bits` has the bit of `pred` that says of a voxel that it is in a label.
+    `pred` and `gt` are integer arrays of equal shape (2-D or 3-D); `valid` is a boolean grid of the voxels that
+    count, `None` for all. Values of `void` are no labels: a voxel that is predicted so is of no class, the background
+    neither. Where labels of the prediction overlap, `bits` has the bit of `pred` that says of a voxel that it is in a
+    label.
     """
 
     _by_numpy: ClassVar[int] = 0
@@ -39,18 +47,12 @@ class Maps:
         self,
         pred: NDArray[Any],
         gt: NDArray[Any],
-        labels: Sequence[Label],
         *,
-        spacing: tuple[float, ...] | None = None,
-        unit: Literal["mm", "voxel"] = "mm",
         valid: NDArray[np.bool_] | None = None,
         bits: Mapping[Label, int] | None = None,
         void: Ranges = (),
     ) -> None:
         self.shape = tuple(int(n) for n in gt.shape)
-        self.labels = list(labels)
-        self.spacing = spacing or (1.0,) * gt.ndim
-        self.unit = unit
         self.valid = valid
         self._pred = pred
         # NIfTI arrays arrive in Fortran order: their transpose is in C order without a copy.
@@ -67,11 +69,7 @@ class Maps:
         self._boxes: dict[Side, NDArray[np.int64]] = {}
         self._occurring: dict[Side, list[int]] = {}
         self._counts: dict[Label, Counts] = {}
-
-    @cached_property
-    def diagonal(self) -> float:
-        """Return the length of the image's diagonal, in the unit of the spacing."""
-        return float(np.sqrt(sum((n * s) ** 2 for n, s in zip(self.shape, self.spacing, strict=True))))
+        self._moments: dict[Side, NDArray[np.object_]] = {}
 
     @property
     def overlapping(self) -> bool:
@@ -138,8 +136,8 @@ class Maps:
             self._boxes[side] = label_boxes(as_volume(table.codes), len(table.values) + 1)
         return self._boxes[side]
 
-    def counts(self, index: int) -> Counts:
-        label = self.labels[index]
+    def counts(self, label: Label) -> Counts:
+        """Return the four counts of a label; no view of the maps counts them again."""
         if label not in self._counts:
             rows, columns = self.rows("pred", label), self.rows("gt", label)
             by_pred, by_gt = self.cells.sizes
@@ -171,9 +169,13 @@ class Maps:
         table = self.whole_pred
         return label_boxes(as_volume(table.codes), len(table.values))
 
-    @property
-    def memory_spacing(self) -> tuple[float, ...]:
-        return self.in_memory(self.spacing)
+    def moments(self, side: Side, label: Label) -> Moments:
+        """Return the moments of a label in one map; the map is read once for all labels."""
+        from segcli.evidence.moments import moments_of, of_codes
+
+        if side not in self._moments:
+            self._moments[side] = of_codes(*self.codes(side))
+        return moments_of(self._moments[side][self.rows(side, label)], len(self.shape))
 
     def in_memory(self, by_axis: Sequence[T]) -> tuple[T, ...]:
         """Return what is said of each array axis in the order that the axes have in memory."""

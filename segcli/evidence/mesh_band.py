@@ -9,31 +9,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.bands import SIDES, Bands
+from segcli.evidence.bands import Bands
+from segcli.evidence.maps import SIDES, Side
 
 if TYPE_CHECKING:
-    from segcli.evidence.bands import Side
-    from segcli.evidence.case import Case
+    from segcli.evidence.measured import Measured
 
 Vectors = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def mesh_bands(case: Case, index: int, width: float | None) -> Bands:
+def mesh_bands(case: Measured, index: int, width: float | None) -> Bands:
     """Count the voxels of both masks whose centre is closer than `width` to their own mesh, as MeshMetrics.
 
     `width` is in the unit of the spacing; `None` is 2% of the diagonal, at least one voxel.
     """
     width = max(0.02 * case.diagonal, min(case.spacing)) if width is None else width
-    label = case.labels[index]
-    box = case.union_box([case.box(side, case.rows(side, label)) for side in SIDES])
+    box = case.labelled.box(index)
     if box is None:
         return Bands(0, 0, 0)
-    pred, gt = (case.inside(side, label, box)[0] & _near(case, side, index, box, width) for side in SIDES)
+    pred, gt = (case.labelled.inside(side, index, box)[0] & _near(case, side, index, box, width) for side in SIDES)
     return Bands(*(int(np.count_nonzero(band)) for band in (pred, gt, pred & gt)))
 
 
-def _near(case: Case, side: Side, index: int, box: list[slice], width: float) -> Mask:
+def _near(case: Measured, side: Side, index: int, box: list[slice], width: float) -> Mask:
     """Return which voxels of a box lie closer than `width` to a mesh.
 
     Which voxels around a cell do is the same for all cells of one code: a table says it.
@@ -46,8 +45,8 @@ def _near(case: Case, side: Side, index: int, box: list[slice], width: float) ->
     grid = np.zeros([s.stop - s.start for s in box], dtype=np.bool_)
     if not len(cells):
         return grid
-    near = grid.T if case.reverse else grid  # cells are those of the array, the box is one of memory
-    first = np.array([s.start for s in case.in_memory(box)]) + 1  # a cell begins at the voxel before it
+    near = grid.T if case.maps.reverse else grid  # cells are those of the array, the box is one of memory
+    first = np.array([s.start for s in case.maps.in_memory(box)]) + 1  # a cell begins at the voxel before it
     steps = np.array(spacing)
     reach = [range(-math.ceil(width / s), math.ceil(width / s) + 2) for s in spacing]
     used = [code for code in np.unique(codes).tolist() if cases.starts[code] < cases.starts[code + 1]]

@@ -13,10 +13,6 @@ from segcli.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from segcli.evidence.bands import Side
-    from segcli.evidence.case import Case
-    from segcli.masks.labels import Label
-
 #: No sum of one slab goes beyond it: the next power of two is the end of 64 bits.
 LARGEST_SUM = 1 << 62
 
@@ -40,18 +36,15 @@ class Moments(NamedTuple):
         ]
 
 
-def moments(case: Case, side: Side, label: Label) -> Moments:
-    """Return the moments of a label in one map."""
-    known: dict[Side, NDArray[np.object_]] = case.__dict__.setdefault("_moments", {})
-    if side not in known:
-        known[side] = _moments_of(*case.codes(side))
-    size, z, y, x, zz, zy, zx, yy, yx, xx = known[side][case.rows(side, label)].sum(axis=0).tolist()
-    if len(case.shape) == 2:  # it was read as one column of rows
+def moments_of(sums: NDArray[np.object_], ndim: int) -> Moments:
+    """Return the moments of the codes whose ten sums these are (codes, 10)."""
+    size, z, y, x, zz, zy, zx, yy, yx, xx = sums.sum(axis=0).tolist()
+    if ndim == 2:  # it was read as one column of rows
         return Moments(size, [z, x], [[zz, zx], [zx, xx]])
     return Moments(size, [z, y, x], [[zz, zy, zx], [zy, yy, yx], [zx, yx, xx]])
 
 
-def _moments_of(codes: NDArray[Any], values: NDArray[np.int64]) -> NDArray[np.object_]:
+def of_codes(codes: NDArray[Any], values: NDArray[np.int64]) -> NDArray[np.object_]:
     """Return the ten sums of each code as integers of Python; the map is read slab by slab, so that none overflows."""
     from segcli.kernels.moments import label_moments
 

@@ -1,23 +1,16 @@
 """Parts: what one case gives to measures of objects and of all classes, in numbers that add up over cases.
 
-A measure of objects asks a `Pair` (one case) or a `PooledCounts` (several) the same questions, by the methods of
-`ObjectParts`; one of all classes reads the `ClassSums` of either. The answers of a case stand in the run file, so
-that a pooled value needs no masks.
+They stand in the run file, so that a pooled value needs no masks. `object_parts.py` has who asks for them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
-from segcli.errors import InputError
 from segcli.wording import plain
-
-if TYPE_CHECKING:
-    from segcli.evidence.pair import Pair
-    from segcli.kernels.surfaces import Surface
 
 Instances = Literal["components", "values"]
 #: The question that `ClassSums` answers: it depends on nothing.
@@ -25,7 +18,7 @@ CLASSES = "classsums"
 Answer = TypeVar("Answer", bound=tuple[Any, ...])
 
 
-class NoGridError(Exception):
+class NoGridError(AttributeError):
     """A measure asked pooled voxels or cases for more than is kept of them: for neighbours, or a surface."""
 
 
@@ -103,113 +96,6 @@ class Candidates(NamedTuple):
         return found
 
 
-class ObjectParts:
-    """The parts of one label of a case, each worked out when it is first asked for.
-
-    `answers` holds what was asked, by question.
-    """
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.answers: dict[str, Any] = {}
-
-    def _answer(self, kind: type[Answer], asked: Mapping[str, object], make: Callable[[], Answer]) -> Answer:
-        key = question(kind.__name__.lower(), asked)
-        if key not in self.answers:
-            self.answers[key] = make()
-        return cast("Answer", self.answers[key])
-
-    def any_predicted(self, connectivity: str, instances: Instances) -> bool:
-        """Return whether an object is predicted that is not void for more than its half."""
-        objects = self.pair.structure.objects(instances, connectivity).objects_pred
-        return bool(objects.counted([]).any())
-
-    def matched(
-        self,
-        iou: float,
-        matching: Literal["optimal", "greedy"],
-        connectivity: str,
-        instances: Instances,
-        *,
-        inclusive: bool = False,
-    ) -> Matched:
-        """Return how objects match one to one above an IoU; `inclusive` also at it."""
-
-        def make() -> Matched:
-            found = self.pair.structure.objects(instances, connectivity).match(iou, matching, inclusive=inclusive)
-            return Matched(found.n_pred, found.n_gt, found.tp, float(found.iou.sum()), float(found.dice.sum()))
-
-        rule = {"at" if inclusive else "above": iou, "matching": matching}
-        return self._answer(Matched, {**rule, "connectivity": connectivity, "instances": instances}, make)
-
-    def detected(
-        self, iou: float, matching: Literal["optimal", "greedy", "overlap"], connectivity: str, instances: Instances
-    ) -> Detected:
-        """Return how many objects were found: by a match, or with `overlap` by any shared voxel."""
-
-        def make() -> Detected:
-            return self.pair.structure.objects(instances, connectivity).detected(iou, matching)
-
-        asked = {"above": iou, "matching": matching, "connectivity": connectivity, "instances": instances}
-        return self._answer(Detected, asked, make)
-
-    def aggregated(self, connectivity: str, instances: Instances, *, once: bool) -> Aggregated:
-        """Return the voxels of true objects and their best fits; with `once` each object is in one pair at most."""
-
-        def make() -> Aggregated:
-            return self.pair.structure.objects(instances, connectivity).aggregated(once=once)
-
-        asked = {"partners": "once" if once else "any", "connectivity": connectivity, "instances": instances}
-        return self._answer(Aggregated, asked, make)
-
-    def lesion_scores(
-        self, dilation: int, min_volume: float, surface: Surface | None = None, penalty: float = 0.0
-    ) -> LesionScores:
-        """Return the Dice of lesions summed, 0 of a false one; with a surface their hd95.
-
-        What is missed or false has `penalty` in its place.
-        """
-
-        def make() -> LesionScores:
-            found = self.pair.structure.lesions(dilation, min_volume, surface)
-            if surface is None:
-                return LesionScores(len(found.dice) + found.false, float(sum(found.dice)))
-            distances = [penalty if d is None else d for d in found.hd95] + [penalty] * found.false
-            return LesionScores(len(distances), float(sum(distances)))
-
-        asked: dict[str, object] = {"dilation": dilation, "min_volume": min_volume}
-        return self._answer(
-            LesionScores, asked | ({} if surface is None else {"surface": surface, "penalty": penalty}), make
-        )
-
-    def candidates(self, floor: float, iou: float, connectivity: str, instances: Instances) -> Candidates:
-        """Return the confidence of the pieces of {p > floor}, their largest p, and which lesions they hit."""
-
-        def make() -> Candidates:
-            soft = self.pair.soft
-            if soft is None and self.pair.counts.pred:
-                raise InputError(
-                    f"{self.pair.label.name}: a hard mask has no probabilities.",
-                    hint="score the probability map or the logits that it was made from",
-                    code="kind.hard",
-                )
-            return self.pair.structure.candidates(soft, floor, iou, instances, connectivity)
-
-        asked = {"floor": floor, "iou": iou, "connectivity": connectivity, "instances": instances}
-        return self._answer(Candidates, asked, make)
-
-
-class PooledObjects(ObjectParts):
-    """The parts of several cases, kept as plain records, summed: the same questions, answered for all together."""
-
-    def __init__(self, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> None:
-        self._cases = cases
-        self.answers = {}
-
-    def _answer(self, kind: type[Answer], asked: Mapping[str, object], make: Callable[[], Answer]) -> Answer:  # noqa: ARG002 (no masks to make it of)
-        return _summed(kind, question(kind.__name__.lower(), asked), self._cases)
-
-
 class PooledSums:
     """The classes of several cases summed: for measures of all classes that need no more than their sizes.
 
@@ -221,13 +107,13 @@ class PooledSums:
 
     @cached_property
     def sums(self) -> ClassSums:
-        return _summed(ClassSums, CLASSES, self._cases)
+        return summed(ClassSums, CLASSES, self._cases)
 
     def __getattr__(self, name: str) -> Any:
         raise NoGridError(name)
 
 
-def _summed(kind: type[Answer], key: str, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> Answer:
+def summed(kind: type[Answer], key: str, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> Answer:
     """Return the answer to a question for all cases together; raise where not all have one."""
     found = [None if case is None else case.get(key) for case in cases]
     known = [part for part in found if part is not None]

@@ -13,12 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.classes import SoftClasses
+from segcli.evidence.classes import Matrices, Matrix, SoftClasses
 from segcli.evidence.counts import Counts
 from segcli.evidence.neighbours import Islands
+from segcli.evidence.object_parts import PooledObjects
 from segcli.evidence.pair import Pair
-from segcli.evidence.parts import NoGridError, PooledObjects
-from segcli.evidence.soft import SoftPair, Vector
+from segcli.evidence.parts import NoGridError
+from segcli.evidence.soft import SoftPair
+from segcli.evidence.voxels import Given, Told, Vector, Voxels
 
 
 class PooledCounts:
@@ -55,22 +57,19 @@ class PooledCounts:
 class PooledPair(SoftPair):
     """The voxels of several `SoftPair`s as those of one. Where voxels lie, each part answers for itself."""
 
-    def __init__(self, parts: Sequence[SoftPair]) -> None:
+    def __init__(
+        self, parts: Sequence[SoftPair], *, voxels: Voxels | None = None, truth: SoftPair | None = None
+    ) -> None:
         first = parts[0]
-        exact = all(part.rows[2] is not None for part in parts)
         super().__init__(
-            np.concatenate([part.rows[0] for part in parts]),
-            np.concatenate([part.rows[1] for part in parts]),
-            z=np.concatenate([part.rows[2] for part in parts if part.rows[2] is not None]) if exact else None,
+            voxels or _one_after_another(parts),
+            None,
+            spacing=first.spacing,
             threshold=first.threshold,
-            hard=all(part.hard for part in parts),
+            hard=truth is not None or all(part.hard for part in parts),
+            truth=truth,
         )
-        self.spacing = first.spacing
         self.parts = list(parts)
-
-    def grid(self, vector: Vector, fill: float = 0.0) -> Vector:  # noqa: ARG002 (one signature for all)
-        """Raise: pooled voxels lie on no common grid."""
-        raise NoGridError
 
     def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftPair:
         """Return the same parts, each with the probabilities that `make` gives for it."""
@@ -97,32 +96,31 @@ class PooledPair(SoftPair):
         return np.concatenate([part.boundary_distance(of, unit) for part in self.parts])
 
     def _with_prediction(self, p: Vector | None) -> SoftPair:
-        twin = super()._with_prediction(p)
-        twin.__dict__["parts"] = self.parts
-        return twin
+        return PooledPair(self.parts, voxels=Told(self.voxels, p), truth=self)
+
+
+def _one_after_another(parts: Sequence[SoftPair]) -> Voxels:
+    rows = [part.rows for part in parts]
+    logits = [row[2] for row in rows if row[2] is not None]
+    z = np.concatenate(logits) if len(logits) == len(rows) else None
+    return Given(np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows]), z)
 
 
 class PooledClasses(SoftClasses):
     """The voxels of several `SoftClasses` with the same classes as those of one."""
 
-    def __init__(self, parts: Sequence[SoftClasses]) -> None:
+    def __init__(self, parts: Sequence[SoftClasses], told: Matrices | None = None) -> None:
         first = parts[0]
-        exact = all(part.z is not None for part in parts)
         super().__init__(
-            np.concatenate([part.p for part in parts], axis=1),
-            np.concatenate([part.y for part in parts], axis=1),
-            z=np.concatenate([part.z for part in parts if part.z is not None], axis=1) if exact else None,
+            *(told or _matrices(parts)),
+            lattice=None,
+            spacing=first.spacing,
             names=first.names,
             threshold=first.threshold,
-            hard=all(part.hard for part in parts),
+            hard=told is not None or all(part.hard for part in parts),
             of_one_map=first.of_one_map,
         )
-        self.spacing = first.spacing
         self.parts = list(parts)
-
-    def grid(self, values: NDArray[np.float64], fill: float = 0.0) -> NDArray[np.float64]:  # noqa: ARG002 (as above)
-        """Raise: pooled voxels lie on no common grid."""
-        raise NoGridError
 
     def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftClasses:
         """Return the same parts, each with the probabilities that `make` gives for it."""
@@ -137,6 +135,15 @@ class PooledClasses(SoftClasses):
     def islands(self) -> list[Islands]:
         """Return the islands of all parts, numbered through."""
         return _joined(self.parts)
+
+    def _with_prediction(self, p: Matrix, z: Matrix | None) -> SoftClasses:
+        return PooledClasses(self.parts, (p, self.y, z))
+
+
+def _matrices(parts: Sequence[SoftClasses]) -> Matrices:
+    logits = [part.z for part in parts if part.z is not None]
+    z = np.concatenate(logits, axis=1) if len(logits) == len(parts) else None
+    return np.concatenate([part.p for part in parts], axis=1), np.concatenate([part.y for part in parts], axis=1), z
 
 
 def _joined(parts: Sequence[SoftPair] | Sequence[SoftClasses]) -> list[Islands]:

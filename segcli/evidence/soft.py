@@ -1,10 +1,10 @@
 """`SoftPair`: one label's probabilities against its ground truth, each piece of evidence computed once.
 
-Losses read it. Values that are functions of sums read `sums` and `log_sums`, which come from the grids as they
-were given. What looks at single voxels (gradients, voxel maps, distances) gets flat float64 vectors over the
-voxels that count (ignored ones are left out), made when first asked for; such code needs to know neither the
-grid nor the ignore label, and `grid` puts a vector back in place. What is a function of single voxels and of sums
-is worked out stretch by stretch (`each`, `total`): then no vector is ever made whole.
+Losses read it. It is made of `Voxels`, a row of those that count, and of the `Lattice` on which they lie. Values that
+are functions of sums read `sums` and `log_sums`, which come from the grids as they were given. What looks at single
+voxels (gradients, voxel maps, distances) gets flat float64 vectors, made when first asked for; such code needs to know
+neither the grid nor the ignore label, and `grid` puts a vector back in place. What is a function of single voxels and
+of sums is worked out stretch by stretch (`each`, `total`): then no vector is ever made whole.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.derivatives import Derivatives, Logs, logs_of
-from segcli.evidence.neighbours import Islands, box_around, spread
-from segcli.evidence.sums import LogSums, SoftSums, VoxelSums, sigmoid
+from segcli.evidence import stretch
+from segcli.evidence.derivatives import Derivatives, LogSlopes
+from segcli.evidence.lattice import Lattice
+from segcli.evidence.neighbours import Islands
+from segcli.evidence.parts import NoGridError
+from segcli.evidence.voxels import Given, Logs, Part, Rows, Told, Voxels, Where
 
 if TYPE_CHECKING:
     from segcli.evidence.ranks import Ranks
+    from segcli.evidence.sums import LogSums, SoftSums
 
 Vector = NDArray[np.float64]
 T = TypeVar("T")
@@ -29,16 +33,36 @@ D = TypeVar("D", bound=np.generic)
 
 
 class SoftPair:
-    """Probabilities `p` and ground truth `y` of one label on one grid.
+    """Probabilities `p` and ground truth `y` of one label.
 
-    They are given as grids in any dtype and layout, which must not be changed afterwards. The attributes `p`,
-    `y` and `z` are float64 vectors in the order of the grid (C order of `shape`); `z` holds logits where those
-    are known, and then logarithms are exact and need no clip. `spacing` is in array axis order; `valid` is a
-    boolean grid, `None` when every voxel counts.
+    `p`, `y` and `z` are float64 vectors of the voxels that count; `z` holds logits where those are known, and then
+    logarithms are exact and need no clip. `lattice` is where they lie; `None` where they are of no one grid.
+    `truth` is the pair whose ground truth this one was told to predict, or to be measured against.
     """
 
     def __init__(
         self,
+        voxels: Voxels,
+        lattice: Lattice | None,
+        *,
+        spacing: tuple[float, ...],
+        threshold: float = 0.5,
+        hard: bool = False,
+        truth: SoftPair | None = None,
+    ) -> None:
+        self.voxels = voxels
+        self.lattice = lattice
+        self.spacing = spacing
+        self.threshold = threshold
+        self.hard = hard
+        self.n = voxels.n
+        self._truth = truth
+        self._fields: dict[tuple[str, str], Vector] = {}
+        self._kept: dict[Hashable, Any] = {}
+
+    @classmethod
+    def of(
+        cls,
         p: NDArray[Any],
         y: NDArray[Any],
         *,
@@ -47,102 +71,78 @@ class SoftPair:
         valid: NDArray[np.bool_] | None = None,
         threshold: float = 0.5,
         hard: bool = False,
-    ) -> None:
-        self.shape = tuple(int(n) for n in p.shape)
-        self.spacing = spacing or (1.0,) * p.ndim
-        self.valid = valid
-        self.threshold = threshold
-        self.hard = hard
-        self.n = int(p.size if valid is None else np.count_nonzero(valid))
-        self._given = (p, y, z)
-        self._truth: SoftPair | None = None
-        self._told = False  # whether a twin was told its prediction
+    ) -> SoftPair:
+        """Return the pair of two grids of one shape, in any dtype and layout, which must not be changed afterwards.
 
-    @cached_property
+        `z` is a grid of logits; `spacing` is in array axis order; `valid` is a boolean grid, `None` when every voxel
+        counts.
+        """
+        lattice = Lattice.of(p.shape, spacing, valid)
+        return SoftPair(Given(p, y, z, valid), lattice, spacing=lattice.spacing, threshold=threshold, hard=hard)
+
+    @property
     def p(self) -> Vector:
         """Return the probabilities; those of a perfect prediction are its ground truth."""
-        return self._column(0)
+        return self.voxels.p
 
-    @cached_property
+    @property
     def y(self) -> Vector:
-        return self._column(1)
+        return self.voxels.y
 
-    @cached_property
+    @property
     def z(self) -> Vector | None:
-        if not self._has_logits:
-            return None
-        if self._truth is None:
-            return self._column(2)
-        # Logits of a binary truth would be infinite; beyond 745 the sigmoid is 0 or 1 in float64.
-        if self._certain:
-            return np.where(self.rows[0], 800.0, -800.0)
-        return np.clip(_logit(self.p), -800.0, 800.0)
+        return self.voxels.z
+
+    @property
+    def q(self) -> Vector:
+        """Return 1-p, from the logit where there is one."""
+        return self.voxels.q
+
+    @property
+    def rows(self) -> Rows:
+        """Return p, y and z of the voxels that count, each in a row as it was given: no other dtype."""
+        return self.voxels.rows
 
     @property
     def given(self) -> NDArray[Any]:
         """Return the probabilities on the grid as they were given, those of ignored voxels included."""
-        return np.asarray(self._given[0])
+        return self.voxels.ground.grids[0]
+
+    # --- on the grid --------------------------------------------------------------------------
 
     @property
-    def _has_logits(self) -> bool:
-        return self._given[2] is not None
-
-    @cached_property
-    def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-        """Return p, y and z of the voxels that count, each in a row as it was given: no other dtype."""
-        p, y, z = self._given
-        if self._truth is not None:
-            truth = self._truth.rows[1]
-            return self.p if self._told else truth, truth, None
-        return self._row(p), self._row(y), None if z is None else self._row(z)
-
-    def _row(self, grid: NDArray[Any]) -> NDArray[Any]:
-        return grid.reshape(-1) if self.valid is None else grid[self.valid]
-
-    def _column(self, which: Literal[0, 1, 2]) -> Vector:
-        if self._truth is not None:  # the twin's vectors are those of the gt, not copies
-            return self._truth.y
-        return np.ascontiguousarray(self.rows[which], dtype=np.float64)
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the grid; without one that of the row."""
+        return (self.n,) if self.lattice is None else self.lattice.shape
 
     @property
-    def _certain(self) -> bool:
-        """Return whether the prediction is a mask: what is a function of p then has two values."""
-        return self.rows[0].dtype == np.bool_
+    def valid(self) -> NDArray[np.bool_] | None:
+        return None if self.lattice is None else self.lattice.valid
 
     def vector(self, grid: NDArray[Any]) -> Vector:
         """Return the voxels that count as a flat float64 vector."""
-        return np.ascontiguousarray(self._row(grid), dtype=np.float64)
+        return self._on_grid().vector(grid)
 
     def grid(self, vector: Vector, fill: float = 0.0) -> Vector:
         """Return a vector as an array of the grid's shape, `fill` in ignored voxels."""
-        if self.valid is None:
-            return vector.reshape(self.shape)
-        grid = np.full(self.shape, fill)
-        grid[self.valid] = vector
-        return grid
+        return self._on_grid().grid(vector, fill)
 
-    @cached_property
-    def q(self) -> Vector:
-        """Return 1-p, from the logit where there is one (1-p is 0 in float64 beyond z=37)."""
-        return 1.0 - self.p if self.z is None else sigmoid(-self.z)
+    def _on_grid(self) -> Lattice:
+        """Return the lattice; raise where voxels lie on no common one."""
+        if self.lattice is None:
+            raise NoGridError
+        return self.lattice
 
-    @cached_property
-    def _sums(self) -> VoxelSums:
-        p, y, z = self._given
-        if self._truth is None:
-            return VoxelSums(p, y, z, self.valid)
-        if z is None and not self._told:
-            return VoxelSums(y, y, None, self.valid)
-        return VoxelSums(self.p, self.y, self.z, None)
+    # --- sums and logarithms ------------------------------------------------------------------
 
     @property
     def sums(self) -> SoftSums:
         """Return the sums over voxels that need no logarithm."""
-        return self._sums.sums()
+        return self.voxels.sums.sums()
 
     def log_sums(self, clip: float, gamma: float | None = None) -> LogSums:
         """Return the sums of cross-entropies and their focal forms; `gamma` may be left open where it is not read."""
-        return self._sums.logs(clip, gamma)
+        return self.voxels.sums.logs(clip, gamma)
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -151,15 +151,7 @@ class SoftPair:
 
     def logs(self, clip: float) -> Logs:
         """Return p clipped to [clip, 1-clip] with its logarithms; exact and unclipped from logits."""
-        cache: dict[float, Logs] = self.__dict__.setdefault("_logs", {})
-        if clip not in cache:
-            if self._certain:
-                ends = np.array([0.0, 1.0])
-                both = logs_of(ends, 1 - ends, None if self.z is None else np.array([-800.0, 800.0]), clip)
-                cache[clip] = Logs(*(np.where(self.rows[0], on, off) for off, on in both))
-            else:
-                cache[clip] = logs_of(self.p, self.q, self.z, clip)
-        return cache[clip]
+        return self.voxels.logs(clip)
 
     @property
     def gt_empty(self) -> bool:
@@ -181,29 +173,25 @@ class SoftPair:
 
     def each(self, function: Callable[[SoftPair], Vector]) -> Vector:
         """Return a vector whose entries are functions of single voxels, as `function` gives it of a pair."""
-        from segcli.evidence import stretch
-
         if self.n <= stretch.LENGTH:
             return function(self)
         found = np.empty(self.n)
         for where in stretch.stretches(self.n):
-            found[where] = function(stretch.Stretch(self, where))
+            found[where] = function(Stretch(self, where))
         return found
 
     def total(self, function: Callable[[SoftPair], Vector]) -> float:
         """Return the sum of such a vector, which is never there as a whole."""
-        from segcli.evidence import stretch
-
         if self.n <= stretch.LENGTH:
             return float(function(self).sum())
-        return sum(float(function(stretch.Stretch(self, where)).sum()) for where in stretch.stretches(self.n))
+        return sum(float(function(Stretch(self, where)).sum()) for where in stretch.stretches(self.n))
 
     def once(self, key: Hashable, make: Callable[[SoftPair], T]) -> T:
         """Return what a loss needs to know of all voxels: made once for the pair and all its stretches."""
-        kept: dict[Hashable, T] = self.__dict__.setdefault("_kept", {})
-        if key not in kept:
-            kept[key] = make(self)
-        return kept[key]
+        if key not in self._kept:
+            self._kept[key] = make(self)
+        found: T = self._kept[key]
+        return found
 
     def here(self, vector: NDArray[D]) -> NDArray[D]:
         """Return what a vector over all voxels has at those of this pair: of a stretch, its part."""
@@ -219,7 +207,7 @@ class SoftPair:
 
     def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
         """Return the derivatives with respect to the probability or the logit."""
-        return Derivatives(self, wrt)
+        return Derivatives(self.voxels, wrt)
 
     def by_given(self, gradient: Vector, wrt: Literal["p", "z"]) -> Vector:  # noqa: ARG002 (as `SoftClasses`)
         """Return a gradient by what was given: of one label that is the probability or the logit itself."""
@@ -231,9 +219,9 @@ class SoftPair:
 
     def predicting(self, make: Callable[[NDArray[Any]], NDArray[Any]]) -> SoftPair:
         """Return a pair with the same ground truth and the probabilities that `make` gives for its grid."""
-        y = self._given[1]
-        options: dict[str, Any] = {"spacing": self.spacing, "valid": self.valid, "threshold": self.threshold}
-        return SoftPair(make(np.asarray(y, dtype=np.float32)), y, **options)
+        y = self.voxels.ground.grids[1]
+        voxels = Given(make(np.asarray(y, dtype=np.float32)), y, None, self.valid)
+        return SoftPair(voxels, self._on_grid(), spacing=self.spacing, threshold=self.threshold)
 
     @cached_property
     def is_right(self) -> bool:
@@ -246,14 +234,8 @@ class SoftPair:
 
     def _with_prediction(self, p: Vector | None) -> SoftPair:
         """Return a twin that shares what is known of the ground truth; it predicts that, or `p`."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update({k: v for k, v in self.__dict__.items() if k in _SHARED})
-        twin.hard = True
-        twin._truth = self
-        twin._told = p is not None
-        if p is not None:
-            twin.p = p
-        return twin
+        twin = Told(self.voxels, p)
+        return SoftPair(twin, self.lattice, spacing=self.spacing, threshold=self.threshold, hard=True, truth=self)
 
     # --- where the voxels lie -----------------------------------------------------------------
 
@@ -277,33 +259,13 @@ class SoftPair:
     @cached_property
     def near_boundary(self) -> NDArray[np.bool_]:
         """Return which voxels lie within one 26-neighbour step (8 in 2-D) of the gt border, on both sides."""
-        inside, outside = self.placed(self.inside_gt), self.placed(~self.inside_gt)
-        near = np.zeros(self.shape, dtype=bool)
-        box = box_around(inside, margin=2)  # a voxel near the border, and what is near to that
-        near[box] = spread(inside[box]) & spread(outside[box])
-        return self._row(near)
+        return self._on_grid().near_border(self.inside_gt)
 
     @cached_property
     def islands(self) -> list[Islands]:
         """Return the components of gt that the prediction misses wholly, and those of it that are false."""
-        inside, predicted = self.inside_gt, self.predicted
-        return [self._islands("missed", inside, predicted), self._islands("false", predicted, inside)]
-
-    def _islands(self, kind: str, own: NDArray[np.bool_], other: NDArray[np.bool_]) -> Islands:
-        from scipy.ndimage import label
-
-        grid = self.placed(own)
-        box = box_around(grid)
-        labels = np.zeros(self.shape, dtype=np.int32)
-        count = label(grid[box], np.ones((3,) * grid.ndim), output=labels[box])
-        numbers = self._row(labels)
-        alone = np.ones(count + 1, dtype=bool)
-        alone[0] = False
-        alone[numbers[own & other]] = False
-        voxels = np.flatnonzero(own)
-        voxels = voxels[alone[numbers[voxels]]]
-        renumbered = (np.cumsum(alone) - 1)[numbers[voxels]]
-        return Islands(kind, voxels, renumbered, np.bincount(renumbered, minlength=int(alone.sum())))
+        inside, predicted, lattice = self.inside_gt, self.predicted, self._on_grid()
+        return [lattice.islands("missed", inside, predicted), lattice.islands("false", predicted, inside)]
 
     def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
         """Return each voxel's distance to the nearest voxel on the other side of the boundary of `of`.
@@ -313,52 +275,71 @@ class SoftPair:
         """
         if self._truth is not None:  # a perfect prediction's field is that of its ground truth
             return self._truth.boundary_distance("gt", unit)
-        fields: dict[tuple[str, str], Vector] = self.__dict__.setdefault("_fields", {})
+        fields = self._fields
         if of == "pred" and (of, unit) not in fields and np.array_equal(self.predicted, self.inside_gt):
             of = "gt"
         if unit == "voxel" and len({1.0, *self.spacing}) == 1:
             unit = "mm"
         if (of, unit) not in fields:
-            fields[of, unit] = self._boundary_distance(self.inside_gt if of == "gt" else self.predicted, unit)
+            mask = self.inside_gt if of == "gt" else self.predicted
+            fields[of, unit] = self._on_grid().border_distance(mask, in_voxels=unit == "voxel")
         return fields[of, unit]
 
     def has_boundary(self, unit: Literal["mm", "voxel"]) -> bool:
         """Return whether the gt has a boundary: asked of all voxels, since those of a stretch may lie where none is."""
         return self.once(("boundary", unit), lambda whole: bool(whole.boundary_distance("gt", unit).any()))
 
-    def _boundary_distance(self, inside: NDArray[np.bool_], unit: Literal["mm", "voxel"]) -> Vector:
-        from segcli.kernels.distance_transform import distance_transform
 
-        if not inside.any() or inside.all():
-            return np.zeros(self.n)
-        spacing = self.spacing if unit == "mm" else (1.0,) * len(self.shape)
-        # The nearest voxel of the other side is in the box of a side or next to it: a voxel farther off, moved to the
-        # face of the grown box, is nearer and still of the other side, unless it is ignored there.
-        sides = [self.placed(inside), self.placed(~inside)]
-        boxes = [box_around(side, margin=1) if self.valid is None else (slice(None),) * side.ndim for side in sides]
-        distances = [distance_transform(sides[1 - k][boxes[k]], spacing) for k in (0, 1)]
-        large = int(distances[1].size >= distances[0].size)
-        if distances[large].shape == self.shape:
-            found = distances[large]
-            found[boxes[1 - large]] += distances[1 - large]
-        else:
-            found = np.zeros(self.shape)
-            for box, distance in zip(boxes, distances, strict=True):
-                found[box] += distance
-        return self.vector(found)
+class Stretch(SoftPair):
+    """The voxels `where` of a pair, in the order of its vectors.
 
-    def placed(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask of the voxels that count on the grid, ignored ones false."""
-        if self.valid is None:
-            return mask.reshape(self.shape)
-        grid = np.zeros(self.shape, dtype=bool)
-        grid[self.valid] = mask
-        return grid
+    Vectors are of these voxels; `n`, the sums and what is found `once` are those of the whole pair. It lies on no
+    lattice: a loss that asks for one reads neighbours and cannot be worked out so.
+    """
 
+    def __init__(self, whole: SoftPair, where: Where) -> None:
+        super().__init__(
+            Part(whole.voxels, where), None, spacing=whole.spacing, threshold=whole.threshold, hard=whole.hard
+        )
+        self.whole = whole
+        self.where = where
+        self._slopes: dict[str, dict[float, LogSlopes]] = {"p": {}, "z": {}}
 
-def _logit(p: Vector) -> Vector:
-    with np.errstate(divide="ignore"):
-        return np.log(p) - np.log1p(-p)
+    def _on_grid(self) -> Lattice:
+        """Raise: some of the voxels make no grid."""
+        raise TypeError("a stretch of voxels has no grid: the loss is not local")
 
+    def here(self, vector: NDArray[D]) -> NDArray[D]:
+        """Return what a vector over all voxels has here."""
+        return vector[self.where]
 
-_SHARED = ("shape", "spacing", "valid", "threshold", "n", "_given")
+    def once(self, key: Hashable, make: Callable[[SoftPair], T]) -> T:
+        """Return what is found of all voxels."""
+        return self.whole.once(key, make)
+
+    def each(self, function: Callable[[SoftPair], Vector]) -> Vector:
+        """Return the function of these voxels."""
+        return function(self)
+
+    def wrt(self, wrt: Literal["p", "z"]) -> Derivatives:
+        """Return the derivatives; those of logarithms are found once for all losses that ask."""
+        # the vectors are kept, not the `Derivatives`: a cycle of references would outlive the stretch
+        return Derivatives(self.voxels, wrt, self._slopes[wrt])
+
+    def perfect(self, p: Vector | None = None) -> SoftPair:
+        """Return these voxels of the pair that predicts its ground truth."""
+        return Stretch(self.whole.perfect(p), self.where)
+
+    @cached_property
+    def inside_gt(self) -> NDArray[np.bool_]:
+        """Return which of these voxels are foreground in the ground truth."""
+        return self.here(self.whole.inside_gt)
+
+    @cached_property
+    def near_boundary(self) -> NDArray[np.bool_]:
+        """Return which of these voxels lie within a step of the gt border."""
+        return self.here(self.whole.near_boundary)
+
+    def boundary_distance(self, of: Literal["pred", "gt"], unit: Literal["mm", "voxel"]) -> Vector:
+        """Return the distance of each of these voxels to a boundary."""
+        return self.here(self.whole.boundary_distance(of, unit))

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.errors import InputError, UsageError
+from segcli.evidence.maps import Maps, Side
 from segcli.evidence.objects import ObjectPairs, Objects
 from segcli.evidence.parts import Candidates
 
 if TYPE_CHECKING:
-    from segcli.evidence.bands import Side
-    from segcli.evidence.case import Case
+    from segcli.evidence.measured import Measured
     from segcli.evidence.soft import SoftPair
     from segcli.kernels.components import Runs
     from segcli.kernels.surfaces import Surface
@@ -50,10 +50,11 @@ class Lesions(NamedTuple):
 class Structure:
     """What the metrics of topology and of objects read of one label of a case."""
 
-    def __init__(self, case: Case, index: int) -> None:
-        self.case = case
-        self.label = case.labels[index]
-        self.ndim = len(case.shape)
+    def __init__(self, measured: Measured, index: int) -> None:
+        self.maps = measured.maps
+        self.spacing = measured.spacing
+        self.label = measured.labels[index]
+        self.ndim = len(measured.shape)
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     def neighbours(self, connectivity: str) -> int:
@@ -74,14 +75,14 @@ class Structure:
 
         What the prediction has in ignored voxels lies within it too.
         """
-        case = self.case
-        both = case.box("gt", case.rows("gt", self.label)), case.whole_box(self.label)
+        maps = self.maps
+        both = maps.box("gt", maps.rows("gt", self.label)), maps.whole_box(self.label)
         found = [b for b in both if b is not None]
         box = [[min(b[d].start for b in found), max(b[d].stop for b in found)] for d in range(self.ndim) if found]
         return np.array([[0, 1]] * (3 - len(box)) + box, dtype=np.int64)
 
     def _codes(self, side: Side, box: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        codes, values = self.case.codes(side)
+        codes, values = self.maps.codes(side)
         return self._part(codes, box), values
 
     def _part(self, codes: NDArray[Any], box: NDArray[np.int64]) -> NDArray[Any]:
@@ -96,15 +97,15 @@ class Structure:
         if key not in self._kept:
             codes, values = self._codes(side, self.grown(grown))
             numbers = np.full(len(values) + 1, -1, dtype=np.int32)
-            rows = self.case.rows(side, self.label)
-            if instances == "values" and side == "pred" and self.case.overlapping:
+            rows = self.maps.rows(side, self.label)
+            if instances == "values" and side == "pred" and self.maps.overlapping:
                 raise InputError(
                     "instances=values reads each value as an object; the channels of the prediction overlap.",
                     hint="instances=components takes connected pieces",
                     code="channels.overlap",
                 )
             if instances == "values":
-                rows = rows[np.isin(values[rows], self.case.label_values(side))]
+                rows = rows[np.isin(values[rows], self.maps.label_values(side))]
             numbers[rows] = np.arange(len(rows)) if instances == "values" else 0
             self._kept[key] = runs_of(codes, numbers), [int(v) for v in values[rows]]
         found: tuple[Runs, list[int]] = self._kept[key]
@@ -112,7 +113,7 @@ class Structure:
 
     def grown(self, steps: int) -> NDArray[np.int64]:
         """Return the box grown by some voxels within the image; a plane grows in the plane."""
-        shape = np.array((1,) * (3 - self.ndim) + self.case.codes("gt")[0].shape)
+        shape = np.array((1,) * (3 - self.ndim) + self.maps.codes("gt")[0].shape)
         low, high = np.maximum(self.box[:, 0] - steps, 0), np.minimum(self.box[:, 1] + steps, shape)
         return np.stack([low, high], axis=1)
 
@@ -151,7 +152,7 @@ class Structure:
         """Return the label in its box, in the order of the image's axes."""
         mask = self._mask(side).view(np.bool_)
         mask = mask[0] if self.ndim == 2 else mask
-        return mask.T if self.case.reverse else mask
+        return mask.T if self.maps.reverse else mask
 
     def skeleton(self, side: Side, thinning: Thinning) -> Mask:
         """Return the skeleton in the same box. Thinning visits voxels in the order of the image's axes."""
@@ -161,7 +162,7 @@ class Structure:
         if key not in self._kept:
             mask = np.ascontiguousarray(self.mask(side))
             # To scikit-image only an image of one slice is flat: a slice of a volume is thinned as a volume.
-            thick = int(self.ndim == 3 and mask.shape[0] == 1 < self.case.shape[0])
+            thick = int(self.ndim == 3 and mask.shape[0] == 1 < self.maps.shape[0])
             padded = np.pad(mask, ((0, thick), *[(0, 0)] * (self.ndim - 1)))
             self._kept[key] = skeleton(padded, thinning)[: len(mask)]
         found: Mask = self._kept[key]
@@ -181,7 +182,7 @@ class Structure:
     def _objects(self, side: Literal["pred", "gt"], instances: Instances, connectivity: int, grown: int = 0) -> Objects:
         from segcli.kernels.components import Extents, extents, joined
 
-        cut = side == "pred" and self.case.valid is not None
+        cut = side == "pred" and self.maps.valid is not None
         runs, ids = self._whole_runs(instances, grown) if cut else self._runs(side, instances, grown)
         count = len(ids)
         if instances == "components":
@@ -194,7 +195,7 @@ class Structure:
         order = np.flatnonzero(found.sizes) if cut else np.arange(count)
         if instances == "components":
             # The largest is the first; of equal ones the first along the image's axes.
-            axes = [2, 1, 0] if not self.case.reverse else [0, 1, 2]
+            axes = [2, 1, 0] if not self.maps.reverse else [0, 1, 2]
             order = order[np.lexsort((*(found.centres[order, axis] for axis in axes), -found.sizes[order]))]
             ids = list(range(1, len(order) + 1))
         else:
@@ -209,8 +210,8 @@ class Structure:
         """Return the runs that the label has in the prediction, ignored voxels included, and its values."""
         from segcli.kernels.components import runs_of
 
-        table = self.case.whole_pred
-        rows = self.case.whole_rows(self.label)
+        table = self.maps.whole_pred
+        rows = self.maps.whole_rows(self.label)
         numbers = np.full(len(table.values), -1, dtype=np.int32)
         numbers[rows] = np.arange(len(rows)) if instances == "values" else 0
         return runs_of(self._part(table.codes, self.grown(grown)), numbers), table.values[rows].tolist()
@@ -227,7 +228,7 @@ class Structure:
     def centre(self, objects: Objects, number: int) -> list[float]:
         """Return an object's centre of gravity as indices along the image's axes."""
         centre = (objects.extents.centres[number] + self.box[:, 0])[3 - self.ndim :]
-        return [float(x) for x in (centre[::-1] if self.case.reverse else centre)]
+        return [float(x) for x in (centre[::-1] if self.maps.reverse else centre)]
 
     def hd95(
         self, pred: Objects, chosen: list[int], gt: Objects, wanted: list[int], surface: Surface, grown: int = 0
@@ -236,22 +237,23 @@ class Structure:
 
         `None` where they have no surface of this kind: an open border of what fills the image.
         """
-        from segcli.evidence.case import Case
+        from segcli.evidence.labelled import Labelled
+        from segcli.evidence.measured import Measured
         from segcli.masks.labels import Label
 
         boxes = np.concatenate([pred.extents.boxes[chosen], gt.extents.boxes[wanted]])
         box = np.stack([boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)], axis=1)
         origin = self.grown(grown)[:, 0]
-        codes, values = self.case.codes("gt")
+        codes, values = self.maps.codes("gt")
         # One voxel more on every side: a neighbour, ignored or not, has a say in what is surface.
         shape = np.array((1,) * (3 - self.ndim) + codes.shape)
         wide = np.stack([np.maximum(box[:, 0] - 1, -origin), np.minimum(box[:, 1] + 1, shape - origin)], axis=1)
         inner = tuple(slice(*ends) for ends in box - wide[:, :1])
         crops = [self._painted(objects, own, box, wide, inner) for objects, own in ((pred, chosen), (gt, wanted))]
         valid = None
-        if self.case.valid is not None:
+        if self.maps.valid is not None:
             valid = self._as_image(self._codes("gt", wide + origin[:, None])[0] != len(values))
-        crop = Case(crops[0], crops[1], [Label("objects", (1,))], spacing=self.case.spacing, valid=valid)
+        crop = Measured(Labelled(Maps(crops[0], crops[1], valid=valid), [Label("objects", (1,))]), self.spacing)
         d = crop.distances(0, surface)
         return None if d is None else max(d.percentile(95, "pred"), d.percentile(95, "gt"))
 
@@ -270,7 +272,7 @@ class Structure:
     def _as_image(self, canvas: NDArray[Any]) -> NDArray[Any]:
         """Return a part of the grid, in the order of memory, with the axes of the image."""
         plane = np.ascontiguousarray(canvas[0] if self.ndim == 2 else canvas)
-        return plane.T if self.case.reverse else plane
+        return plane.T if self.maps.reverse else plane
 
     # --- candidates ---------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class Structure:
         A piece has the confidence of its largest p, and hits every true object that shares voxels with it, with an
         IoU of `iou` or more. One that hits none, and of which more than half is ignored, is not false.
         """
-        whole = max(self.case.codes("gt")[0].shape)
+        whole = max(self.maps.codes("gt")[0].shape)
         gt = self._objects("gt", instances, self.neighbours(connectivity), whole)
         if soft is None:
             return Candidates([], [], len(gt.ids), 1)
@@ -303,7 +305,7 @@ class Structure:
 
         def volume(grid: NDArray[Any]) -> NDArray[Any]:
             # Axes in the order of memory, as the codes have them; values in that order too.
-            grid = grid.T if self.case.reverse else grid
+            grid = grid.T if self.maps.reverse else grid
             return np.ascontiguousarray(grid.reshape((1,) * (3 - self.ndim) + grid.shape))
 
         p = soft.given
@@ -349,7 +351,7 @@ class Structure:
         _, own, shared = overlaps(pred.runs, gt.runs)
         common = np.bincount(own, weights=shared, minlength=count)
         near = np.bincount(met, weights=pred.sizes[met_by], minlength=count)
-        counted = np.flatnonzero(gt.sizes * float(np.prod(self.case.spacing)) > min_volume)
+        counted = np.flatnonzero(gt.sizes * float(np.prod(self.spacing)) > min_volume)
         met_by, met = met_by[np.argsort(met, kind="stable")], np.sort(met)
         distances: list[float | None] = []
         if surface is not None:

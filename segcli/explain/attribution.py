@@ -105,7 +105,8 @@ def tallies(
     found = [Tally(bound, pair, wanted, by) for bound, wanted in zip(bounds, mapped, strict=True)]
     local = [tally for tally in found if not tally.whole]
     if local:
-        from segcli.evidence.stretch import Stretch, stretches
+        from segcli.evidence.soft import Stretch
+        from segcli.evidence.stretch import stretches
 
         for where in stretches(pair.n):
             part = Stretch(pair, where)
@@ -192,7 +193,7 @@ class Tally:
         """Return the excess map of some voxels."""
         if self.whole:
             return None if self._map is None else self._map[voxels]
-        from segcli.evidence.stretch import Stretch
+        from segcli.evidence.soft import Stretch
 
         return _excess(self.bound, Stretch(self.pair, voxels), Stretch(self.best, voxels))
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.evidence.parts import NoGridError
-from segcli.evidence.stretch import Stretch, stretches
+from segcli.evidence.soft import Stretch
+from segcli.evidence.stretch import stretches
 from segcli.explain.attribution import Norms, Sums
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class SharedLogits:
         return total.norms()
 
     def _over_images(self, bound: BoundMeasure, sums: Sequence[Weights]) -> list[Norms | None]:
-        parts = [pair.parts for pair in self.pairs if hasattr(pair, "parts")]
+        from segcli.evidence.pooled import PooledPair
+
+        parts = [pair.parts for pair in self.pairs if isinstance(pair, PooledPair)]
         ends = np.cumsum([part.n for part in parts[0]])[:-1]
         images = zip(zip(*parts, strict=True), np.split(self.p, ends, axis=1), strict=True)
         each = [SharedLogits(pairs, self.members, p).norms([bound], sums)[bound.name] for pairs, p in images]

@@ -37,7 +37,7 @@ class Batch(Loaded):
             ]
             valid = np.concatenate(whole)
         how: dict[str, Any] = {"spacing": first.grid.spacing, "unit": first.case.unit, "void": first.grid.void}
-        case = Case(joined[0], joined[1], first.labels, valid=valid, bits=first.grid.bits, **how)
+        case = Case.of(joined[0], joined[1], first.labels, valid=valid, bits=first.grid.bits, **how)
         name = f"{first.name.rpartition('[')[0]}[0..{len(images) - 1}]"
         return cls(name, first.pred, first.gt, first.grid, case, first.binary, [], first.roi, images=tuple(images))
 

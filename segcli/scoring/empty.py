@@ -72,15 +72,20 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
 def parts_of(metrics: Iterable[BoundMeasure], pair: Pair) -> dict[str, dict[str, Any]]:
     """Return the parts from which the pooled values of metrics follow, as plain records by question.
 
-    They are asked for also where a rule for empty masks gives the value. An empty hard mask has no candidates;
-    any other has no confidences, and no parts.
+    They are those that the formulas ask for, also where a rule for empty masks gives the value. An empty hard mask has
+    no candidates; any other has no confidences, and no parts.
     """
-    for bound in metrics:
-        if bound.measure.parts and not (
-            bound.measure.reads == "probability" and pair.soft is None and pair.counts.pred
-        ):
-            bound(pair)
-    return {question: part._asdict() for question, part in pair.objects.answers.items()}
+    from segcli.evidence.object_parts import Asked, ObjectsOnly
+
+    of_objects = [bound for bound in metrics if bound.measure.parts]
+    if not of_objects:
+        return {}
+    asked = Asked(pair.objects)
+    for bound in of_objects:
+        if not (bound.measure.reads == "probability" and pair.soft is None and pair.counts.pred):
+            bound(ObjectsOnly(asked))
+    # In the order in which they were first asked for, by a value or here.
+    return {key: part._asdict() for key, part in pair.objects.answers.items() if key in asked.keys}
 
 
 def own_rule(bound: BoundMeasure, why: str) -> EmptyValue:

@@ -48,13 +48,13 @@ def _slab(case: Case) -> Case:
     from segcli.evidence.case import Case
 
     def volume(side: Literal["pred", "gt"]) -> Any:
-        codes, values = case.codes(side)
+        codes, values = case.maps.codes(side)
         plane = np.append(values, 0)[codes]  # the last code is that of ignored voxels
-        return (plane.T if case.reverse else plane)[None]
+        return (plane.T if case.maps.reverse else plane)[None]
 
     valid = None if case.valid is None else case.valid[None]
     spacing = (1.0, *case.spacing)
-    return Case(volume("pred"), volume("gt"), case.labels, spacing=spacing, unit=case.unit, valid=valid)
+    return Case.of(volume("pred"), volume("gt"), case.labels, spacing=spacing, unit=case.unit, valid=valid)
 
 
 def itk_spacing(pred: Mask, gt: Mask, spacing: tuple[float, ...]) -> tuple[float, ...] | str | None:

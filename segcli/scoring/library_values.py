@@ -120,7 +120,7 @@ class Channels:
 
     def _background(self, pair: SoftPair) -> SoftPair:
         """Return the background of the one channel; where a hard prediction is no label neither has any."""
-        return SoftPair(self.loaded.background(pair.grid(pair.p)), pair.grid(1 - pair.y), **_options(pair))
+        return SoftPair.of(self.loaded.background(pair.grid(pair.p)), pair.grid(1 - pair.y), **_options(pair))
 
     # --- what a library sees ------------------------------------------------------------------
 
@@ -209,11 +209,11 @@ def _with(pair: SoftPair, *, p: Grids | None = None, z: Grids | None = None) -> 
     """Return a pair with another prediction."""
     if p is None:
         p = pair.grid(pair.p) if z is None else sigmoid(z)
-    return SoftPair(p, pair.grid(pair.y), z=z, **_options(pair))
+    return SoftPair.of(p, pair.grid(pair.y), z=z, **_options(pair))
 
 
 def _classes(classes: SoftClasses, p: Grids, z: Grids | None = None) -> SoftClasses:
-    return SoftClasses(p, classes.grid(classes.y), z=z, names=classes.names, **_options(classes))
+    return SoftClasses.of(p, classes.grid(classes.y), z=z, names=classes.names, **_options(classes))
 
 
 def side_by_side(pairs: Sequence[SoftPair]) -> SoftPair:
@@ -226,7 +226,7 @@ def side_by_side(pairs: Sequence[SoftPair]) -> SoftPair:
         return np.concatenate([part for grid in grids for part in (grid, gap)][:-1])
 
     p, y = joined([pair.grid(pair.p) for pair in pairs]), joined([pair.grid(pair.y) for pair in pairs])
-    return SoftPair(p, y, **{**_options(first), "valid": joined([counts] * len(pairs))})
+    return SoftPair.of(p, y, **{**_options(first), "valid": joined([counts] * len(pairs))})
 
 
 # --- what becomes of several channels -------------------------------------------------------------
@@ -292,7 +292,7 @@ def _pooled_dice(channels: Channels, one: Implementation, bound: BoundMeasure) -
 def _gdice_and_focal(channels: Channels, one: Implementation, bound: BoundMeasure) -> float | None:
     given = channels.seen(one)
     p, y = np.stack([pair.grid(pair.p) for pair in given]), np.stack([pair.grid(pair.y) for pair in given])
-    gdice = channels.value(_part(bound, "generalized_dice_softmax"), given=SoftClasses(p, y, **_options(given[0])))
+    gdice = channels.value(_part(bound, "generalized_dice_softmax"), given=SoftClasses.of(p, y, **_options(given[0])))
     focal = channels.value(_part(bound, "focal"), given=given)
     if gdice is None or focal is None:
         return None

@@ -64,7 +64,8 @@ class Loaded:
         """Return the channels, also those of values that mark void: a voxel's probability is divided among all."""
         if self.binary or (self.grid.channels == 0 and self.grid.prob is not None):
             return self.labels
-        occurring = {*self.case.label_values("pred"), *self.case.label_values("gt"), *range(self.grid.channels)}
+        occurring = {*self.case.maps.label_values("pred"), *self.case.maps.label_values("gt")}
+        occurring.update(range(self.grid.channels))
         if len(occurring) > MOST_CLASSES:
             if len(self.labels) > MOST_CLASSES:
                 raise InputError(
@@ -99,7 +100,7 @@ class Loaded:
             p = self._probability(label)
             if grid.regions and grid.logits is not None:
                 z = grid.logits[grid.regions.index(label)]
-        return SoftPair(
+        return SoftPair.of(
             p, y, z=z, spacing=grid.spacing, valid=grid.valid, hard=grid.prob is None, threshold=grid.threshold
         )
 
@@ -135,7 +136,7 @@ class Loaded:
             probabilities = np.stack([self._probability(label) for label in labels])
             truth = np.stack([self._truth(label) for label in labels])
             z = grid.logits if len(labels) == grid.channels else None
-        return SoftClasses(
+        return SoftClasses.of(
             probabilities,
             truth,
             names=[label.name for label in labels],
@@ -255,6 +256,8 @@ def load(
     import numpy as np
 
     from segcli.evidence.case import Case
+    from segcli.evidence.labelled import Labelled
+    from segcli.evidence.maps import Maps
     from segcli.masks.matching import match
     from segcli.scoring.grids import itk_spacing
 
@@ -263,12 +266,10 @@ def load(
     gt_mask = read_side(gt, "gt", reading, sha256=sha256)
     roi = None if reading.roi is None else read_side(reading.roi, "roi", reading, sha256=sha256)
     grids = match(pred_mask, gt_mask, reading, roi)
-    cases = [
-        Case(g.pred, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid, bits=g.bits, void=g.void) for g in grids
-    ]
+    maps = [Maps(g.pred, g.gt, valid=g.valid, bits=g.bits, void=g.void) for g in grids]
     one_channel = grids[0].prob is not None and grids[0].channels == 0
     # What the labels are is decided once for all images of a stack.
-    values = [sorted({v for case in cases for v in case.label_values(side)}) for side in ("pred", "gt")]
+    values = [sorted({v for own in maps for v in own.label_values(side)}) for side in ("pred", "gt")]
     labels = resolve(
         reading.labels,
         *values,
@@ -287,18 +288,15 @@ def load(
     if one_channel and labels.labels[0].values is not None:
         # The one map is that of the one label asked for, whatever its value.
         hard = [np.where(g.pred, labels.labels[0].values[0], 0) for g in grids]
-        cases = [
-            Case(h, g.gt, [], spacing=g.spacing, unit=g.unit, valid=g.valid) for h, g in zip(hard, grids, strict=True)
-        ]
+        maps = [Maps(h, g.gt, valid=g.valid) for h, g in zip(hard, grids, strict=True)]
     largest = int(np.iinfo(gt_mask.array.dtype).max) if gt_mask.array.dtype.kind in "iu" else 1
     if not labels.instances:
         labels.notes.extend(unmarked(values[1], largest, reading.labels))
     base = _stem(pred_mask.name if isinstance(pred, (str, os.PathLike, Mask)) else gt_mask.name)
     found = []
-    for index, (grid, case) in enumerate(zip(grids, cases, strict=True)):
-        case.labels = labels.labels
-        if reading.spacing is None and len(grids) == 1:
-            case.itk_spacing = itk_spacing(pred_mask, gt_mask, grid.spacing)
+    for index, (grid, own) in enumerate(zip(grids, maps, strict=True)):
+        by_itk = itk_spacing(pred_mask, gt_mask, grid.spacing) if reading.spacing is None and len(grids) == 1 else None
+        case = Case(Labelled(own, labels.labels), grid.spacing, grid.unit, itk_spacing=by_itk)
         notes = [*grid.notes, *(labels.notes if index == 0 else [])]
         if strict:
             _refuse_warnings(notes)
@@ -353,7 +351,7 @@ def _decided(one: Loaded) -> Loaded:
     pred, count = decided(grid.pred, grid.gt, grid.valid, one.labels[0], grid.void, fresh=one.instances)
     if pred is grid.pred:
         return one
-    twin = Case(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
+    twin = Case.of(pred, grid.gt, case.labels, spacing=case.spacing, unit=case.unit, valid=grid.valid, void=grid.void)
     twin.itk_spacing = case.itk_spacing
     where = f"{shown(grid.void)} in the prediction at {counted(count, 'voxel')} outside {one.labels[0].name}"
     told = Note(f"{where}: with one label a false alarm", code=CHARGED)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure.record import Param, gradient_of, ideal_of, loss, voxel_map_of
 
 if TYPE_CHECKING:
-    from segcli.evidence.derivatives import Derivatives, Logs, LogSlopes
+    from segcli.evidence.derivatives import Derivatives, LogSlopes
     from segcli.evidence.soft import SoftPair, Vector
+    from segcli.evidence.voxels import Logs
 
 _INF = float("inf")
 

@@ -92,10 +92,10 @@ def _lines(pair: SoftPair, iterations: int, smooth: float) -> _Lines:
 def _skeleton(pair: SoftPair, iterations: int, of: str) -> SoftSkeleton:
     from segcli.kernels.pooling import SoftSkeleton
 
-    kept: dict[tuple[str, int], SoftSkeleton] = pair.__dict__.setdefault("_skeletons", {})
-    if (of, iterations) not in kept:
-        kept[of, iterations] = SoftSkeleton(pair.grid(pair.p if of == "p" else pair.y), iterations, pair.valid)
-    return kept[of, iterations]
+    def made(whole: SoftPair) -> SoftSkeleton:
+        return SoftSkeleton(whole.grid(whole.p if of == "p" else whole.y), iterations, whole.valid)
+
+    return pair.once(("soft skeleton", of, iterations), made)
 
 
 # --- dice_cldice ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from segcli.measure.record import FORMULA, Param, WhenEmpty, metric
 
 if TYPE_CHECKING:
-    from segcli.evidence.classes import Classes
+    from segcli.evidence.confusion import Classes
     from segcli.evidence.joint import Joint
 
 INF = float("inf")

@@ -14,7 +14,7 @@ from segcli.masks.void import shown
 from segcli.measure.record import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
-    from segcli.evidence.classes import Classes
+    from segcli.evidence.confusion import Classes
 
 Background = Annotated[
     Literal["in", "out"],
@@ -237,4 +237,4 @@ def confusion(classes: Classes) -> Rows:
     if not classes.unlabelled.any():
         return Rows((r"gt \ pred", *names), list(rows))
     rows = [(*row, n) for row, n in zip(rows, classes.unlabelled.tolist(), strict=True)]
-    return Rows((r"gt \ pred", *names, f"({shown(classes.case.void)})"), rows)
+    return Rows((r"gt \ pred", *names, f"({shown(classes.case.maps.void)})"), rows)

@@ -29,9 +29,9 @@ def mahalanobis(pair: Pair) -> float | None:
     and the common one weighs them by size. No spacing and no shear or turn of the grid changes it. Where all voxels
     lie in one plane or line, it is the distance within that; undefined where the centres differ across it.
     """
-    from segcli.evidence.moments import moments, quadratic
+    from segcli.evidence.moments import quadratic
 
-    p, g = (moments(pair.case, side, pair.label) for side in ("pred", "gt"))
+    p, g = (pair.case.maps.moments(side, pair.label) for side in ("pred", "gt"))
     if not (p.size and g.size):
         return None
     # Multiplied by the sizes all is integer: the distance is exact up to its square root.

@@ -14,7 +14,7 @@ from segcli.measure.metrics.overlap import balanced_accuracy
 from segcli.measure.record import FORMULA, Param, Rows, WhenEmpty, metric, table
 
 if TYPE_CHECKING:
-    from segcli.evidence.classes import Classes
+    from segcli.evidence.confusion import Classes
     from segcli.evidence.pair import Pair
     from segcli.evidence.ranks import Bin, Ranks
     from segcli.evidence.soft import SoftPair

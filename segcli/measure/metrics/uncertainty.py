@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from segcli.measure.record import metric
 
 if TYPE_CHECKING:
-    from segcli.evidence.classes import Classes
+    from segcli.evidence.confusion import Classes
 
 
 @metric(
