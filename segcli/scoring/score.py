@@ -206,16 +206,13 @@ def _losses_of(
 
 def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     """Return a loss; of the images of a stack that it cannot pool (it reads neighbours) the mean over them."""
-    from segcli.evidence.parts import NoGridError
     from segcli.evidence.pooled import PooledPair
 
-    try:
-        value = bound(pair)
-    except NoGridError:
-        if not isinstance(pair, PooledPair):
-            raise
+    if bound.measure.needs == "grid" and isinstance(pair, PooledPair):
         defined = [v for v in (bound(part) for part in pair.parts) if v is not None]
         value = sum(defined) / len(defined) if defined else None
+    else:
+        value = bound(pair)
     return None if value is None else float(value)
 
 

@@ -79,12 +79,10 @@ def _own(bound: BoundMeasure, value: Mapping[str, Any], counts: Mapping[str, int
 
 def _of_counts(bound: BoundMeasure, counts: Mapping[str, int]) -> float | None:
     """Return a metric of counts alone; that of others is not known where a policy took its place."""
-    try:
-        return cast(
-            "float | None", bound(SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn")))))
-        )
-    except AttributeError:
+    if bound.measure.needs != "counts":
         return None
+    evidence = SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn"))))
+    return cast("float | None", bound(evidence))
 
 
 def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:
