@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import tomllib
 from dataclasses import replace
@@ -28,9 +29,11 @@ from segcli.evidence.pooled import PooledClasses, PooledCounts, PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.kernels.surfaces import SURFACES, Surface
 from segcli.masks.labels import Label
+from segcli.measure import why as reasons
 from segcli.measure.notation import DEFAULTS, bind, parse
 from segcli.measure.param import Param
 from segcli.measure.record import FORMULA, BoundMeasure, Measure, Needs, find, measures
+from segcli.measure.why import Why, short
 from segcli.scoring.empty import POLICIES, Status, classes_value, metric_value
 from segcli.scoring.limits import parse_limits
 from segcli.scoring.values import Scored
@@ -943,3 +946,30 @@ def test_pooled_is_what_adds_up(measure: Measure) -> None:
     else:
         with pytest.raises(NoGridError):
             bound(whole)
+
+
+# --- why a value is undefined ---------------------------------------------------------------------
+
+
+def test_reasons_are_those_of_the_schemas() -> None:
+    """What a run and a difference may say is what there is, each with its words."""
+    folder = Path(segcli.__file__).parent / "schemas"
+
+    def listed(name: str) -> set[str]:
+        found = re.findall(r'"why": \{\s*"enum": (\[.*?\])', (folder / name).read_text(), re.DOTALL)
+        return {word for words in found for word in json.loads(words)}
+
+    assert listed("run.json") == set(Why) - {Why.OTHER_LABELS}
+    assert set(Why) < listed("diff.json")
+    assert all(why.short and (why.of_label and why.of_classes) for why in set(Why) - {Why.OTHER_LABELS})
+    assert all(why.of_masks for why in reasons.EMPTY)
+    assert json.dumps([Why.NO_ML]) == '["no_ml"]'
+    assert pickle.loads(pickle.dumps(Why.NO_ML)) is Why.NO_ML  # noqa: S301 (our own)
+    assert (short("no_ml"), short("the case failed"), short("")) == ("no ml", "the case failed", "no value")
+
+
+@each_metric
+def test_a_measure_says_why_it_has_no_value(measure: Measure) -> None:
+    """What has a surface may lack it, millilitres may lack a size; anything else is 0/0."""
+    known = Why.NO_ML if measure.unit == "ml" else Why.ZERO_DENOMINATOR
+    assert measure.undefined is (Why.NO_SURFACE if "surface" in measure.params else known)

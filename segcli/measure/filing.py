@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from segcli.measure.param import Param
 from segcli.measure.record import BY_FORMULA, Better, Least, Measure, Needs, Reads, WhenEmpty, amend, enter
+from segcli.measure.why import Why
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ANYTHING = (float("-inf"), float("inf"))
@@ -37,6 +38,7 @@ def metric(
     reads: Reads = "labels",
     symmetric: bool = False,
     when_empty: WhenEmpty = BY_FORMULA,
+    undefined: Why = Why.ZERO_DENOMINATOR,
     optimum: float | None = 0.0,
     aliases: tuple[str, ...] = (),
     caution: str = "",
@@ -48,7 +50,7 @@ def metric(
         measure = Measure(
             **_of(function), kind="metric", function=function, family=family, formula=formula, reference=reference,
             range=range, better=better, needs=needs, unit=unit, reads=reads, symmetric=symmetric,
-            when_empty=when_empty, optimum=optimum, aliases=aliases, caution=caution, miss=miss,
+            when_empty=when_empty, undefined=undefined, optimum=optimum, aliases=aliases, caution=caution, miss=miss,
         )  # fmt: skip
         enter(measure)
         return function

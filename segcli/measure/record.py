@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from segcli.errors import UsageError
 from segcli.measure.param import Param
+from segcli.measure.why import Why
 from segcli.wording import plain
 
 Kind = Literal["loss", "metric", "table"]
@@ -86,6 +87,8 @@ class Measure:
     local: bool = False
     symmetric: bool = False
     when_empty: WhenEmpty = BY_FORMULA
+    #: Why it has no value where it is asked for its formula and has none.
+    undefined: Why = Why.ZERO_DENOMINATOR
     params: Mapping[str, Param]
     optimum: float | None = 0.0
     gradient: Callable[..., Any] | None = field(default=None, repr=False)

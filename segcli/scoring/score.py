@@ -12,6 +12,7 @@ from segcli.masks.mask import Note
 from segcli.measure.conventions import Convention
 from segcli.measure.notation import parse
 from segcli.measure.record import BoundMeasure, Kind
+from segcli.measure.why import Why
 from segcli.scoring.batch import Batch
 from segcli.scoring.empty import (
     as_given,
@@ -199,7 +200,7 @@ def _losses_of(
             found.append(library.value(bound, label))
             continue
         value = loss_value(bound, pair)
-        why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
+        why = bound.measure.undefined if value is None else Why.GT_EMPTY if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
     return found
 

@@ -9,6 +9,7 @@ from segcli.measure.filing import metric
 from segcli.measure.metrics.surface import Surface
 from segcli.measure.param import Param
 from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -33,7 +34,7 @@ Width = Annotated[
     ),
 ]
 #: What all shares have in common: those of the surfaces, and those of bands along them.
-share = partial(metric, family="surface", needs="surfaces", range=(0, 1), better="higher")
+share = partial(metric, family="surface", needs="surfaces", range=(0, 1), better="higher", undefined=Why.NO_SURFACE)
 share_of_bands = partial(metric, family="surface", needs="bands", range=(0, 1), better="higher")
 NOTHING_AGREES = WhenEmpty(both=None, gt=0.0, pred=0.0)
 

@@ -10,6 +10,7 @@ from segcli.measure.metrics.surface import Surface
 from segcli.measure.metrics.topology import Connectivity
 from segcli.measure.param import Param
 from segcli.measure.record import Rows
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.objects import Objects
@@ -52,6 +53,7 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     range=(0, float("inf")),
     better="lower",
     unit="mm",
+    undefined=Why.NO_SURFACE,
     caution="the penalty decides it as soon as a lesion is missed or false",
     miss="penalty",
 )

@@ -13,6 +13,7 @@ from segcli.kernels import surfaces
 from segcli.measure.filing import metric
 from segcli.measure.param import Param
 from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -37,6 +38,7 @@ distance = partial(
     better="lower",
     unit="mm",
     when_empty=WhenEmpty(None, None, None),
+    undefined=Why.NO_SURFACE,
 )
 
 
@@ -306,6 +308,7 @@ def modified_hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 
 
 @distance(
+    undefined=Why.ZERO_DENOMINATOR,
     formula=r"\tfrac12\left(\overline{d(P, G)} + \overline{d(G, P)}\right)",
     reference="pooling as SimpleITK, pymia",
     symmetric=True,
@@ -322,6 +325,7 @@ def ahd_set(pair: Pair) -> float | None:
 
 
 @distance(
+    undefined=Why.ZERO_DENOMINATOR,
     formula=r"\max\left(\overline{d(P, G)}, \overline{d(G, P)}\right)",
     reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x",
     symmetric=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from segcli.measure.filing import metric
 from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -47,6 +48,7 @@ def _ml(pair: Pair, voxels: int) -> float | None:
 @metric(
     family="volume",
     needs="litres",
+    undefined=Why.NO_ML,
     formula=r"\frac{v\,|G|}{1000}",
     reference="a count",
     range=(0, float("inf")),
@@ -65,6 +67,7 @@ def volume_gt_ml(pair: Pair) -> float | None:
 @metric(
     family="volume",
     needs="litres",
+    undefined=Why.NO_ML,
     formula=r"\frac{v\,|P|}{1000}",
     reference="a count",
     range=(0, float("inf")),
