@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import typing
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from segcli.measure.conventions import Entry, convention_of
 from segcli.measure.losses.libraries import known
 from segcli.measure.notation import bind
 from segcli.measure.record import measures
+from segcli.measure.why import EMPTY, Why
 from segcli.report.conventions import text
 from segcli.run.summary import Resampling, summaries
 from segcli.scoring import empty as policy
@@ -839,10 +839,10 @@ EMPTY_TABLE: dict[tuple[str, str], tuple[float | str, ...]] = {
 
 
 @pytest.mark.parametrize(("tool", "quantity"), EMPTY_TABLE)
-@pytest.mark.parametrize("why", tools.WHYS)
+@pytest.mark.parametrize("why", EMPTY)
 def test_the_table_of_empty_masks(tool: str, quantity: str, why: str) -> None:
     """Each cell: what `conventions` shows, what `--convention TOOL` and `--empty TOOL` give, and the means of a run."""
-    cell = EMPTY_TABLE[tool, quantity][tools.WHYS.index(typing.cast("tools.Why", why))]
+    cell = EMPTY_TABLE[tool, quantity][EMPTY.index(Why(why))]
     pred, gt = {"both_empty": (BOX * 0, BOX * 0), "pred_empty": (BOX * 0, BOX), "gt_empty": (BOX, BOX * 0)}[why]
     number = float(cell) if isinstance(cell, (int, float)) else None
     words = tools.WORDS[cell] if isinstance(cell, str) else ""
@@ -860,7 +860,7 @@ def test_the_table_of_empty_masks(tool: str, quantity: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("tool", tools.tools())
-@pytest.mark.parametrize("why", tools.WHYS)
+@pytest.mark.parametrize("why", EMPTY)
 def test_empty_as_a_tool(tool: str, why: str) -> None:
     """`--empty TOOL` puts in the tool's number; nan, infinity and errors are null, and are told in words."""
     pred, gt = {"both_empty": (BOX * 0, BOX * 0), "pred_empty": (BOX * 0, BOX), "gt_empty": (BOX, BOX * 0)}[why]
@@ -1062,9 +1062,8 @@ def test_losses_with_a_convention() -> None:
 
 def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: Any) -> dict[str, Any]:
     """Return a run file of several pairs, as plain data."""
-    from segcli.run.document import document
-
     from segcli.masks.asked import reading_of
+    from segcli.run.document import document
     from segcli.scoring.score import measures_of
 
     cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]

@@ -76,7 +76,7 @@ def test_the_junit_schema_refuses_what_is_no_junit() -> None:
     schema = xmlschema.XMLSchema(XSD)
     good = junit_xml(nasty(), 0.0)
     for broken in (
-        good.replace('classname="segcli.gates" ', "", 1),
+        good.replace('classname="segcli.gate" ', "", 1),
         good.replace("<failure ", "<failed ", 1).replace("</failure>", "</failed>", 1),
         re.sub(r'tests="6"', 'tests="six"', good),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import tomllib
 from dataclasses import replace
@@ -23,11 +24,16 @@ from segcli.errors import UsageError
 from segcli.evidence.case import Case
 from segcli.evidence.classes import SoftClasses
 from segcli.evidence.pair import Pair
+from segcli.evidence.parts import CLASSES, NoGridError, PooledSums
+from segcli.evidence.pooled import PooledClasses, PooledCounts, PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.kernels.surfaces import SURFACES, Surface
 from segcli.masks.labels import Label
+from segcli.measure import why as reasons
 from segcli.measure.notation import DEFAULTS, bind, parse
-from segcli.measure.record import FORMULA, BoundMeasure, Measure, Param, find, measures
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, BoundMeasure, Measure, Needs, find, measures
+from segcli.measure.why import Why, short
 from segcli.scoring.empty import POLICIES, Status, classes_value, metric_value
 from segcli.scoring.limits import parse_limits
 from segcli.scoring.values import Scored
@@ -862,3 +868,108 @@ def test_value_of_losses_only() -> None:
     """Where no metric of the name was computed, a bare name finds the loss."""
     found = segcli.score(shape("hook_pred"), shape("hook_gt"), metrics=(), losses="dice")
     assert found.value("dice") == found.value("loss.dice") is not None
+
+
+# --- what a measure needs -------------------------------------------------------------------------
+
+#: What evidence has that gives a measure what it says it needs: names of a `Pair`, or of all classes.
+GIVES: dict[Needs, tuple[str, ...]] = {
+    "counts": ("counts",),
+    "volumes": ("counts", "voxel_volume"),
+    "litres": ("counts", "voxel_volume", "case"),
+    "surfaces": ("distances", "case"),
+    "bands": ("bands", "chessboard_bands", "davis_boundaries"),
+    "places": ("case", "label"),
+    "structure": ("structure", "voxel_volume"),
+    "objects": ("objects",),
+    "probabilities": ("soft",),
+    "sizes": ("sums",),
+    "overlaps": ("joint", "foreground", "inside", "confusion", "names", "unlabelled"),
+}
+#: Two objects each, of which one is shifted and one is not.
+BLOBS = np.zeros((2, 8, 8, 8), np.uint8)
+BLOBS[:, 1:4, 1:4, 1:4] = 1
+BLOBS[0, 5:7, 4:7, 5:8] = BLOBS[1, 5:8, 5:7, 5:7] = 1
+#: The least that is not enough.
+TOO_LITTLE: dict[Needs, Needs] = {"volumes": "counts", "litres": "volumes"}
+
+
+class Only:
+    """Evidence of which nothing is there but these."""
+
+    def __init__(self, evidence: Any, names: tuple[str, ...]) -> None:
+        self.__dict__.update({name: getattr(evidence, name) for name in names if hasattr(evidence, name)})
+
+
+@pytest.mark.parametrize("measure", METRICS + TABLES, ids=[m.id for m in METRICS + TABLES])
+def test_metrics_need_what_they_say(measure: Measure) -> None:
+    """Evidence with that alone gives the same number; evidence with less gives none."""
+    pred, gt = BLOBS
+    for bound in variants(measure):
+        pair = pair_of(0.1 + 0.7 * pred, gt, (1.0, 0.5, 2.0))
+        evidence = pair.case.classes if bound.over_classes else pair
+        assert bound(Only(evidence, GIVES[measure.needs])) == bound(evidence)
+        with pytest.raises(AttributeError):
+            bound(Only(evidence, GIVES.get(TOO_LITTLE.get(measure.needs, "voxels"), ())))
+
+
+@each_loss
+def test_losses_need_the_grid_where_they_say_so(measure: Measure) -> None:
+    """Voxels of several images as one have no grid: a loss that needs it raises, any other has a value of them."""
+    rng = np.random.default_rng(0)
+    p, y = rng.random((2, 4, 5, 6)), rng.integers(0, 2, (2, 4, 5, 6)).astype(np.float64)
+    for bound in variants(measure):
+        pooled: Any = PooledPair([SoftPair(*one) for one in zip(p, y, strict=True)])
+        if bound.over_classes:
+            pooled = PooledClasses([two_classes(*one) for one in zip(p, y, strict=True)])
+        for function in (bound, bound.voxel_map, lambda pair, bound=bound: bound.gradient(pair, "p")):
+            if measure.needs == "grid":
+                with pytest.raises(NoGridError):
+                    function(pooled)
+            else:
+                assert function(pooled) is not None
+
+
+@each_metric
+def test_pooled_is_what_adds_up(measure: Measure) -> None:
+    """A measure with a value of all cases together has one of their counts and parts, and any other has none."""
+    pred, gt = BLOBS
+    pair = pair_of(0.1 + 0.7 * pred, gt)
+    bound = bind(measure.name, "metric")
+    bound(pair.case.classes if bound.over_classes else pair)
+    parts = {key: part._asdict() for key, part in pair.objects.answers.items()}
+    whole: Any = PooledCounts([pair.counts], parts=[parts])
+    if bound.over_classes:
+        whole = PooledSums([{CLASSES: pair.case.classes.sums._asdict()}])
+    if measure.pooled:
+        assert bound(whole) == value_of(bound, pair)
+    else:
+        with pytest.raises(NoGridError):
+            bound(whole)
+
+
+# --- why a value is undefined ---------------------------------------------------------------------
+
+
+def test_reasons_are_those_of_the_schemas() -> None:
+    """What a run and a difference may say is what there is, each with its words."""
+    folder = Path(segcli.__file__).parent / "schemas"
+
+    def listed(name: str) -> set[str]:
+        found = re.findall(r'"why": \{\s*"enum": (\[.*?\])', (folder / name).read_text(), re.DOTALL)
+        return {word for words in found for word in json.loads(words)}
+
+    assert listed("run.json") == set(Why) - {Why.OTHER_LABELS}
+    assert set(Why) < listed("diff.json")
+    assert all(why.short and (why.of_label and why.of_classes) for why in set(Why) - {Why.OTHER_LABELS})
+    assert all(why.of_masks for why in reasons.EMPTY)
+    assert json.dumps([Why.NO_ML]) == '["no_ml"]'
+    assert pickle.loads(pickle.dumps(Why.NO_ML)) is Why.NO_ML  # noqa: S301 (our own)
+    assert (short("no_ml"), short("the case failed"), short("")) == ("no ml", "the case failed", "no value")
+
+
+@each_metric
+def test_a_measure_says_why_it_has_no_value(measure: Measure) -> None:
+    """What has a surface may lack it, millilitres may lack a size; anything else is 0/0."""
+    known = Why.NO_ML if measure.unit == "ml" else Why.ZERO_DENOMINATOR
+    assert measure.undefined is (Why.NO_SURFACE if "surface" in measure.params else known)

@@ -22,6 +22,7 @@ from segcli.masks.labels import Label
 from segcli.measure import conventions as tools
 from segcli.measure.conventions import Entry
 from segcli.measure.notation import bind
+from segcli.measure.why import EMPTY
 from segcli.scoring.printed import Printed, Views, printed
 
 HERE = Path(__file__).parent / "golden" / "peers"
@@ -183,7 +184,7 @@ def test_all_rows_are_there() -> None:
 def changed(entry: Entry) -> dict[str, Entry]:
     """Return an entry with one thing wrong, by what it is."""
     found = {"times": replace(entry, times=1.5 * entry.times)}
-    for i, why in enumerate(tools.WHYS[: len(entry.empty)]):
+    for i, why in enumerate(EMPTY[: len(entry.empty)]):
         if why == "both_empty" and "all full or empty" in entry.gives:
             continue  # it comes first
         other = 7.0 if entry.empty[i] != 7.0 else 8.0
@@ -200,7 +201,7 @@ def changed(entry: Entry) -> dict[str, Entry]:
 
 
 #: What no recorded pair shows: a volume with one mask full and the other empty; what NumPy 1 gives.
-NOT_SHOWN = {("mikan", "all full or empty"), *(("surface-distance", why) for why in tools.WHYS)}
+NOT_SHOWN = {("mikan", "all full or empty"), *(("surface-distance", why) for why in EMPTY)}
 
 
 @pytest.mark.parametrize("tool", TITLES)

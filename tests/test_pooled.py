@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from segcli.run.reading import load_run
 
 import segcli
 from segcli.errors import InputError, UsageError
@@ -31,6 +30,7 @@ from segcli.masks.labels import Label
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import BoundMeasure, Measure, measures
 from segcli.report.catalog import facts
+from segcli.run.reading import load_run
 
 Array = NDArray[Any]
 SCHEMA = json.loads(files("segcli").joinpath("schemas", "run.json").read_text())

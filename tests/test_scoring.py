@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +20,7 @@ from segcli.errors import InputError, UsageError
 from segcli.evidence.distances import Distances
 from segcli.evidence.label_map import LabelMap
 from segcli.masks.labels import parse_labels
-from segcli.report.case import BECAUSE, WHY, score_text
+from segcli.report.case import score_text
 from segcli.scoring.means import MEAN_WITHOUT_BACKGROUND
 from segcli.scoring.score import measures_of
 
@@ -419,11 +418,3 @@ def test_no_millilitres_of_an_area_or_of_voxels(pair, spacing):
             assert {(v.value, v.status, v.why, v.unit) for v in case.values} == {(None, "undefined", "no_ml", "ml")}
     said = score_text([case], measures_of("metric", "volume_gt_ml"), "undefined")
     assert "size of its voxels in mm (--spacing)" in said
-
-
-def test_every_reason_is_in_the_schemas():
-    """Whatever a value may be undefined for, a run may say and a diff repeat."""
-    for name in ("run", "diff"):
-        text = (resources.files("segcli") / "schemas" / f"{name}.json").read_text(encoding="utf-8")
-        assert all(f'"{why}"' in text for why in WHY), name
-    assert BECAUSE.keys() == WHY.keys()

@@ -113,9 +113,9 @@ def _euclidean_band(case: Measured, side: Side, index: int, box: list[slice], wi
     pads = [(int(g.start == b.start), int(g.stop == b.stop)) for g, b in zip(grown, box, strict=True)]
     outside = np.pad(~(inside | ignored), pads, constant_values=True)
     # Squared steps are added in the order of the array's axes: a distance of just the width is the same in any layout.
-    by_axis = np.ascontiguousarray(outside.T if case.reverse else outside)
+    by_axis = np.ascontiguousarray(outside.T if case.maps.reverse else outside)
     near = distance_transform(by_axis, case.spacing) <= width * SLACK
-    near = near.T if case.reverse else near
+    near = near.T if case.maps.reverse else near
     inner = tuple(slice(b.start - g.start, b.stop - g.start) for b, g in zip(box, grown, strict=True))
     kept = tuple(slice(s.start + before, s.stop + before) for s, (before, _) in zip(inner, pads, strict=True))
     return np.asarray(inside[inner] & near[kept])

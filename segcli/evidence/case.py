@@ -20,7 +20,7 @@ from segcli.evidence.maps import Maps
 from segcli.evidence.measured import Measured, Unit
 from segcli.evidence.pair import Pair
 from segcli.masks.labels import BACKGROUND, Label
-from segcli.masks.void import Ranges
+from segcli.masks.mask import Ranges
 
 if TYPE_CHECKING:
     from segcli.evidence.confusion import Classes

@@ -22,6 +22,10 @@ class NoGridError(AttributeError):
     """A measure asked pooled voxels or cases for more than is kept of them: for neighbours, or a surface."""
 
 
+class NoPartsError(NoGridError):
+    """Not every one of the pooled cases has the parts that a measure is made of."""
+
+
 class Matched(NamedTuple):
     """Objects, how many of them were matched one to one, and the sums of IoU and Dice over the matches."""
 
@@ -119,7 +123,7 @@ def summed(kind: type[Answer], key: str, cases: Sequence[Mapping[str, Mapping[st
     known = [part for part in found if part is not None]
     # All or nothing: a sum that leaves out cases would be taken for that of all.
     if not known or len(known) < len(found):
-        raise NoGridError(key)
+        raise NoPartsError(key)
     return kind(*(_sum([part[name] for part in known]) for name in _fields(kind)))
 
 

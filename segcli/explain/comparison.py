@@ -283,17 +283,12 @@ def _loss_rows(
     unpooled: Callable[[BoundMeasure], Row],
 ) -> list[Row]:
     """Return the rows of losses; `unpooled` gives that of one which asks pooled voxels for their neighbours."""
-    from segcli.evidence.parts import NoGridError
+    from segcli.evidence.pooled import PooledPair
 
-    rows: dict[str, Row] = {}
-    pooled: list[BoundMeasure] = []
-    for bound in losses:
-        try:
-            rows[bound.name] = _valued(name, label, bound, pair)
-            pooled.append(bound)
-        except NoGridError:
-            rows[bound.name] = unpooled(bound)
-    for tally in tallies(pooled, pair, mapped=[bool(rows[bound.name].excess) for bound in pooled], by=by):
+    apart = [b for b in losses if b.measure.needs == "grid" and isinstance(pair, PooledPair)]
+    whole = [b for b in losses if b not in apart]
+    rows = {b.name: unpooled(b) if b in apart else _valued(name, label, b, pair) for b in losses}
+    for tally in tallies(whole, pair, mapped=[bool(rows[bound.name].excess) for bound in whole], by=by):
         row = rows[tally.bound.name]
         row = replace(row, share=tally.shares(), by_p=tally.norms("p"), by_z=tally.norms("z"))
         rows[row.measure] = replace(row, notes=_remarks(tally, pair, row))

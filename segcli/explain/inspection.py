@@ -290,18 +290,16 @@ def _piece(
 
 def _pooled_pieces(bound: BoundMeasure, loaded: Loaded, channels: Sequence[Label]) -> Iterator[_Piece]:
     """Return each channel's part of the loss of all channels pooled: the maps of all add up to it."""
-    from segcli.evidence.parts import NoGridError
     from segcli.evidence.pooled import PooledPair
 
-    pooled = PooledPair([loaded.soft(label) for label in channels])
-    try:
-        whole = _piece(bound, channels[0], 1.0, pooled, np.zeros(0, dtype=bool))
-    except NoGridError:
+    if bound.measure.needs == "grid":
         raise UsageError(
             f"{bound.name} has no micro average: it reads neighbours.",
             hint="--average macro takes the mean over the channels",
             code="inspect.average",
-        ) from None
+        )
+    pooled = PooledPair([loaded.soft(label) for label in channels])
+    whole = _piece(bound, channels[0], 1.0, pooled, np.zeros(0, dtype=bool))
     maps, gains = pooled.split(whole.map), pooled.split(whole.excess)
     slopes = [None] * len(channels) if whole.gradient is None else pooled.split(whole.gradient)
     for number, (label, pair) in enumerate(zip(channels, pooled.parts, strict=True)):

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segcli.evidence.parts import NoGridError
+from segcli.evidence.pooled import PooledPair
 from segcli.evidence.soft import Stretch
 from segcli.evidence.stretch import stretches
 from segcli.explain.attribution import Norms, Sums
 
 if TYPE_CHECKING:
-    from segcli.evidence.pooled import PooledPair
     from segcli.evidence.soft import SoftPair, Vector
     from segcli.masks.labels import Label
     from segcli.measure.record import BoundMeasure
@@ -59,6 +58,7 @@ class SharedLogits:
         """
         totals = {bound.name: [Sums() for _ in sums] for bound in bounds if bound.measure.gradient is not None}
         apart: dict[str, list[Norms | None]] = {}
+        stacked = any(isinstance(pair, PooledPair) for pair in self.pairs)
         for together in (True, False):
             chosen = [b for b in bounds if b.name in totals and b.measure.local == together]
             for where in (stretches(self.p.shape[1]) if together else (slice(None),)) if chosen else ():
@@ -67,31 +67,25 @@ class SharedLogits:
                 for bound in chosen:
                     if bound.name in apart:
                         continue
-                    try:
-                        slopes = [_scaled(bound, part) for part in parts]
-                    except NoGridError:
+                    if stacked and bound.measure.needs == "grid":
                         apart[bound.name] = self._over_images(bound, sums)
                         continue
+                    slopes = [_scaled(bound, part) for part in parts]
                     for total, weights in zip(totals[bound.name], sums, strict=True):
                         tied.add(total, slopes, weights)
         return {b.name: apart.get(b.name) or [t.norms() for t in totals.get(b.name, ())] for b in bounds}
 
     def pooled(self, bound: BoundMeasure, pooled: PooledPair, chosen: Sequence[int]) -> Norms | None:
         """Return the norms of the gradient of a loss of the `chosen` labels pooled (`--average micro`)."""
-        if bound.measure.gradient is None:
+        if bound.measure.gradient is None or bound.measure.needs == "grid":
             return None
-        try:
-            slope = _scaled(bound, pooled)
-        except NoGridError:
-            return None
+        slope = _scaled(bound, pooled)
         total = Sums()
         tied = _Tied(np.asarray(self.p, dtype=np.float64), self.members[list(chosen)])
         total.add(tied.gradient(pooled.split(slope), [1.0] * len(chosen)))
         return total.norms()
 
     def _over_images(self, bound: BoundMeasure, sums: Sequence[Weights]) -> list[Norms | None]:
-        from segcli.evidence.pooled import PooledPair
-
         parts = [pair.parts for pair in self.pairs if isinstance(pair, PooledPair)]
         ends = np.cumsum([part.n for part in parts[0]])[:-1]
         images = zip(zip(*parts, strict=True), np.split(self.p, ends, axis=1), strict=True)

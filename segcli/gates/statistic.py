@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segcli.errors import InputError, UsageError
-from segcli.evidence.parts import NoGridError
+from segcli.evidence.parts import NoPartsError
 from segcli.gates.columns import Columns, Key
 from segcli.gates.rules import POOLED, Rule, Stat
 from segcli.measure.record import BoundMeasure, Measure
@@ -99,14 +99,14 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
     whole = together([columns.cases[name] for name in names], key[0])
     if whole is None:
         return None
+    if not bound.measure.pooled:
+        raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat")
     try:
         value = bound(whole)
-    except NoGridError:
-        if bound.measure.parts:
-            raise InputError(
-                f"{key[0]}: the run does not hold of every case what the pooled value of {bound.name} is made of.",
-                hint=_NO_CONFIDENCE if bound.measure.reads == "probability" else _EARLIER,
-                code="run.parts",
-            ) from None
-        raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat") from None
+    except NoPartsError:
+        raise InputError(
+            f"{key[0]}: the run does not hold of every case what the pooled value of {bound.name} is made of.",
+            hint=_NO_CONFIDENCE if bound.measure.reads == "probability" else _EARLIER,
+            code="run.parts",
+        ) from None
     return None if value is None else float(value)

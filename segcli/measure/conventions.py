@@ -19,13 +19,12 @@ from segcli.errors import UsageError
 from segcli.measure.losses.libraries import Implementation, known
 from segcli.measure.notation import DEFAULTS, bind, parse
 from segcli.measure.record import BoundMeasure, find
+from segcli.measure.why import EMPTY, Why
 from segcli.wording import plain
 
 if typing.TYPE_CHECKING:
     from segcli.evidence.counts import Counts
 
-Why = Literal["both_empty", "pred_empty", "gt_empty"]
-WHYS: tuple[Why, ...] = typing.get_args(Why)
 #: What a tool gives for an empty mask: a number, `formula` where its formula has a value, or one of these.
 Word = Literal["formula", "nan", "inf", "-inf", "raises", "arbitrary", "unknown", "1.8e308", "3.4e38", "1.7e38"]
 WORDS: dict[str, str] = {
@@ -92,7 +91,7 @@ class Entry:
 
     def rule(self, why: str) -> float | str:
         """Return what the tool gives for an empty mask."""
-        return self.empty[WHYS.index(typing.cast("Why", why))] if self.empty else "formula"
+        return self.empty[EMPTY.index(Why(why))] if self.empty else "formula"
 
     def given(self, shape: tuple[int, ...], counts: Counts) -> tuple[str, float | str] | None:
         """Return what the tool gives for these masks by a rule of its own, with the condition that calls for it."""
@@ -119,7 +118,7 @@ class Entry:
 
     def remark(self, why: str) -> str:
         """Return what more is to be said where a mask is empty."""
-        notes = [self.empty_note if why else "", self.one_empty_note if why not in ("", "both_empty") else ""]
+        notes = [self.empty_note if why else "", self.one_empty_note if why not in ("", Why.BOTH_EMPTY) else ""]
         return "; ".join(n for n in notes if n)
 
 

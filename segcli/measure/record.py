@@ -5,39 +5,18 @@ Nothing heavy is imported here: the catalogue, the help texts and usage errors n
 
 from __future__ import annotations
 
-import ast
 import difflib
-import inspect
 import math
-import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from segcli.errors import UsageError
 from segcli.measure.param import Param
+from segcli.measure.why import Why
 from segcli.wording import plain
-
-__all__ = [
-    "FORMULA",
-    "BoundMeasure",
-    "Kind",
-    "Measure",
-    "Param",
-    "Rows",
-    "WhenEmpty",
-    "find",
-    "gradient_of",
-    "ideal_of",
-    "loss",
-    "measures",
-    "metric",
-    "table",
-    "voxel_map_of",
-]
 
 Kind = Literal["loss", "metric", "table"]
 #: What a function reads: one label's masks or probabilities, all classes at once, or the probabilities of all.
@@ -49,6 +28,19 @@ FORMULA: Literal["formula"] = "formula"
 EmptyValue = float | None | Literal["formula"]
 #: Nothing, a gt of 0 and 1 only, or a soft gt too.
 Least = Literal["", "hard gt", "any gt"]
+Attribution = Literal["", "additive", "scaled", "integrated"]
+#: What a measure asks of its evidence. Of one label: its counts, with the volume of a voxel too or with the grid's
+#: unit as well, its surfaces, bands along them, where its voxels lie, its pieces and skeletons, its objects, its
+#: probabilities. Of all classes: their sizes, how they lie on each other, their probabilities. A loss needs the
+#: probabilities of voxels wherever they lie, or the grid that they lie on.
+Needs = Literal[
+    "counts", "volumes", "litres", "surfaces", "bands", "places", "structure", "objects", "probabilities",
+    "sizes", "overlaps", "voxels", "grid",
+]  # fmt: skip
+#: Of which cases add up, so that a measure of it has a value of all of them together without their masks.
+ADDED: frozenset[Needs] = frozenset({"counts", "objects", "sizes"})
+#: Of which labels of one case add up (`--average micro`): the evidence of several labels has it as that of one does.
+POOLED_LABELS: frozenset[Needs] = frozenset({"counts", "volumes", "probabilities", "voxels"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +50,10 @@ class WhenEmpty:
     both: EmptyValue = None
     gt: EmptyValue = None
     pred: EmptyValue = None
+
+
+#: The formula has a value whatever is empty.
+BY_FORMULA = WhenEmpty(FORMULA, FORMULA, FORMULA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +81,19 @@ class Measure:
     better: Better
     unit: str = ""
     reads: Reads = "labels"
+    needs: Needs
     #: Of a loss: whether gradient and map need of other voxels nothing but sums and what `SoftPair` knows by voxel
     #: (distances): they can then be worked out of any part of the voxels.
     local: bool = False
     symmetric: bool = False
-    when_empty: WhenEmpty = WhenEmpty(FORMULA, FORMULA, FORMULA)
+    when_empty: WhenEmpty = BY_FORMULA
+    #: Why it has no value where it is asked for its formula and has none.
+    undefined: Why = Why.ZERO_DENOMINATOR
     params: Mapping[str, Param]
     optimum: float | None = 0.0
     gradient: Callable[..., Any] | None = field(default=None, repr=False)
     voxel_map: Callable[..., Any] | None = field(default=None, repr=False)
-    attribution: Literal["", "additive", "scaled", "integrated"] = ""
+    attribution: Attribution = ""
     ideal: Callable[..., Any] | None = field(default=None, repr=False)
     #: Of a loss: of which gt it is proven, for all parameters, that no prediction has less than the perfect one; where
     #: that has the lower end of the range it needs no other proof.
@@ -102,18 +101,20 @@ class Measure:
     caution: str = ""
     #: The parameter that says what a miss costs, where one does.
     miss: str = ""
-    #: Of a metric of objects whether it reads nothing but `pair.objects`, of one of all classes nothing but their
-    #: `sums`. These parts stand in the run file, and it has a pooled value over cases.
-    parts: bool = False
 
     @property
     def id(self) -> str:
         return f"{self.kind}.{self.name}"
 
     @property
+    def parts(self) -> bool:
+        """Return whether its parts (of objects, of classes) stand in the run file, for a pooled value over cases."""
+        return self.kind == "metric" and self.needs in ("objects", "sizes")
+
+    @property
     def pooled(self) -> bool:
-        """Return whether it may have a value of all cases together: of counts, objects or classes."""
-        return self.parts or (self.kind == "metric" and self.reads == "labels")
+        """Return whether it has a value of all cases together: of counts, objects or classes that add up."""
+        return self.kind == "metric" and self.needs in ADDED
 
     @property
     def scale(self) -> float:
@@ -215,140 +216,27 @@ class BoundMeasure:
 # --- the registry -----------------------------------------------------------------------------
 
 _REGISTRY: dict[str, Measure] = {}
-_EVIDENCE = {"Pair": Any, "SoftPair": Any, "Classes": Any, "SoftClasses": Any}
 
 
-def _docstring(function: Callable[..., Any]) -> str:
-    """Return the docstring of a measure: its summary and notes, also where PYTHONOPTIMIZE=2 has stripped it."""
-    if sys.flags.optimize < 2:
-        return inspect.getdoc(function) or ""
-    tree = _syntax(function.__code__.co_filename)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == function.__code__.co_firstlineno:
-                return ast.get_docstring(node) or ""
-    return ""
-
-
-@cache
-def _syntax(path: str) -> ast.Module:
-    return ast.parse(Path(path).read_text("utf-8"))
-
-
-def _file(kind: Kind, function: Callable[..., Any], record: dict[str, Any]) -> None:
-    doc = _docstring(function)
-    if not doc:
-        raise TypeError(f"{kind} {function.__name__} has no docstring")
-    summary, _, notes = doc.partition("\n")
-    params: dict[str, Param] = {}
-    # the pair's type is imported for type checkers only: its module needs numpy
-    hints = typing.get_type_hints(function, localns=_EVIDENCE, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        annotated = hints[parameter.name]
-        if typing.get_origin(annotated) is not Annotated:
-            raise TypeError(f"{function.__name__}: {parameter.name} needs Annotated[type, Param(...)]")
-        base, param = typing.get_args(annotated)
-        kinds = typing.get_args(base) or (base,)  # float | Literal["auto"]; of Literal["mm", "voxel"] the words
-        base = float if param.many else next((t for t in (float, int) if t in kinds), str)
-        params[parameter.name] = replace(param, name=parameter.name, default=parameter.default, type=base)
-    measure = Measure(
-        name=function.__name__,
-        kind=kind,
-        function=function,
-        summary=summary,
-        notes=notes.strip(),
-        params=params,
-        **record,
-    )
+def enter(measure: Measure) -> None:
+    """Put a record into the registry; raise `TypeError` where its name is taken."""
     if measure.id in _REGISTRY:
         raise TypeError(f"{measure.id} is filed twice")
     _REGISTRY[measure.id] = measure
     _words.cache_clear()
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def metric(**record: Any) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as a metric. Fields: see `Measure`."""
-
-    def decorate(function: F) -> F:
-        _file("metric", function, record)
-        return function
-
-    return decorate
-
-
-def table(**record: Any) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters) -> Rows` as a table. Fields: see `Measure`.
-
-    A table stands outside means and gates; it is asked for among the metrics.
-    """
-
-    def decorate(function: F) -> F:
-        _file("table", function, {"range": (float("-inf"), float("inf")), "better": "none", **record})
-        return function
-
-    return decorate
-
-
-def loss(**record: Any) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as a loss. Fields: see `Measure`."""
-
-    def decorate(function: F) -> F:
-        _file("loss", function, {"better": "lower", **record})
-        return function
-
-    return decorate
-
-
-def gradient_of(name: str) -> Callable[[F], F]:
-    """File the decorated `function(pair, d, *, parameters)` as the gradient of the loss `name`.
-
-    `d` is `pair.wrt("p")` or `pair.wrt("z")`: the derivatives of p, log p and log(1-p), so that one
-    closed form serves both the probability and the logit.
-    """
-
-    def decorate(function: F) -> F:
-        _amend(f"loss.{name}", gradient=function)
-        return function
-
-    return decorate
-
-
-def voxel_map_of(name: str, attribution: Literal["additive", "scaled", "integrated"]) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as the voxel map that adds up to the loss `name`.
-
-    The rule: the formula is a sum over voxels (additive), an inner map times a number (scaled), or the
-    gradient is integrated from the ground truth to the prediction, in closed form (integrated).
-    """
-
-    def decorate(function: F) -> F:
-        _amend(f"loss.{name}", voxel_map=function, attribution=attribution)
-        return function
-
-    return decorate
-
-
-def ideal_of(name: str) -> Callable[[F], F]:
-    """File the decorated `function(pair, *, parameters)` as the prediction that the loss `name` asks for.
-
-    Needed only where that is not the ground truth itself (label smoothing); `None` stands for that.
-    """
-
-    def decorate(function: F) -> F:
-        _amend(f"loss.{name}", ideal=function)
-        return function
-
-    return decorate
-
-
-def _amend(key: str, **fields: Any) -> None:
-    _REGISTRY[key] = replace(_REGISTRY[key], **fields)
+def amend(key: str, what: str, amended: Callable[[Measure], Measure]) -> None:
+    """Put `amended(record)` in the place of a filed record, which gets a companion: its gradient, say."""
+    if key not in _REGISTRY:
+        raise TypeError(f"the {what} of {key} has no measure: file it first")
+    _REGISTRY[key] = amended(_REGISTRY[key])
     _words.cache_clear()
+
+
+def filed(key: str) -> Measure:
+    """Return a record that is filed already, by its full id, while the families are still being imported."""
+    return _REGISTRY[key]
 
 
 def measures(kind: Kind | None = None) -> list[Measure]:

@@ -9,10 +9,11 @@ from segcli.kernels.surfaces import MEANING
 from segcli.measure.conventions import tools
 from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
+from segcli.measure.why import Why, short
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, escape_markdown, flat, geometry_text, grouped, number, shape_text, spacing_text
 from segcli.report.tidy import as_csv
-from segcli.scoring.empty import POLICIES, tool_words
+from segcli.scoring.empty import POLICIES, tool_words, why_empty
 from segcli.scoring.limits import Verdict
 from segcli.scoring.means import ALL, IN_WORDS, MEAN_WITHOUT_BACKGROUND, Mean
 from segcli.scoring.values import Scored, Value
@@ -20,17 +21,6 @@ from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.gates.verdicts import Verdict as GateVerdict
-
-WHY = {
-    "both_empty": "both empty",
-    "pred_empty": "pred empty",
-    "gt_empty": "gt empty",
-    "no_surface": "no surface",
-    "zero_denominator": "0/0",
-    "hard_mask": "hard mask",
-    "overlap": "labels overlap",
-    "no_ml": "no ml",
-}
 
 
 def heading(case: Scored) -> str:
@@ -119,9 +109,8 @@ def common_surface(measures: Sequence[BoundMeasure]) -> str | None:
 
 def _remark(case: Scored, label: str) -> str:
     counts = case.counts[label]
-    if counts.pred and counts.gt:
-        return ""
-    return WHY["both_empty" if not counts.pred and not counts.gt else "gt_empty" if counts.pred else "pred_empty"]
+    why = why_empty(counts.pred, counts.gt)
+    return short(why) if why else ""
 
 
 def mean_labels(case: Scored) -> list[str]:
@@ -156,7 +145,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
         notes.append("mean of a loss: over all channels, the background included; of a metric: over the labels")
     if average != "macro":
         notes.append(f"--average {average}: {IN_WORDS[average]}")
-        hard = {v.measure for c in cases for v in c.values if v.why == "hard_mask"}
+        hard = {v.measure for c in cases for v in c.values if v.why == Why.HARD_MASK}
         empty_means = [m.measure for c in cases for m in c.means if m.n == 0 and m.of > 1 and m.measure not in hard]
         whole = list(dict.fromkeys(name.split(":")[0] for name in empty_means))
         if average == "micro" and whole:
@@ -170,7 +159,7 @@ def footnotes(cases: Sequence[Scored], measures: Sequence[BoundMeasure], empty: 
     soft = [b.name for b in measures if b.measure.kind == "table" and b.measure.reads == "probability"]
     untold = [name for name in soft if name not in told]
     if untold:
-        notes.append(f"{_some(untold, 6)}: no table, as {BECAUSE['hard_mask']}")
+        notes.append(f"{_some(untold, 6)}: no table, as {Why.HARD_MASK.of_label}")
     return notes + _undefined(cases) + warning_lines(note for case in cases for note in case.notes)
 
 
@@ -208,28 +197,6 @@ def _over_classes(cases: Sequence[Scored], measures: Sequence[BoundMeasure]) -> 
     return notes
 
 
-#: Why a value is undefined, in words, for the rows that it concerns.
-BECAUSE = {
-    "pred_empty": "the prediction has no voxel of this label",
-    "gt_empty": "the ground truth has no voxel of this label",
-    "both_empty": "neither mask has a voxel of this label",
-    "no_surface": "a mask has no surface of this kind inside the image",
-    "zero_denominator": "0/0",
-    "hard_mask": "the prediction is a hard mask, without probabilities",
-    "overlap": "the channels of the prediction overlap, so that a voxel has no one class",
-    "no_ml": "millilitres need a 3-D image and the size of its voxels in mm (--spacing)",
-}
-#: The same for the row of all classes.
-OF_ALL = {
-    "pred_empty": "the prediction is nothing but background",
-    "gt_empty": "the ground truth is nothing but background",
-    "both_empty": "both masks are nothing but background",
-    "zero_denominator": "the formula has no value for these maps",
-    "hard_mask": BECAUSE["hard_mask"],
-    "overlap": BECAUSE["overlap"],
-}
-
-
 def _undefined(cases: Sequence[Scored]) -> list[str]:
     """Return one sentence for each reason and set of measures, with the rows that it holds for."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -237,7 +204,7 @@ def _undefined(cases: Sequence[Scored]) -> list[str]:
         for v in case.values:
             if v.status == "undefined":
                 row = f"{case.case} {v.label}" if len(cases) > 1 else v.label
-                because = (OF_ALL if v.label == ALL else BECAUSE)[v.why]
+                because = Why(v.why).of_classes if v.label == ALL else Why(v.why).of_label
                 rows.setdefault((row, because), {})[v.measure.split(":")[0]] = ""
     grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (row, because), names in rows.items():
@@ -278,7 +245,7 @@ def _as_of_gate(v: Verdict, cases: Sequence[Scored]) -> GateVerdict:
     for case in cases:
         rows += [*case.values, *case.means] if case.case == v.case else []
     unit = next((r.unit for r in rows if (r.label, r.kind, r.measure) == (v.label, v.kind, v.measure)), "")
-    why = "" if v.value is not None else f"undefined ({WHY.get(v.why, v.why) or 'no value'})"
+    why = "" if v.value is not None else f"undefined ({short(v.why)})"
     low = v.rule.startswith("--min")
     return GateVerdict(
         rule=v.rule, level="error", status="passed" if v.passed else "failed", label=v.label,

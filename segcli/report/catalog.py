@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from segcli.measure.losses.libraries import LEGEND, Implementation, Known, known
-from segcli.measure.record import BoundMeasure, EmptyValue, Measure, Param
+from segcli.measure.param import Param
+from segcli.measure.record import BoundMeasure, EmptyValue, Measure
 from segcli.report.table import Table
 from segcli.wording import plain
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segcli.measure.record import Measure
+from segcli.measure.why import Why, short
 from segcli.report.table import DASH, Table, escape_markdown, flat, number
 from segcli.report.tidy import as_csv
 from segcli.run.diff import Difference, Lone, Row
@@ -23,12 +24,6 @@ SCHEMA = "segcli.diff/1"
 MOST = 8
 #: With less pairs than this Wilcoxon's test cannot reach p = 0.05.
 TOO_FEW = 6
-
-WHY = {
-    "both_empty": "both empty", "pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0",
-    "no_surface": "no surface", "hard_mask": "hard mask", "overlap": "labels overlap", "no_ml": "no ml",
-    "other_labels": "other labels have a value", "": "no value",
-}  # fmt: skip
 
 
 def measure_of(difference: Difference, row: Row) -> Measure:
@@ -153,8 +148,8 @@ def _lone(difference: Difference) -> list[str]:
     for (label, facts), measures in grouped.items():
         counted = Counter(facts_[1:] for facts_ in facts)
         parts = [
-            f"{n} undefined in {run} ({WHY.get(why, why)})"
-            if why != "other_labels"
+            f"{n} undefined in {run} ({short(why)})"
+            if why != Why.OTHER_LABELS
             else f"{n} with a value of other labels in A than in B"
             for (run, why), n in counted.items()
         ]

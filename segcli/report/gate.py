@@ -8,6 +8,7 @@ from typing import Any
 from segcli.gates.rules import NO_MISSING, NO_WARNINGS
 from segcli.gates.verdicts import CaseValue, Judgement, Verdict
 from segcli.measure.record import Measure
+from segcli.measure.why import Why
 from segcli.report.noted import kind_lines
 from segcli.report.table import escape_markdown, flat, number
 from segcli.wording import counted
@@ -15,7 +16,8 @@ from segcli.wording import counted
 SCHEMA = "segcli.gate/1"
 WORDS = {"failed": "FAIL", "warned": "warn", "skipped": "skip", "passed": "ok"}
 COLORS = {"failed": "\x1b[1;31m", "warned": "\x1b[33m", "skipped": "\x1b[2m", "passed": "\x1b[32m"}
-WHY = {"pred_empty": "pred empty", "gt_empty": "gt empty", "zero_denominator": "0/0"}
+#: The reasons that are said as tables say them; all others as files do.
+SHORT = (Why.PRED_EMPTY, Why.GT_EMPTY, Why.ZERO_DENOMINATOR)
 #: As many cases as the last line names.
 DROPS = 3
 
@@ -62,8 +64,12 @@ def case_list(cases: Sequence[CaseValue], most: int = 5) -> str:
     return ", ".join(c.case for c in cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")
 
 
+def _short(why: str) -> str:
+    return Why(why).short if why in SHORT else why
+
+
 def _named(cases: Sequence[CaseValue]) -> str:
-    whys = dict.fromkeys(WHY.get(c.why, c.why) for c in cases)
+    whys = dict.fromkeys(_short(c.why) for c in cases)
     return f" in {counted(len(cases), 'case')} ({', '.join(whys)}): {case_list(cases)}" if cases else ""
 
 
@@ -208,7 +214,7 @@ def case_text(case: CaseValue, verdict: Verdict) -> str:
     """Return a case with its value, and the baseline's where there is one."""
     measure = None if verdict.measure is None else verdict.measure.measure
     if case.value is None:
-        return f"{case.case} ({WHY.get(case.why, case.why)})" if case.why else case.case
+        return f"{case.case} ({_short(case.why)})" if case.why else case.case
     then = "" if case.baseline is None else f" (was {number(case.baseline, measure)})"
     return f"{case.case} {number(case.value, measure)}{then}"
 

@@ -25,7 +25,7 @@ def junit_xml(judgement: Judgement, seconds: float) -> str:
     suites = ET.Element("testsuites", {"name": "segcli gate", **numbers})
     suite = ET.SubElement(suites, "testsuite", {"name": "segcli gate", **numbers, "skipped": str(skipped)})
     for name, own in rules.items():
-        case = ET.SubElement(suite, "testcase", {"classname": "segcli.gates", "name": _clean(flat(name)), "time": "0"})
+        case = ET.SubElement(suite, "testcase", {"classname": "segcli.gate", "name": _clean(flat(name)), "time": "0"})
         failed = [v for v in own if v.status == "failed"]
         if failed:
             message = _clean("; ".join(map(sentence, failed)))

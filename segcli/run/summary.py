@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segcli.evidence.counts import Counts
-from segcli.evidence.parts import NoGridError, PooledSums
+from segcli.evidence.parts import NoPartsError, PooledSums
 from segcli.evidence.pooled import PooledCounts
 from segcli.measure.notation import bind
 from segcli.run.statistics import Interval, Vector, mean_intervals
@@ -245,6 +245,6 @@ def pooled_value(key: Key, whole: PooledCounts | PooledSums | None) -> float | N
         return None
     try:
         value = bound(whole)
-    except NoGridError:
+    except NoPartsError:
         return None
     return None if value is None else float(value)

@@ -11,6 +11,7 @@ from segcli.errors import UsageError
 from segcli.measure import conventions as tools
 from segcli.measure.conventions import Convention, Entry, convention_of
 from segcli.measure.record import FORMULA, BoundMeasure, EmptyValue
+from segcli.measure.why import EMPTY, Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -38,23 +39,23 @@ def why_empty(pred: int, gt: int) -> str:
     """Return which masks are empty: both_empty, pred_empty, gt_empty, or nothing."""
     if pred and gt:
         return ""
-    return "both_empty" if not pred and not gt else "gt_empty" if pred else "pred_empty"
+    return Why.BOTH_EMPTY if not pred and not gt else Why.GT_EMPTY if pred else Why.PRED_EMPTY
 
 
 def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | None, Status, str]:
     """Return a metric's value with its status and the reason where it is undefined or a policy's."""
     measure, counts = bound.measure, pair.counts
     if measure.reads == "probability" and pair.soft is None:
-        return None, "undefined", "hard_mask"
+        return None, "undefined", Why.HARD_MASK
     why = why_empty(counts.pred, counts.gt)
     if (
-        why == "gt_empty"
+        why == Why.GT_EMPTY
         and pair.case.valid is not None
         and measure.reads == "labels"
         and "instances" in measure.params
     ):
         how = {key: bound.params[key] for key in ("connectivity", "instances")}
-        why = why if pair.objects.any_predicted(**how) else "both_empty"
+        why = why if pair.objects.any_predicted(**how) else Why.BOTH_EMPTY
     given = own_rule(bound, why) if why else FORMULA
     value = bound(pair) if given == FORMULA else given
     if why:
@@ -62,10 +63,8 @@ def metric_value(bound: BoundMeasure, pair: Pair, policy: str) -> tuple[float | 
         if replaced is not value and replaced != value:
             return replaced, ("undefined" if replaced is None else "policy"), why
     if value is None:  # where the formula was asked, it is not the emptiness that has no value
-        known = "no_ml" if measure.unit == "ml" else "zero_denominator"
-        no_value = "no_surface" if "surface" in measure.params else known
         replaced = None if why else tool_undefined(bound, policy)
-        return replaced, ("undefined" if replaced is None else "policy"), no_value if given == FORMULA else why
+        return replaced, ("undefined" if replaced is None else "policy"), measure.undefined if given == FORMULA else why
     return value, "ok", ""
 
 
@@ -91,7 +90,7 @@ def parts_of(metrics: Iterable[BoundMeasure], pair: Pair) -> dict[str, dict[str,
 def own_rule(bound: BoundMeasure, why: str) -> EmptyValue:
     """Return what the record says of an empty mask."""
     rule = bound.measure.when_empty
-    return {"": FORMULA, "both_empty": rule.both, "gt_empty": rule.gt, "pred_empty": rule.pred}[why]
+    return {"": FORMULA, Why.BOTH_EMPTY: rule.both, Why.GT_EMPTY: rule.gt, Why.PRED_EMPTY: rule.pred}[why]
 
 
 def replacement(
@@ -106,7 +105,7 @@ def replacement(
         return value if rule == FORMULA else rule if isinstance(rule, (int, float)) else None
     if policy == "undefined" or own_rule(bound, why) == FORMULA:
         return value
-    replaced = _by_policy(bound, policy, both=why == "both_empty", diagonal=diagonal, value=value)
+    replaced = _by_policy(bound, policy, both=why == Why.BOTH_EMPTY, diagonal=diagonal, value=value)
     return value if replaced is None else replaced
 
 
@@ -124,7 +123,7 @@ def as_given(entry: Entry, pair: Pair, found: Found) -> tuple[Found, str]:
     rule = entry.given(pair.case.shape, pair.counts) if entry.gives else None
     if rule is None or tools.holds(rule[0], pair.case.shape) or rule[1] == found[0]:
         return found, ""
-    value, why = found[0], found[2] or "zero_denominator"
+    value, why = found[0], found[2] or Why.ZERO_DENOMINATOR
     said = f"{tools.CONDITION_WORDS[rule[0]]}: "
     if isinstance(rule[1], str):
         return (None, "undefined", why), f"{said}{tools.WORDS[rule[1]]}"
@@ -141,7 +140,7 @@ def tool_undefined(bound: BoundMeasure, policy: str) -> float | None:
 
 def tool_words(bound: BoundMeasure, policy: str, why: str) -> str:
     """Return what a tool does with an empty mask where that is no number: `prints nan`, `raises an error`."""
-    if policy in POLICIES or why not in tools.WHYS:
+    if policy in POLICIES or why not in EMPTY:
         return ""
     rule = tool_rule(bound, policy, why)
     return tools.WORDS.get(rule, "") if isinstance(rule, str) else ""
@@ -207,15 +206,15 @@ def classes_value(bound: BoundMeasure, classes: Any, policy: str = "undefined") 
     `None` are labels that overlap: a voxel has no one class.
     """
     if classes is None:
-        return None, "undefined", "overlap"
+        return None, "undefined", Why.OVERLAP
     if bound.measure.reads == "class-probabilities" and classes.soft is None:
-        return None, "undefined", "hard_mask"
+        return None, "undefined", Why.HARD_MASK
     value = bound(classes)
     if value is not None:
         return float(value), "ok", ""
     if bound.measure.kind != "metric":
-        return None, "undefined", "zero_denominator"
-    why = classes.empty
-    if policy in POLICIES and why in tools.WHYS:
+        return None, "undefined", bound.measure.undefined
+    why = Why(classes.empty)
+    if policy in POLICIES and why in EMPTY:
         value = replacement(bound, policy, why, None, classes.case.diagonal)
     return value, "undefined" if value is None else "policy", why

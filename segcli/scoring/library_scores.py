@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from segcli.measure.why import Why
 from segcli.scoring.library_values import Channels
 from segcli.scoring.means import ALL, Mean
 from segcli.scoring.values import Value
@@ -37,9 +38,9 @@ class ByLibrary:
         empty = any(pair.gt_empty for pair in channels.pairs)
         if value is None:
             self.remarks.append(f"{one.call}: {name}: {words}")
-            why = "hard_mask" if "hard mask" in words else "gt_empty" if empty else "zero_denominator"
+            why = Why.HARD_MASK if "hard mask" in words else Why.GT_EMPTY if empty else bound.measure.undefined
             return Value(name, "loss", bound.name, None, "", "undefined", why)
-        return Value(name, "loss", bound.name, value, "", "ok", "gt_empty" if label is not None and empty else "")
+        return Value(name, "loss", bound.name, value, "", "ok", Why.GT_EMPTY if label is not None and empty else "")
 
     def means(self, losses: Sequence[BoundMeasure]) -> list[Mean]:
         """Return what the library returns for all channels at once, as the mean of each loss."""

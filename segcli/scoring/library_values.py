@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcli.evidence.classes import SoftClasses
-from segcli.evidence.parts import NoGridError
 from segcli.evidence.pooled import PooledPair
 from segcli.evidence.soft import SoftPair
 from segcli.evidence.sums import sigmoid
@@ -110,10 +109,8 @@ class Channels:
         if channels == "all" and len(pairs) == 1:
             pairs = [self._background(pairs[0]), pairs[0]]
         if averaging in ("micro", "pooled") and len(pairs) > 1:
-            try:
-                return _number(bound(PooledPair(pairs)))
-            except NoGridError:
-                return _number(bound(side_by_side(pairs)))
+            of_grid = bound.measure.needs == "grid"
+            return _number(bound(side_by_side(pairs) if of_grid else PooledPair(pairs)))
         values = [_number(bound(pair)) for pair in pairs]
         defined = [v for v in values if v is not None]
         return sum(defined) / len(defined) if len(defined) == len(values) else None

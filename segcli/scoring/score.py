@@ -12,6 +12,7 @@ from segcli.masks.mask import Note
 from segcli.measure.conventions import Convention
 from segcli.measure.notation import parse
 from segcli.measure.record import BoundMeasure, Kind
+from segcli.measure.why import Why
 from segcli.scoring.batch import Batch
 from segcli.scoring.empty import (
     as_given,
@@ -199,23 +200,20 @@ def _losses_of(
             found.append(library.value(bound, label))
             continue
         value = loss_value(bound, pair)
-        why = "zero_denominator" if value is None else "gt_empty" if pair.gt_empty else ""
+        why = bound.measure.undefined if value is None else Why.GT_EMPTY if pair.gt_empty else ""
         found.append(Value(label.name, "loss", bound.name, value, "", "undefined" if value is None else "ok", why))
     return found
 
 
 def loss_value(bound: BoundMeasure, pair: SoftPair) -> float | None:
     """Return a loss; of the images of a stack that it cannot pool (it reads neighbours) the mean over them."""
-    from segcli.evidence.parts import NoGridError
     from segcli.evidence.pooled import PooledPair
 
-    try:
-        value = bound(pair)
-    except NoGridError:
-        if not isinstance(pair, PooledPair):
-            raise
+    if bound.measure.needs == "grid" and isinstance(pair, PooledPair):
         defined = [v for v in (bound(part) for part in pair.parts) if v is not None]
         value = sum(defined) / len(defined) if defined else None
+    else:
+        value = bound(pair)
     return None if value is None else float(value)
 
 

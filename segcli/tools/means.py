@@ -12,6 +12,7 @@ from segcli.evidence.counts import Counts
 from segcli.measure.conventions import WORDS, tools
 from segcli.measure.notation import bind
 from segcli.measure.record import FORMULA, BoundMeasure
+from segcli.measure.why import Why
 from segcli.run.alignment import diagonal
 from segcli.scoring.empty import POLICIES, is_mark, own_rule, replacement, tool_rule, tool_words, why_empty
 
@@ -45,7 +46,7 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
         for case in run["cases"]:
             for value in case["values"]:
                 counts = case["counts"].get(value["label"])
-                if value["kind"] != "metric" or counts is None or value.get("why") in ("hard_mask", "overlap"):
+                if value["kind"] != "metric" or counts is None or value.get("why") in (Why.HARD_MASK, Why.OVERLAP):
                     continue
                 why = why_empty(counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
                 key = (value["label"], value["measure"])
@@ -79,12 +80,10 @@ def _own(bound: BoundMeasure, value: Mapping[str, Any], counts: Mapping[str, int
 
 def _of_counts(bound: BoundMeasure, counts: Mapping[str, int]) -> float | None:
     """Return a metric of counts alone; that of others is not known where a policy took its place."""
-    try:
-        return cast(
-            "float | None", bound(SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn")))))
-        )
-    except AttributeError:
+    if bound.measure.needs != "counts":
         return None
+    evidence = SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn"))))
+    return cast("float | None", bound(evidence))
 
 
 def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:

@@ -12,6 +12,7 @@ from segcli.masks.mask import Note
 from segcli.measure.conventions import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, tools
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import FORMULA, BoundMeasure
+from segcli.measure.why import Why
 from segcli.scoring.empty import check_ignored
 from segcli.scoring.grids import unit_on
 from segcli.scoring.loading import Loaded, load
@@ -23,7 +24,6 @@ from segcli.wording import plain
 #: The quantities that are compared unless others are asked for.
 METRICS = "dice,iou,hd,hd95,assd,nsd:tol=2"
 
-IN_WORDS = {"both_empty": "both masks are empty", "pred_empty": "pred is empty", "gt_empty": "gt is empty"}
 SURFACE_WORDS = {
     "surfel": "surface elements weighed by their area",
     "mesh": "a mesh through the surface, exact distances",
@@ -137,7 +137,7 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
         if same(found.value, own) and not found.words:
             return ()
         said = found.words or f"{found.value:g} by its rule"
-        return tuple(t for t in (f"{IN_WORDS[views.why]}: {said}, here {ours}", entry.remark(views.why)) if t)
+        return tuple(t for t in (f"{Why(views.why).of_masks}: {said}, here {ours}", entry.remark(views.why)) if t)
     if found.value is None:
         return (found.words,)  # the version stands beside the tool
     if same(found.value, own):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
 from segcli.measure.losses.region import (
     Ratio,
     Smooth,
@@ -19,7 +20,7 @@ from segcli.measure.losses.region import (
     tversky_map,
     tversky_ratio,
 )
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives

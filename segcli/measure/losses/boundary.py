@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives
@@ -192,6 +193,7 @@ def _plain(pair: SoftPair, alpha: float, unit: Literal["mm", "voxel"]) -> float:
 
 @loss(
     family="boundary",
+    needs="grid",
     formula=r"\frac{1}{N}\sum_i\sum_{k=1}^{K}k^\alpha E_k(i),\quad E_0=(p-y)^2,\ "
     r"E_k=\mathrm{norm}_{01}\left(\max\left(B*E_{k-1}-\tfrac12,0\right)\right)",
     reference="Karimi and Salcudean 2019, arXiv:1904.10030",
@@ -234,6 +236,7 @@ def _chain(pair: SoftPair, alpha: float, erosions: int) -> ErosionChain:
 
 @loss(
     family="boundary",
+    needs="grid",
     formula=r"\frac{1}{N}\sum_i(p_i-y_i)^2\sum_r r^\alpha\left[p_i\left(f(B_r*\bar y)+f(B_r*p)\right)"
     r"+y_i\left(f(B_r*y)+f(B_r*\bar p)\right)\right]_i,\quad f(x)=\max\left(x-\tfrac12,0\right),\ "
     r"\bar x=1-x,\ r=3,6,\dots",

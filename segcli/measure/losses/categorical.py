@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.errors import UsageError
+from segcli.measure.filing import gradient_of, ideal_of, loss, voxel_map_of
 from segcli.measure.losses.distribution import Clip, Gamma
-from segcli.measure.record import Param, gradient_of, ideal_of, loss, voxel_map_of
+from segcli.measure.param import Param
 from segcli.wording import counted
 
 if TYPE_CHECKING:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.errors import UsageError
-from segcli.measure.losses.categorical import categorical_ce, categorical_ce_gradient, categorical_ce_map, one_each
-from segcli.measure.losses.distribution import Clip
-from segcli.measure.losses.region import Ratio, Smooth, dice, dice_gradient, dice_map, ratio, ratio_map
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.losses.categorical import one_each
+from segcli.measure.losses.combine import mean_term, term, weighted
+from segcli.measure.losses.region import Ratio, Smooth, ratio, ratio_map
 from segcli.measure.losses.surrogates import lovasz, lovasz_gradient, lovasz_map
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 from segcli.wording import counted
 
 if TYPE_CHECKING:
     from segcli.evidence.classes import ClassDerivatives, Matrix, SoftClasses
     from segcli.evidence.soft import Vector
+    from segcli.measure.losses.combine import Given
 
 _INF = float("inf")
 
@@ -289,29 +291,32 @@ def _class_weights(classes: SoftClasses, weighting: str, absent: str) -> Vector:
 # --- dice_ce ----------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+def _in_dice(classes: SoftClasses, given: Given) -> range:
+    """Return the classes that the Dice term counts."""
+    return range(0 if given["background"] == "include" else 1, classes.count)
+
+
+def _check_weights(classes: SoftClasses, given: Given) -> None:
+    """Raise `UsageError` under this loss's name unless each class has a weight."""
+    if not isinstance(given["weights"], str):
+        one_each("dice_ce: weights", given["weights"], classes)
+
+
+@weighted(
+    term("categorical_ce", "w_ce"),
+    mean_term("dice", "w_dice", _in_dice),
     formula=r"\frac{w_{dice}}{|C|}\sum_{c\in C}\left(1-\frac{2\sum_ip_{c,i}y_{c,i}+s}{\sum_ip_{c,i}+\sum_iy_{c,i}+s}"
     r"\right)-w_{ce}\frac{\sum_i\sum_ca_c\,y_{c,i}\ln p_{c,i}}{\sum_i\sum_ca_c\,y_{c,i}}",
     reference="Isensee et al. 2018, arXiv:1809.10486",
-    range=(0.0, _INF),
-    optimum=None,
     least="hard gt",
     aliases=("dice_ce_loss", "dicece", "ce_dice"),
-    reads="all-classes",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs Dice. A class "
     "that the gt lacks adds nearly 1/C to the Dice term for any trace of it.",
+    check=_check_weights,
 )
 def dice_ce(
-    classes: SoftClasses,
-    *,
-    w_dice: DiceWeight = 1.0,
-    w_ce: CeWeight = 1.0,
-    weights: CeWeights = "none",
-    background: Background = "include",
-    smooth: Smooth = 1e-5,
-    clip: Clip = 1e-7,
-) -> float | None:
+    *, w_dice: DiceWeight = 1.0, w_ce: CeWeight = 1.0, weights: CeWeights = "none", background: Background = "include"
+) -> None:
     """Mean Dice loss over the classes plus softmax cross-entropy: the usual loss of 3-D segmentation.
 
     Choose it as the robust default for exclusive classes. It is MONAI's DiceCELoss with softmax. nnU-Net leaves
@@ -321,62 +326,3 @@ def dice_ce(
     with w_dice counts the foreground alone. Late in training Dice is most of the value and cross-entropy most of
     the gradient.
     """
-    cross = categorical_ce(classes, weights=_own(weights, classes), clip=clip)
-    if cross is None:
-        return None
-    chosen = _regions(classes, background)
-    return w_dice * sum(dice(classes.channel(c), smooth=smooth) for c in chosen) / len(chosen) + w_ce * cross
-
-
-@gradient_of("dice_ce")
-def _dice_ce_gradient(
-    classes: SoftClasses,
-    d: ClassDerivatives,
-    *,
-    w_dice: float,
-    w_ce: float,
-    weights: tuple[float, ...] | str,
-    background: str,
-    smooth: float,
-    clip: float,
-) -> Matrix:
-    import numpy as np
-
-    by_p, chosen = np.zeros_like(classes.p), _regions(classes, background)
-    if categorical_ce(classes, weights=_own(weights, classes), clip=clip) is None:
-        return by_p
-    for c in chosen:
-        pair = classes.channel(c)
-        by_p[c] = dice_gradient(pair, pair.wrt("p"), smooth=smooth) / len(chosen)
-    cross = categorical_ce_gradient(classes, d, weights=weights, label_smoothing=0.0, clip=clip)
-    return w_dice * d.chain(by_p) + w_ce * cross
-
-
-@voxel_map_of("dice_ce", "additive")
-def _dice_ce_map(
-    classes: SoftClasses,
-    *,
-    w_dice: float,
-    w_ce: float,
-    weights: tuple[float, ...] | str,
-    background: str,
-    smooth: float,
-    clip: float,
-) -> Vector:
-    chosen = _regions(classes, background)
-    cross = categorical_ce_map(classes, weights=_own(weights, classes), label_smoothing=0.0, clip=clip)
-    if categorical_ce(classes, weights=_own(weights, classes), clip=clip) is None:
-        return cross
-    return sum((w_dice / len(chosen) * dice_map(classes.channel(c), smooth=smooth) for c in chosen), w_ce * cross)
-
-
-def _own(weights: tuple[float, ...] | str, classes: SoftClasses) -> tuple[float, ...] | Literal["none", "balanced"]:
-    """Return the weights; raise `UsageError` under this loss's name unless each class has one."""
-    if isinstance(weights, str):
-        return "balanced" if weights == "balanced" else "none"
-    one_each("dice_ce: weights", weights, classes)
-    return weights
-
-
-def _regions(classes: SoftClasses, background: str) -> range:
-    return range(0 if background == "include" else 1, classes.count)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from segcli.measure.losses.distribution import Clip, bce, bce_gradient, bce_map, cross_entropy, mean_cross_entropy
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.losses.combine import term, weighted
+from segcli.measure.losses.distribution import Clip, cross_entropy, mean_cross_entropy
 from segcli.measure.losses.region import Smooth, dice, dice_gradient, dice_map
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives
@@ -23,42 +25,22 @@ Balance = Annotated[float, Param("weight of foreground voxels in the cross-entro
 # --- bce_dice ---------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("bce", "w_bce"),
+    term("dice", "w_dice"),
     formula=r"w_{bce}\,\mathrm{BCE}+w_{dice}\,\mathrm{DL}",
     reference="Isensee et al. 2018, arXiv:1809.10486",
-    range=(0.0, _INF),
-    local=True,
-    optimum=None,
     least="hard gt",
     aliases=("dice_bce",),
-    reads="probability",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs Dice.",
 )
-def bce_dice(
-    pair: SoftPair, *, w_bce: BceWeight = 1.0, w_dice: DiceWeight = 1.0, smooth: Smooth = 1e-5, clip: Clip = 1e-7
-) -> float | None:
+def bce_dice(*, w_bce: BceWeight = 1.0, w_dice: DiceWeight = 1.0) -> None:
     """Cross-entropy plus Dice loss: smooth voxel-wise gradients and balance between sizes in one.
 
     Choose it as the robust default for training. The two terms have different scales: late in training
     Dice is most of the value and cross-entropy most of the gradient, so look at both before trusting
     the sum. It inherits the empty-gt jump of dice and the clip of bce.
     """
-    cross = bce(pair, clip=clip)
-    return None if cross is None else w_bce * cross + w_dice * dice(pair, smooth=smooth)
-
-
-@gradient_of("bce_dice")
-def _bce_dice_gradient(
-    pair: SoftPair, d: Derivatives, *, w_bce: float, w_dice: float, smooth: float, clip: float
-) -> Vector:
-    cross = bce_gradient(pair, d, label_smoothing=0.0, clip=clip)
-    return w_bce * cross + w_dice * dice_gradient(pair, d, smooth=smooth)
-
-
-@voxel_map_of("bce_dice", "additive")
-def _bce_dice_map(pair: SoftPair, *, w_bce: float, w_dice: float, smooth: float, clip: float) -> Vector:
-    return w_bce * bce_map(pair, label_smoothing=0.0, clip=clip) + w_dice * dice_map(pair, smooth=smooth)
 
 
 # --- combo ------------------------------------------------------------------------------------

@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
-from segcli.measure.losses.balance import Absent, generalized_dice, generalized_gradient, generalized_map
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.losses.combine import term, weighted
 from segcli.measure.losses.distribution import (
     Alpha,
     Clip,
-    Gamma,
     bce,
     bce_gradient,
     bce_map,
-    focal,
-    focal_gradient,
-    focal_map,
 )  # fmt: skip
 from segcli.measure.losses.region import (
-    FalseNegatives,
-    FalsePositives,
     Ratio,
-    Smooth,
-    dice,
     dice_gradient,
     dice_map,
     dice_ratio,
@@ -32,11 +25,8 @@ from segcli.measure.losses.region import (
     ratio_map,
     ratio_slope,
     scaled_map,
-    tversky,
-    tversky_gradient,
-    tversky_map,
 )  # fmt: skip
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives
@@ -47,6 +37,7 @@ _INF = float("inf")
 #: Without smooth the logarithm of a Dice coefficient of 0 is infinite.
 SomeSmooth = Annotated[float, Param("added to numerator and denominator of the Dice coefficient", ge=1e-16)]
 DiceWeight = Annotated[float, Param("weight of the Dice loss", ge=0)]
+GeneralizedWeight = Annotated[float, Param("weight of the generalized Dice loss", ge=0)]
 FocalWeight = Annotated[float, Param("weight of the focal loss", ge=0)]
 TverskyWeight = Annotated[float, Param("weight of the Tversky loss", ge=0)]
 LogDiceWeight = Annotated[float, Param("weight of the logarithmic Dice loss", ge=0)]
@@ -198,200 +189,60 @@ def _power_slopes(base: Vector, exponent: float) -> Vector:
 # --- dice_focal -------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("focal", "w_focal"),
+    term("dice", "w_dice"),
     formula=r"w_{dice}\,\mathrm{DL}+w_{focal}\,\mathrm{FL}",
     reference="Zhu et al. 2018, arXiv:1808.05238",
-    range=(0.0, _INF),
-    local=True,
-    optimum=None,
     least="hard gt",
     aliases=("dicefocal",),
-    reads="probability",
     caution="On a hard mask the focal part measures only -ln(clip) times the error rate.",
 )
-def dice_focal(
-    pair: SoftPair,
-    *,
-    w_dice: DiceWeight = 1.0,
-    w_focal: FocalWeight = 1.0,
-    alpha: Alpha = "none",
-    gamma: Gamma = 2.0,
-    smooth: Smooth = 1e-5,
-    clip: Clip = 1e-7,
-) -> float | None:
+def dice_focal(*, w_dice: DiceWeight = 1.0, w_focal: FocalWeight = 1.0, alpha: Alpha = "none") -> None:
     """Dice loss plus focal loss: balance between sizes, and attention to hard voxels.
 
     Choose it for small objects beside much easy background. The focal part is by far the smaller: with
     equal weights the value is nearly that of dice. Defaults and value are MONAI's.
     """
-    focused = focal(pair, alpha=alpha, gamma=gamma, clip=clip)
-    return None if focused is None else w_dice * dice(pair, smooth=smooth) + w_focal * focused
-
-
-@gradient_of("dice_focal")
-def _dice_focal_gradient(
-    pair: SoftPair,
-    d: Derivatives,
-    *,
-    w_dice: float,
-    w_focal: float,
-    alpha: float | str,
-    gamma: float,
-    smooth: float,
-    clip: float,
-) -> Vector:
-    focused = focal_gradient(pair, d, alpha=alpha, gamma=gamma, clip=clip)
-    return w_dice * dice_gradient(pair, d, smooth=smooth) + w_focal * focused
-
-
-@voxel_map_of("dice_focal", "additive")
-def _dice_focal_map(
-    pair: SoftPair, *, w_dice: float, w_focal: float, alpha: float | str, gamma: float, smooth: float, clip: float
-) -> Vector:
-    focused = focal_map(pair, alpha=alpha, gamma=gamma, clip=clip)
-    return w_dice * dice_map(pair, smooth=smooth) + w_focal * focused
 
 
 # --- gdice_focal ------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("focal", "w_focal"),
+    term("generalized_dice", "w_gdice"),
     formula=r"w_{gdice}\,\mathrm{GDL}+w_{focal}\,\mathrm{FL}",
     reference="after Sudre et al. 2017, arXiv:1707.03237; Lin et al. 2017, arXiv:1708.02002",
-    range=(0.0, _INF),
-    local=True,
-    optimum=None,
     least="hard gt",
     aliases=("generalized_dice_focal",),
-    reads="probability",
     caution="On a hard mask the focal part measures only -ln(clip) times the error rate. It inherits the smooth of "
     "generalized_dice, which is not small beside the weighted sums of large objects.",
 )
-def gdice_focal(
-    pair: SoftPair,
-    *,
-    w_gdice: Annotated[float, Param("weight of the generalized Dice loss", ge=0)] = 1.0,
-    w_focal: FocalWeight = 1.0,
-    alpha: Alpha = "none",
-    gamma: Gamma = 2.0,
-    smooth: Smooth = 1e-5,
-    absent: Absent = "zero",
-    clip: Clip = 1e-7,
-) -> float | None:
+def gdice_focal(*, w_gdice: GeneralizedWeight = 1.0, w_focal: FocalWeight = 1.0, alpha: Alpha = "none") -> None:
     """Generalized Dice loss plus focal loss.
 
     Choose it as dice_focal, for objects of very different sizes. Equal to MONAI's on two channels where
     both classes are in the gt, and with absent=largest where not.
     """
-    focused = focal(pair, alpha=alpha, gamma=gamma, clip=clip)
-    return (
-        None if focused is None else w_gdice * generalized_dice(pair, smooth=smooth, absent=absent) + w_focal * focused
-    )
-
-
-@gradient_of("gdice_focal")
-def _gdice_focal_gradient(
-    pair: SoftPair,
-    d: Derivatives,
-    *,
-    w_gdice: float,
-    w_focal: float,
-    alpha: float | str,
-    gamma: float,
-    smooth: float,
-    absent: str,
-    clip: float,
-) -> Vector:
-    focused = focal_gradient(pair, d, alpha=alpha, gamma=gamma, clip=clip)
-    return w_gdice * generalized_gradient(pair, d, smooth=smooth, absent=absent) + w_focal * focused
-
-
-@voxel_map_of("gdice_focal", "additive")
-def _gdice_focal_map(
-    pair: SoftPair,
-    *,
-    w_gdice: float,
-    w_focal: float,
-    alpha: float | str,
-    gamma: float,
-    smooth: float,
-    absent: str,
-    clip: float,
-) -> Vector:
-    focused = focal_map(pair, alpha=alpha, gamma=gamma, clip=clip)
-    return w_gdice * generalized_map(pair, smooth=smooth, absent=absent) + w_focal * focused
 
 
 # --- focal_plus_tversky -----------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("focal", "w_focal"),
+    term("tversky", "w_tversky"),
     formula=r"w_{focal}\,\mathrm{FL}+w_{tversky}\,\mathrm{TL}",
     reference="after Lin et al. 2017, arXiv:1708.02002; Salehi, Erdogmus and Gholipour 2017, arXiv:1706.05721",
-    range=(0.0, _INF),
-    local=True,
-    optimum=None,
     least="hard gt",
     aliases=("focal+tversky", "tversky_focal"),
-    reads="probability",
     caution="Not focal_tversky, which is a power of the Tversky loss. On a hard mask the focal part measures only "
     "-ln(clip) times the error rate.",
 )
-def focal_plus_tversky(
-    pair: SoftPair,
-    *,
-    w_focal: FocalWeight = 1.0,
-    w_tversky: TverskyWeight = 1.0,
-    alpha: Alpha = 0.25,
-    gamma: Gamma = 2.0,
-    fp: FalsePositives = 0.3,
-    fn: FalseNegatives = 0.7,
-    smooth: Smooth = 1e-5,
-    clip: Clip = 1e-7,
-) -> float | None:
+def focal_plus_tversky(*, w_focal: FocalWeight = 1.0, w_tversky: TverskyWeight = 1.0) -> None:
     """Focal loss plus Tversky loss: attention to hard voxels, and separate prices for misses and alarms.
 
     Choose it as dice_focal where misses and false alarms differ in price. The alpha of the focal part
     weighs the foreground less by default, against fn; alpha=none weighs both the same.
     """
-    focused = focal(pair, alpha=alpha, gamma=gamma, clip=clip)
-    region = tversky(pair, fp=fp, fn=fn, smooth=smooth)
-    return None if focused is None else w_focal * focused + w_tversky * region
-
-
-@gradient_of("focal_plus_tversky")
-def _focal_plus_tversky_gradient(
-    pair: SoftPair,
-    d: Derivatives,
-    *,
-    w_focal: float,
-    w_tversky: float,
-    alpha: float | str,
-    gamma: float,
-    fp: float,
-    fn: float,
-    smooth: float,
-    clip: float,
-) -> Vector:
-    focused = focal_gradient(pair, d, alpha=alpha, gamma=gamma, clip=clip)
-    return w_focal * focused + w_tversky * tversky_gradient(pair, d, fp=fp, fn=fn, smooth=smooth)
-
-
-@voxel_map_of("focal_plus_tversky", "additive")
-def _focal_plus_tversky_map(
-    pair: SoftPair,
-    *,
-    w_focal: float,
-    w_tversky: float,
-    alpha: float | str,
-    gamma: float,
-    fp: float,
-    fn: float,
-    smooth: float,
-    clip: float,
-) -> Vector:
-    focused = focal_map(pair, alpha=alpha, gamma=gamma, clip=clip)
-    return w_focal * focused + w_tversky * tversky_map(pair, fp=fp, fn=fn, smooth=smooth)

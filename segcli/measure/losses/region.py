@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from segcli.kernels import thinnings
-from segcli.measure.losses.region import Smooth, dice, dice_gradient, dice_map
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.losses.combine import term, weighted
+from segcli.measure.losses.region import Smooth
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives
@@ -27,6 +29,7 @@ TubeRadius = Annotated[int, Param("how many face steps the tube reaches from the
 
 @loss(
     family="region",
+    needs="grid",
     formula=r"1-2\,\frac{T_{prec}T_{sens}}{T_{prec}+T_{sens}},\quad "
     r"T_{prec}=\frac{\sum_iS(p)_iy_i+s}{\sum_iS(p)_i+s},\ T_{sens}=\frac{\sum_iS(y)_ip_i+s}{\sum_iS(y)_i+s}",
     reference="Shit et al. 2021, arXiv:2003.07311",
@@ -101,37 +104,21 @@ def _skeleton(pair: SoftPair, iterations: int, of: str) -> SoftSkeleton:
 # --- dice_cldice ------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("cldice", "alpha"),
+    term("dice", "1-alpha"),
     formula=r"(1-\alpha)\,\mathrm{DL}+\alpha\,\mathrm{clDL}",
     reference="Shit et al. 2021, arXiv:2003.07311",
-    range=(0.0, 1.0),
-    optimum=None,
-    symmetric=True,
     aliases=("soft_dice_cldice",),
     caution="With an empty gt it is near 1 for any prediction with more than a few voxels in it, with almost no "
     "gradient.",
 )
-def dice_cldice(pair: SoftPair, *, alpha: Mix = 0.5, iterations: Iterations = 3, smooth: SkeletonSmooth = 1.0) -> float:
+def dice_cldice(*, alpha: Mix = 0.5) -> None:
     """Dice loss plus centre-line Dice loss: the object's volume and its thin connections in one.
 
     Choose it as the usual way to train with cldice. alpha up to 0.5 is the papers' range. Both terms have
     the smooth of 1 of the authors' code, which makes tiny objects look better than they are.
     """
-    lines = cldice(pair, iterations=iterations, smooth=smooth)
-    return (1 - alpha) * dice(pair, smooth=smooth) + alpha * lines
-
-
-@gradient_of("dice_cldice")
-def _dice_cldice_gradient(pair: SoftPair, d: Derivatives, *, alpha: float, iterations: int, smooth: float) -> Vector:
-    lines = _cldice_gradient(pair, d, iterations=iterations, smooth=smooth)
-    return (1 - alpha) * dice_gradient(pair, d, smooth=smooth) + alpha * lines
-
-
-@voxel_map_of("dice_cldice", "additive")
-def _dice_cldice_map(pair: SoftPair, *, alpha: float, iterations: int, smooth: float) -> Vector:
-    lines = _cldice_map(pair, iterations=iterations, smooth=smooth)
-    return (1 - alpha) * dice_map(pair, smooth=smooth) + alpha * lines
 
 
 # --- skeleton_recall --------------------------------------------------------------------------
@@ -139,6 +126,7 @@ def _dice_cldice_map(pair: SoftPair, *, alpha: float, iterations: int, smooth: f
 
 @loss(
     family="region",
+    needs="grid",
     formula=r"1-\frac{\sum_ip_iT_i+s}{\sum_iT_i+s},\quad T=\text{tube around the skeleton of the gt, inside the gt}",
     reference="Kirchhoff et al. 2024, arXiv:2404.03010",
     range=(0.0, 1.0),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from segcli.measure.losses.distribution import Clip, bce, bce_gradient, bce_map
-from segcli.measure.losses.region import Smooth, _iou_gradient, _iou_map, iou
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
+from segcli.measure.losses.combine import term, weighted
+from segcli.measure.losses.region import Smooth
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ Inside = Annotated[float, Param("weight of false alarms in the region term", ge=
 
 @loss(
     family="region",
+    needs="grid",
     formula=r"1-\frac{1}{M}\sum_w\frac{(2\mu_p\mu_y+C_1)(2\sigma_{py}+C_2)}"
     r"{(\mu_p^2+\mu_y^2+C_1)(\sigma_p^2+\sigma_y^2+C_2)},\quad C_1=0.01^2,\ C_2=0.03^2",
     reference="Wang et al. 2004, doi:10.1109/TIP.2003.819861",
@@ -72,41 +74,22 @@ def _similarity(pair: SoftPair, window: int, sigma: float) -> Similarity:
 # --- basnet -----------------------------------------------------------------------------------
 
 
-@loss(
-    family="compound",
+@weighted(
+    term("bce"),
+    term("ssim"),
+    term("iou"),
     formula=r"\mathrm{BCE}+(1-\mathrm{SSIM})+(1-\mathrm{IoU})",
     reference="Qin et al. 2019, doi:10.1109/CVPR.2019.00766",
-    range=(0.0, _INF),
-    optimum=None,
     least="hard gt",
     aliases=("basnet_loss",),
-    reads="probability",
     caution="On a hard mask the cross-entropy measures only -ln(clip) times the error rate and outweighs the rest.",
 )
-def basnet(
-    pair: SoftPair, *, window: Window = 11, sigma: Sigma = 1.5, smooth: Smooth = 1e-5, clip: Clip = 1e-7
-) -> float | None:
+def basnet() -> None:
     """Cross-entropy, structural similarity and IoU losses added: voxels, patches and the whole object.
 
     Choose it when crisp borders matter (salient objects, cut-outs). The terms have different scales: look
     at ssim, bce and iou before trusting the sum.
     """
-    cross, local = bce(pair, clip=clip), ssim(pair, window=window, sigma=sigma)
-    return None if cross is None or local is None else cross + local + iou(pair, smooth=smooth)
-
-
-@gradient_of("basnet")
-def _basnet_gradient(
-    pair: SoftPair, d: Derivatives, *, window: int, sigma: float, smooth: float, clip: float
-) -> Vector:
-    cross = bce_gradient(pair, d, label_smoothing=0.0, clip=clip)
-    return cross + _ssim_gradient(pair, d, window=window, sigma=sigma) + _iou_gradient(pair, d, smooth=smooth)
-
-
-@voxel_map_of("basnet", "additive")
-def _basnet_map(pair: SoftPair, *, window: int, sigma: float, smooth: float, clip: float) -> Vector:
-    cross = bce_map(pair, label_smoothing=0.0, clip=clip)
-    return cross + _ssim_map(pair, window=window, sigma=sigma) + _iou_map(pair, smooth=smooth)
 
 
 # --- blob -------------------------------------------------------------------------------------
@@ -114,6 +97,7 @@ def _basnet_map(pair: SoftPair, *, window: int, sigma: float, smooth: float, cli
 
 @loss(
     family="region",
+    needs="grid",
     formula=r"\frac{1}{K}\sum_{k=1}^{K}\left(1-\frac{2\sum_{i\in b\cup c_k}p_iy_i+s}"
     r"{\sum_{i\in b\cup c_k}(p_i+y_i)+s}\right),\quad b=\text{background},\ c_k=\text{components of the gt}",
     reference="Kofler et al. 2022, arXiv:2205.08209",
@@ -188,6 +172,7 @@ def _blobs(pair: SoftPair, smooth: float) -> _Blobs:
 
 @loss(
     family="region",
+    needs="grid",
     formula=r"\frac{1}{M}\sum_i\sqrt{\textstyle\sum_a(p_{i+e_a}-p_i)^2+10^{-8}}"
     r"+\frac{\lambda}{N}\sum_i\left[\mu\,p_i(1-y_i)^2+(1-p_i)y_i^2\right]",
     reference="Chen et al. 2019, doi:10.1109/CVPR.2019.01190",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
 from segcli.measure.losses.distribution import Clip
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives

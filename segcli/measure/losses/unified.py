@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
 from segcli.measure.losses.distribution import Clip, cross_entropy, focal_gradient, focal_map
 from segcli.measure.losses.region import (
     Ratio,
@@ -16,7 +17,7 @@ from segcli.measure.losses.region import (
     scaled_map,
     tversky_ratio,
 )
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.derivatives import Derivatives

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli.measure.filing import gradient_of, loss, voxel_map_of
 from segcli.measure.losses.boundary import Unit
 from segcli.measure.losses.distribution import Clip, cross_entropy
-from segcli.measure.record import Param, gradient_of, loss, voxel_map_of
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +112,7 @@ def _depths(pair: SoftPair, unit: Literal["mm", "voxel"]) -> tuple[float, float]
 
 @loss(
     family="distribution",
+    needs="grid",
     formula=r"\frac{1}{N}\sum_i\mathrm{CE}_i+\frac{1}{N}\sum_{i\in R}E\,\mathrm{CE}_i,\quad"
     r"E=\frac{1}{|\partial\hat S|}\sum_{j\in\partial\hat S}d_y(j)",
     reference="Al Arif, Knapp and Slabaugh 2017, doi:10.1007/978-3-319-74113-0_2",
@@ -179,6 +181,7 @@ def _border(pair: SoftPair, inside: NDArray[np.bool_]) -> Vector:
 
 @loss(
     family="distribution",
+    needs="grid",
     formula=r"\frac{1}{|F|}\sum_{i\in F}e_i\,\mathrm{CE}_i,\quad"
     r"e=\left|\frac{y-\mu_y+C_4}{\sigma_y+C_4}-\frac{p-\mu_p+C_4}{\sigma_p+C_4}\right|,\quad"
     r"F=\{e>\beta\max e\}",

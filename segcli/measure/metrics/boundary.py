@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli.measure.filing import metric
 from segcli.measure.metrics.surface import Surface
-from segcli.measure.record import Param, WhenEmpty, metric
+from segcli.measure.param import Param
+from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -29,16 +33,16 @@ Width = Annotated[
         shown=True,
     ),
 ]
-#: What all shares have in common.
-SHARE: dict[str, Any] = {"family": "surface", "range": (0, 1), "better": "higher"}
+#: What all shares have in common: those of the surfaces, and those of bands along them.
+share = partial(metric, family="surface", needs="surfaces", range=(0, 1), better="higher", undefined=Why.NO_SURFACE)
+share_of_bands = partial(metric, family="surface", needs="bands", range=(0, 1), better="higher")
 NOTHING_AGREES = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 
 # --- within a tolerance ---------------------------------------------------------------------------
 
 
-@metric(
-    **SHARE,
+@share(
     aliases=("surface_dice", "normalized_surface_dice"),
     formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}| + |\{g : d(g, \partial P) \le \tau\}|}"
     r"{|\partial P| + |\partial G|}",
@@ -55,8 +59,7 @@ def nsd(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel", slack:
     return None if d is None else d.share_within(tol, slack=slack)
 
 
-@metric(
-    **SHARE,
+@share(
     formula=r"\tfrac12\left(\frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|} "
     r"+ \frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}\right)",
     reference="after Nikolov et al. 2021, doi:10.2196/26151; pooling as panoptica",
@@ -90,8 +93,7 @@ def nsd_mean(
     return (d.share_within(within, "pred", slack=slack) + d.share_within(within, "gt", slack=slack)) / 2
 
 
-@metric(
-    **SHARE,
+@share(
     formula=r"\frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|}",
     reference="Nikolov et al. 2021, doi:10.2196/26151",
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
@@ -108,8 +110,7 @@ def surface_overlap_pred(
     return None if d is None else d.share_within(tol, "pred", slack=slack)
 
 
-@metric(
-    **SHARE,
+@share(
     formula=r"\frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}",
     reference="Nikolov et al. 2021, doi:10.2196/26151",
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
@@ -126,8 +127,7 @@ def surface_overlap_gt(
     return None if d is None else d.share_within(tol, "gt", slack=slack)
 
 
-@metric(
-    **SHARE,
+@share(
     aliases=("bf_score",),
     formula=r"\frac{2PR}{P + R},\; P = \frac{|\{p : d(p, \partial G) \le \tau\}|}{|\partial P|},\; "
     r"R = \frac{|\{g : d(g, \partial P) \le \tau\}|}{|\partial G|}",
@@ -147,8 +147,7 @@ def boundary_f(pair: Pair, *, tol: Tolerance = 2.0, surface: Surface = "surfel",
     return _harmonic(d.share_within(tol, "pred", slack=slack), d.share_within(tol, "gt", slack=slack))
 
 
-@metric(
-    **SHARE,
+@share_of_bands(
     formula=r"\frac{2PR}{P + R} \text{ of pixels within } \lceil b \sqrt{h^2 + w^2} \rceil",
     reference="Perazzi et al. 2016, doi:10.1109/CVPR.2016.85",
     symmetric=True,
@@ -183,8 +182,7 @@ def _harmonic(a: float, b: float) -> float:
 # --- in a band along the boundary -----------------------------------------------------------------
 
 
-@metric(
-    **SHARE,
+@share_of_bands(
     formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
     reference="after Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,
@@ -213,8 +211,7 @@ def boundary_iou(
     return bands.both / bands.either if bands.either else None
 
 
-@metric(
-    **SHARE,
+@share_of_bands(
     formula=r"\frac{2|P_w \cap G_w|}{|P_w| + |G_w|},\; X_w = \{x \in X : d(x, X^c) \le w\}",
     reference="after Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,
@@ -229,8 +226,7 @@ def boundary_dice(pair: Pair, *, width: Width = "auto") -> float | None:
     return 2 * bands.both / (bands.pred + bands.gt) if bands.either else None
 
 
-@metric(
-    **SHARE,
+@share_of_bands(
     formula=r"\frac{|P_w \cap G_w|}{|P_w \cup G_w|},\; X_w = X \setminus (X \ominus w B_{3 \times 3})",
     reference="Cheng et al. 2021, arXiv:2103.16562",
     symmetric=True,

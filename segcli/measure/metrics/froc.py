@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from segcli.measure.filing import metric, table
 from segcli.measure.metrics.objects import Instances
 from segcli.measure.metrics.topology import Connectivity
-from segcli.measure.record import FORMULA, Param, Rows, WhenEmpty, metric, table
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, Rows, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -30,6 +32,7 @@ REFERENCE = "Bunch et al. 1977, doi:10.1117/12.955926; Setio et al. 2017, doi:10
 
 @metric(
     family="detection",
+    needs="objects",
     aliases=("cpm", "free_response_roc"),
     formula=r"\frac{1}{|R|}\sum_{r \in R} S(r),\; S(r) = \text{share of lesions hit at } r "
     r"\text{ false positives per case}",
@@ -39,7 +42,6 @@ REFERENCE = "Bunch et al. 1977, doi:10.1117/12.955926; Setio et al. 2017, doi:10
     reads="probability",
     when_empty=WhenEmpty(both=None, gt=None, pred=FORMULA),
     caution="of one case a curve of whole false positives: read the pooled value of a cohort, never the mean of cases",
-    parts=True,
 )
 def froc(
     pair: Pair,
@@ -76,6 +78,7 @@ def _mean_sensitivity(found: Candidates, rates: tuple[float, ...]) -> float:
 
 @table(
     family="detection",
+    needs="objects",
     formula=r"\left(|FP_t|,\; \frac{|TP_t|}{|L|}\right)",
     reference=REFERENCE,
     reads="probability",

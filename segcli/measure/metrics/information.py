@@ -6,10 +6,13 @@ The numbers of the values do not matter: maps of instances need no matching firs
 
 from __future__ import annotations
 
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure.record import FORMULA, Param, WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.confusion import Classes
@@ -29,6 +32,8 @@ NO_FOREGROUND = WhenEmpty(both=None, gt=None, pred=FORMULA)
 ZERO_UNLESS_BOTH = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 # --- reductions of a joint histogram, shared with the metrics of one label -----------------------------
+#: What all measures of two divisions of the voxels have in common.
+of_overlaps = partial(metric, family="information", needs="overlaps", reads="all-classes")
 
 
 def variation(joint: Joint) -> float | None:
@@ -89,15 +94,13 @@ def consistency_error(joint: Joint) -> float | None:
 # --- all regions of two maps ---------------------------------------------------------------------------
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("voi", "variation_of_information"),
     formula=r"H(P \mid G) + H(G \mid P)",
     reference=MEILA,
     range=(0, INF),
     better="lower",
     unit="bit",
-    reads="all-classes",
     symmetric=True,
 )
 def vi(classes: Classes) -> float | None:
@@ -109,15 +112,13 @@ def vi(classes: Classes) -> float | None:
     return variation(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("voi_split",),
     formula=r"H(P \mid G) = -\sum_{ij} \frac{n_{ij}}{N} \log_2 \frac{n_{ij}}{g_j}",
     reference=MEILA,
     range=(0, INF),
     better="lower",
     unit="bit",
-    reads="all-classes",
     caution="0 for a prediction of one region",
 )
 def vi_split(classes: Classes) -> float | None:
@@ -128,15 +129,13 @@ def vi_split(classes: Classes) -> float | None:
     return split(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("voi_merge",),
     formula=r"H(G \mid P) = -\sum_{ij} \frac{n_{ij}}{N} \log_2 \frac{n_{ij}}{p_i}",
     reference=MEILA,
     range=(0, INF),
     better="lower",
     unit="bit",
-    reads="all-classes",
     caution="0 for a prediction in which every voxel is a region",
 )
 def vi_merge(classes: Classes) -> float | None:
@@ -147,14 +146,12 @@ def vi_merge(classes: Classes) -> float | None:
     return merged(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     formula=r"H(P \mid G) + H(G \mid P) \text{ over voxels with } G \ne 0",
     reference=MEILA,
     range=(0, INF),
     better="lower",
     unit="bit",
-    reads="all-classes",
     when_empty=NO_FOREGROUND,
     caution="blind to what is predicted outside the ground truth",
 )
@@ -166,15 +163,13 @@ def vi_fg(classes: Classes) -> float | None:
     return variation(classes.foreground)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("mi",),
     formula=r"H(P) + H(G) - H(P, G)",
     reference="Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x",
     range=(0, INF),
     better="higher",
     unit="bit",
-    reads="all-classes",
     symmetric=True,
     optimum=None,
     caution="at most the entropy of the ground truth; more regions in the prediction never lower it",
@@ -187,14 +182,12 @@ def mutual_information(classes: Classes) -> float | None:
     return mutual(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("normalized_mutual_information",),
     formula=r"\frac{2\,I(P, G)}{H(P) + H(G)}",
     reference="Kvålseth 1987, doi:10.1109/TSMC.1987.4309069",
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
     when_empty=ZERO_UNLESS_BOTH,
 )
@@ -207,15 +200,13 @@ def nmi(classes: Classes, *, norm: Norm = "arithmetic") -> float | None:
     return normalised(classes.joint, norm)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("rand_index",),
     formula=r"\frac{\binom{N}{2} + 2\sum_{ij}\binom{n_{ij}}{2} - \sum_i\binom{p_i}{2} - \sum_j\binom{g_j}{2}}"
     r"{\binom{N}{2}}",
     reference="Rand 1971, doi:10.1080/01621459.1971.10482356",
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
     caution="close to 1 for any two maps with a large background or many small regions",
 )
@@ -227,15 +218,13 @@ def rand(classes: Classes) -> float | None:
     return rand_index(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("adjusted_rand_index",),
     formula=r"\frac{\sum_{ij}\binom{n_{ij}}{2} - E}{\frac12\left(\sum_i\binom{p_i}{2} + \sum_j\binom{g_j}{2}\right)"
     r" - E},\; E = \sum_i\binom{p_i}{2}\sum_j\binom{g_j}{2} \Big/ \binom{N}{2}",
     reference="Hubert & Arabie 1985, doi:10.1007/BF01908075",
     range=(-0.5, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
     when_empty=ZERO_UNLESS_BOTH,
 )
@@ -247,15 +236,13 @@ def ari(classes: Classes) -> float | None:
     return adjusted(classes.joint)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("are",),
     formula=r"1 - \frac{2\sum_{ij}\binom{n_{ij}}{2}}{\sum_i\binom{p_i}{2} + \sum_j\binom{g_j}{2}}"
     r" \text{ over voxels with } G \ne 0",
     reference="Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; pairs of voxels as scikit-image",
     range=(0, 1),
     better="lower",
-    reads="all-classes",
     when_empty=NO_FOREGROUND,
     caution="blind to what is predicted outside the ground truth",
 )
@@ -269,8 +256,7 @@ def adapted_rand_error(classes: Classes) -> float | None:
     return 1 - 2 * both / (pred + gt) if pred + gt else None
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("arand",),
     formula=r"1 - \frac{2\left(\sum_{i \ne 0,\,j \ne 0} n_{ij}^2 + z\right)}"
     r"{\sum_{i \ne 0}\left(\sum_{j \ne 0} n_{ij}\right)^2 + z + \sum_{j \ne 0}\left(\sum_i n_{ij}\right)^2},\;"
@@ -278,7 +264,6 @@ def adapted_rand_error(classes: Classes) -> float | None:
     reference="Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; as the code of SNEMI3D and CREMI",
     range=(0, 1),
     better="lower",
-    reads="all-classes",
     when_empty=NO_FOREGROUND,
     caution="what is predicted 0 inside the ground truth counts as parted, outside as nothing",
 )
@@ -298,15 +283,13 @@ def adapted_rand_error_snemi3d(classes: Classes) -> float | None:
     return 1 - 2 * (both + apart) / (pred + apart + 2 * gt.pairs[2] + gt.total)
 
 
-@metric(
-    family="information",
+@of_overlaps(
     aliases=("global_consistency_error",),
     formula=r"\frac1N \min\left(\sum_{ij} n_{ij}\,\frac{p_i - n_{ij}}{p_i},\;"
     r" \sum_{ij} n_{ij}\,\frac{g_j - n_{ij}}{g_j}\right)",
     reference="Martin et al. 2001, doi:10.1109/ICCV.2001.937655",
     range=(0, 1),
     better="lower",
-    reads="all-classes",
     symmetric=True,
     when_empty=WhenEmpty(both=None, gt=None, pred=None),
     caution="0 where one map only refines the other",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from segcli.measure.metrics.objects import NO_OBJECT, Instances
+from segcli.measure.metrics.objects import NO_OBJECT, Instances, of_objects
 from segcli.measure.metrics.topology import Connectivity
-from segcli.measure.record import Param, metric
+from segcli.measure.param import Param
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("average_precision_objects",),
     formula=r"\frac{|TP|}{|TP| + |FP| + |FN|}",
     reference="Schmidt et al. 2018, arXiv:1806.03535",
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
-    parts=True,
 )
 def ap(
     pair: Pair,
@@ -44,8 +42,7 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
     return found.tp / total if total else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("map50_95",),
     formula=r"\tfrac{1}{10}\sum_{k=0}^{9} AP_{0.5 + 0.05 k}",
     reference="Schmidt et al. 2018, arXiv:1806.03535; Lin et al. 2014, arXiv:1405.0312",
@@ -53,7 +50,6 @@ def _ap(pair: Pair, iou: float, connectivity: str, instances: Literal["component
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
-    parts=True,
 )
 def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """Mean of ap over the IoU thresholds 0.5, 0.55 ... 0.95.
@@ -65,8 +61,7 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
     return None if None in values else sum(v for v in values if v is not None) / len(values)
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("aggregated_jaccard_index",),
     formula=r"\frac{\sum_g |g \cap p^*(g)|}{\sum_g |g \cup p^*(g)| + \sum_{p \text{ unused}} |p|},\; "
     r"p^*(g) = \arg\max_p \mathrm{IoU}(g, p)",
@@ -75,7 +70,6 @@ def ap50_95(pair: Pair, *, connectivity: Connectivity = "26", instances: Instanc
     better="higher",
     when_empty=NO_OBJECT,
     caution="one predicted object may serve several true ones, and is then counted each time",
-    parts=True,
 )
 def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI: voxels shared by true objects and their best fits, over all voxels of these and the rest.
@@ -86,8 +80,7 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
     return found.shared / found.united if found.united else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"\frac{\sum_{(p,g) \in M} |g \cap p|}{\sum_{(p,g) \in M} |g \cup p| + \sum_{p \notin M} |p| + "
     r"\sum_{g \notin M} |g|},\; M \text{ one to one}",
     reference="Graham et al. 2019, doi:10.1016/j.media.2019.101563",
@@ -95,7 +88,6 @@ def aji(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances =
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
-    parts=True,
 )
 def aji_plus(pair: Pair, *, connectivity: Connectivity = "26", instances: Instances = "components") -> float | None:
     """AJI with each object in one pair at most.

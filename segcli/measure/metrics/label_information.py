@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from segcli.measure.filing import metric
 from segcli.measure.metrics import information
 from segcli.measure.metrics.information import ZERO_UNLESS_BOTH, Norm
-from segcli.measure.record import WhenEmpty, metric
+from segcli.measure.record import WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.counts import Counts

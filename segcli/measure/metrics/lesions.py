@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from segcli.measure.metrics.objects import Instances, Iou, Matching
+from segcli.measure.filing import table
+from segcli.measure.metrics.objects import Instances, Iou, Matching, of_objects
 from segcli.measure.metrics.surface import Surface
 from segcli.measure.metrics.topology import Connectivity
-from segcli.measure.record import Param, Rows, metric, table
+from segcli.measure.param import Param
+from segcli.measure.record import Rows
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.objects import Objects
@@ -25,15 +28,13 @@ MinVolume = Annotated[
 BRATS = "Moawad et al. 2023, arXiv:2306.00838"
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("lesion_wise_dice",),
     formula=r"\frac{\sum_{l} \mathrm{Dice}(l, P_l)}{|L| + |FP|},\; "
     r"P_l = \text{predicted pieces that meet the dilated } l",
     reference=BRATS,
     range=(0, 1),
     better="higher",
-    parts=True,
 )
 def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0.0) -> float:
     """Mean Dice over lesions, each missed and each false one as 0, as BraTS 2023.
@@ -45,17 +46,16 @@ def lesion_dice(pair: Pair, *, dilation: Dilation = 3, min_volume: MinVolume = 0
     return found.total / found.lesions if found.lesions else 1.0
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("lesion_wise_hd95",),
     formula=r"\frac{\sum_{l} \mathrm{HD}_{95}(l, P_l) + c\,|FP|}{|L| + |FP|},\; \mathrm{HD}_{95}(l, \emptyset) = c",
     reference=BRATS,
     range=(0, float("inf")),
     better="lower",
     unit="mm",
+    undefined=Why.NO_SURFACE,
     caution="the penalty decides it as soon as a lesion is missed or false",
     miss="penalty",
-    parts=True,
 )
 def lesion_hd95(
     pair: Pair,
@@ -76,6 +76,7 @@ def lesion_hd95(
 
 @table(
     family="instances",
+    needs="structure",
     formula=r"\text{one row for each object}",
     reference="Kirillov et al. 2019, arXiv:1801.00868",
 )

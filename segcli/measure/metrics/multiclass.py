@@ -6,12 +6,15 @@ regions are no classes. Without a class beside the background there is nothing t
 
 from __future__ import annotations
 
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from segcli.errors import UsageError
 from segcli.masks.void import shown
-from segcli.measure.record import FORMULA, Param, Rows, WhenEmpty, metric, table
+from segcli.measure.filing import metric, table
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, Rows, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.confusion import Classes
@@ -23,6 +26,8 @@ Background = Annotated[
 #: Classes of the largest confusion table: a million cells.
 MOST_CLASSES = 1000
 LONG = "Long, Shelhamer and Darrell 2015, arXiv:1411.4038"
+#: What all measures of the sizes of classes have in common.
+of_classes = partial(metric, family="multiclass", needs="sizes", reads="all-classes")
 
 
 def _sums(classes: Classes, background: str) -> tuple[Any, Any, Any]:
@@ -35,16 +40,13 @@ def _sums(classes: Classes, background: str) -> tuple[Any, Any, Any]:
     return own, pred, gt
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("miou",),
     formula=r"\frac1K \sum_c \frac{n_{cc}}{g_c + p_c - n_{cc}}",
     reference=LONG,
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
-    parts=True,
 )
 def mean_iou(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean over the classes of the intersection over union, the background among them.
@@ -59,16 +61,13 @@ def mean_iou(classes: Classes, *, background: Background = "in") -> float | None
     return float((own[there] / union[there]).mean()) if there.any() else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("frequency_weighted_iou",),
     formula=r"\sum_c \frac{g_c}{\sum_k g_k} \cdot \frac{n_{cc}}{g_c + p_c - n_{cc}}",
     reference=LONG,
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     caution="dominated by the largest class",
-    parts=True,
 )
 def fw_iou(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean of the classes' intersection over union, each weighted by its share of the ground truth.
@@ -81,16 +80,13 @@ def fw_iou(classes: Classes, *, background: Background = "in") -> float | None:
     return float((gt[there] * own[there] / union).sum() / gt.sum()) if there.any() else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("overall_accuracy",),
     formula=r"\frac{\sum_c n_{cc}}{\sum_c g_c}",
     reference=LONG,
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     caution="dominated by the largest class",
-    parts=True,
 )
 def pixel_accuracy(classes: Classes, *, background: Background = "in") -> float | None:
     """Share of the voxels whose class is right.
@@ -102,15 +98,12 @@ def pixel_accuracy(classes: Classes, *, background: Background = "in") -> float 
     return float(own.sum() / gt.sum()) if gt.any() else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("mean_class_accuracy",),
     formula=r"\frac1K \sum_c \frac{n_{cc}}{g_c}",
     reference=LONG,
     range=(0, 1),
     better="higher",
-    reads="all-classes",
-    parts=True,
 )
 def mean_accuracy(classes: Classes, *, background: Background = "in") -> float | None:
     """Mean over the classes of the share of their ground truth that was found.
@@ -123,16 +116,13 @@ def mean_accuracy(classes: Classes, *, background: Background = "in") -> float |
     return float((own[there] / gt[there]).mean()) if there.any() else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("gds",),
     formula=r"\frac{2\sum_c w_c\,n_{cc}}{\sum_c w_c\,(g_c + p_c)},\; w_c = g_c^{-2}",
     reference="Crum, Camara and Hill 2006, doi:10.1109/TMI.2006.880587; Sudre et al. 2017, arXiv:1707.03237",
     range=(0, 1),
     better="higher",
-    reads="all-classes",
     caution="with weight=square the smallest class decides it",
-    parts=True,
 )
 def generalized_dice_score(
     classes: Classes,
@@ -159,17 +149,14 @@ def generalized_dice_score(
     return float(2 * (w * own).sum() / whole) if whole else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("r_k",),
     formula=r"\frac{N \sum_c n_{cc} - \sum_c p_c g_c}{\sqrt{N^2 - \sum_c p_c^2}\,\sqrt{N^2 - \sum_c g_c^2}}",
     reference="Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006",
     range=(-1, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
-    parts=True,
 )
 def multiclass_mcc(classes: Classes) -> float | None:
     """Correlation of the two label maps (Matthews for several classes, R_K).
@@ -181,17 +168,14 @@ def multiclass_mcc(classes: Classes) -> float | None:
     return (agreed - chance) / scale if scale else None
 
 
-@metric(
-    family="multiclass",
+@of_classes(
     aliases=("multiclass_cohen_kappa",),
     formula=r"\frac{N \sum_c n_{cc} - \sum_c p_c g_c}{N^2 - \sum_c p_c g_c}",
     reference="Cohen 1960, doi:10.1177/001316446002000104",
     range=(-1, 1),
     better="higher",
-    reads="all-classes",
     symmetric=True,
     when_empty=WhenEmpty(both=None, gt=FORMULA, pred=FORMULA),
-    parts=True,
 )
 def multiclass_kappa(classes: Classes) -> float | None:
     """Agreement of the two label maps beyond chance (Cohen).
@@ -215,6 +199,7 @@ def _beyond_chance(classes: Classes) -> tuple[int, int, tuple[int, int]]:
 
 @table(
     family="multiclass",
+    needs="overlaps",
     aliases=("confusion_matrix",),
     formula=r"n_{cd} = |G_c \cap P_d|",
     reference="a count",

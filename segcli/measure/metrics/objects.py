@@ -10,10 +10,13 @@ void counts in no size and no IoU; one that then has no partner, and that was vo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from segcli.measure.filing import metric
 from segcli.measure.metrics.topology import Connectivity
-from segcli.measure.record import Param, WhenEmpty, metric
+from segcli.measure.param import Param
+from segcli.measure.record import WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -47,10 +50,11 @@ PANOPTIC = "Kirillov et al. 2019, arXiv:1801.00868"
 NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
 
 # --- panoptic quality ---------------------------------------------------------------------------
+#: What all measures of objects have in common.
+of_objects = partial(metric, family="instances", needs="objects")
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("panoptic_quality",),
     formula=r"\frac{\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)}{|TP| + \frac12|FP| + \frac12|FN|}",
     reference=PANOPTIC,
@@ -59,7 +63,6 @@ NO_OBJECT = WhenEmpty(both=None, gt=0.0, pred=0.0)
     symmetric=True,
     when_empty=NO_OBJECT,
     caution="an object just below the threshold counts twice: as missed and as false",
-    parts=True,
 )
 def pq(
     pair: Pair,
@@ -80,8 +83,7 @@ def pq(
     return 2 * found.iou / found.objects if found.objects else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("segmentation_quality", "matched_iou"),
     formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{IoU}(p, g)",
     reference=PANOPTIC,
@@ -90,7 +92,6 @@ def pq(
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
     caution="silent on what was missed or made up",
-    parts=True,
 )
 def sq(
     pair: Pair,
@@ -108,8 +109,7 @@ def sq(
     return found.iou / found.tp if found.tp else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("recognition_quality",),
     formula=r"\frac{|TP|}{|TP| + \frac12|FP| + \frac12|FN|}",
     reference=PANOPTIC,
@@ -117,7 +117,6 @@ def sq(
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
-    parts=True,
 )
 def rq(
     pair: Pair,
@@ -135,8 +134,7 @@ def rq(
     return 2 * found.tp / found.objects if found.objects else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("sq_dice",),
     formula=r"\frac{1}{|TP|}\sum_{(p,g) \in TP} \mathrm{Dice}(p, g)",
     reference=PANOPTIC,
@@ -145,7 +143,6 @@ def rq(
     symmetric=True,
     when_empty=WhenEmpty(None, None, None),
     caution="silent on what was missed or made up",
-    parts=True,
 )
 def matched_dice(
     pair: Pair,
@@ -166,15 +163,13 @@ def matched_dice(
 # --- detection ----------------------------------------------------------------------------------
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"\frac{2 S P}{S + P},\; S = \text{object_sensitivity},\; P = \text{object_precision}",
     reference=PANOPTIC,
     range=(0, 1),
     better="higher",
     symmetric=True,
     when_empty=NO_OBJECT,
-    parts=True,
 )
 def object_f1(
     pair: Pair,
@@ -195,8 +190,7 @@ def object_f1(
     return 2 * sensitivity * precision / (sensitivity + precision) if d.found else 0.0
 
 
-@metric(
-    family="instances",
+@of_objects(
     aliases=("object_recall", "lesion_sensitivity"),
     formula=r"\frac{|TP|}{|TP| + |FN|}",
     reference=PANOPTIC,
@@ -204,7 +198,6 @@ def object_f1(
     better="higher",
     when_empty=WhenEmpty(both=None, gt=None, pred=0.0),
     caution="false objects cost nothing",
-    parts=True,
 )
 def object_sensitivity(
     pair: Pair,
@@ -223,15 +216,13 @@ def object_sensitivity(
     return d.found / d.gt if d.gt else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"\frac{|TP|}{|TP| + |FP|}",
     reference=PANOPTIC,
     range=(0, 1),
     better="higher",
     when_empty=WhenEmpty(both=None, gt=0.0, pred=None),
     caution="missed objects cost nothing",
-    parts=True,
 )
 def object_precision(
     pair: Pair,
@@ -249,13 +240,11 @@ def object_precision(
     return d.true / d.pred if d.pred else None
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"|TP|",
     reference="a count",
     range=(0, INF),
     better="none",
-    parts=True,
 )
 def true_positives(
     pair: Pair,
@@ -273,14 +262,12 @@ def true_positives(
     return pair.objects.detected(iou, matching, connectivity, instances).found
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"|FP|",
     reference="a count",
     range=(0, INF),
     better="lower",
     caution="0 for an empty prediction",
-    parts=True,
 )
 def false_positives(
     pair: Pair,
@@ -298,14 +285,12 @@ def false_positives(
     return d.pred - d.true
 
 
-@metric(
-    family="instances",
+@of_objects(
     formula=r"|FN|",
     reference="a count",
     range=(0, INF),
     better="lower",
     caution="0 for an empty ground truth",
-    parts=True,
 )
 def false_negatives(
     pair: Pair,

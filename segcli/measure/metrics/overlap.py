@@ -8,7 +8,9 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Annotated
 
-from segcli.measure.record import FORMULA, Param, WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from segcli.measure.record import WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.record import WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 @metric(
     family="surface",
+    needs="places",
     formula=r"\sqrt{(\mu_P - \mu_G)^T\, S^{-1} (\mu_P - \mu_G)},\quad "
     r"S = \frac{|P|\,S_P + |G|\,S_G}{|P| + |G|}",
     reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x",

@@ -7,11 +7,14 @@ ground truth as the mask that it gives above 1/2, like every metric of masks.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.errors import InputError
+from segcli.measure.filing import metric, table
 from segcli.measure.metrics.overlap import balanced_accuracy
-from segcli.measure.record import FORMULA, Param, Rows, WhenEmpty, metric, table
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, Rows, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.confusion import Classes
@@ -25,6 +28,8 @@ Binning = Annotated[
     Param("bins of equal width, or of equally many voxels as far as ties allow", words=("width", "mass")),
 ]
 NEEDS_FOREGROUND = WhenEmpty(both=None, gt=None, pred=FORMULA)
+#: What the measures of a label's probabilities have in common.
+of_probabilities = partial(metric, family="probabilistic", needs="probabilities", reads="probability")
 
 
 def _soft(pair: Pair) -> SoftPair:
@@ -40,14 +45,12 @@ def _soft(pair: Pair) -> SoftPair:
 # --- ranking ----------------------------------------------------------------------------------
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     aliases=("auroc", "roc_auc"),
     formula=r"\frac{1}{|G|\,|\bar G|}\sum_{i\in G}\sum_{j\notin G}\left[p_i>p_j\right]+\tfrac12\left[p_i=p_j\right]",
     reference="Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747",
     range=(0, 1),
     better="higher",
-    reads="probability",
     when_empty=NEEDS_FOREGROUND,
     caution="close to 1 for any small object",
 )
@@ -83,14 +86,12 @@ def auc_single(pair: Pair) -> float | None:
     return balanced_accuracy(pair)
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     aliases=("auprc", "pr_auc"),
     formula=r"\sum_k (R_k - R_{k-1})\,P_k",
     reference="Boyd, Eng and Page 2013, doi:10.1007/978-3-642-40994-3_29",
     range=(0, 1),
     better="higher",
-    reads="probability",
     when_empty=NEEDS_FOREGROUND,
 )
 def average_precision(pair: Pair) -> float | None:
@@ -108,15 +109,13 @@ def average_precision(pair: Pair) -> float | None:
 # --- probabilities as numbers -----------------------------------------------------------------
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     aliases=("predictive_entropy",),
     formula=r"-\frac1N\sum_i p_i\log_2 p_i + (1-p_i)\log_2(1-p_i)",
     reference="Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x",
     range=(0, 1),
     better="none",
     unit="bit",
-    reads="probability",
 )
 def entropy(pair: Pair) -> float | None:
     """Mean doubt of the prediction about a voxel, whatever the ground truth.
@@ -134,13 +133,11 @@ def entropy(pair: Pair) -> float | None:
     return float(0 - (counts * bits).sum() / ranks.voxels) if ranks.voxels else None
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     formula=r"\frac1N\sum_i (p_i - y_i)^2",
     reference="Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
     range=(0, 1),
     better="lower",
-    reads="probability",
     symmetric=True,
     caution="close to 0 for any small object",
 )
@@ -155,13 +152,11 @@ def brier(pair: Pair) -> float | None:
     return float((difference * difference).sum()) / soft.n if soft.n else None
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     formula=r"-\frac1N\sum_i\left[y_i\ln p_i + (1-y_i)\ln(1-p_i)\right]",
     reference="Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
     range=(0, float("inf")),
     better="lower",
-    reads="probability",
     caution="where p is exactly 0 or 1 and wrong, its value is set by the clip",
 )
 def log_loss(
@@ -181,13 +176,11 @@ def log_loss(
     return bce(_soft(pair), clip=clip)
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     formula=r"\frac{2\sum_i p_i y_i + s}{\sum_i p_i + \sum_i y_i + s}",
     reference="Drozdzal et al. 2016, arXiv:1608.04117",
     range=(0, 1),
     better="higher",
-    reads="probability",
     symmetric=True,
     when_empty=WhenEmpty(both=None, gt=FORMULA, pred=FORMULA),
 )
@@ -216,14 +209,12 @@ def _ece(ranks: Ranks, bins: int, binning: Literal["width", "mass"]) -> float | 
     return sum(abs(b.total - b.hits) for b in found) / ranks.voxels if found else None
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     aliases=("expected_calibration_error",),
     formula=r"\sum_b \frac{N_b}{N}\left|\bar p_b - \bar y_b\right|",
     reference="Naeini, Cooper and Hauskrecht 2015, doi:10.1609/aaai.v29i1.9602",
     range=(0, 1),
     better="lower",
-    reads="probability",
     caution="close to 0 where most voxels are clear background",
 )
 def ece(pair: Pair, *, bins: Bins = 15, binning: Binning = "width") -> float | None:
@@ -237,14 +228,12 @@ def ece(pair: Pair, *, bins: Bins = 15, binning: Binning = "width") -> float | N
     return _ece(_soft(pair).ranks, bins, binning)
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     aliases=("maximum_calibration_error",),
     formula=r"\max_b \left|\bar p_b - \bar y_b\right|",
     reference="Naeini, Cooper and Hauskrecht 2015, doi:10.1609/aaai.v29i1.9602",
     range=(0, 1),
     better="lower",
-    reads="probability",
     caution="one bin with few voxels decides it",
 )
 def mce(pair: Pair, *, bins: Bins = 15, binning: Binning = "width") -> float | None:
@@ -259,6 +248,7 @@ def mce(pair: Pair, *, bins: Bins = 15, binning: Binning = "width") -> float | N
 
 @metric(
     family="probabilistic",
+    needs="probabilities",
     formula=r"\sum_b \frac{N_b}{N}\left|\bar c_b - \bar a_b\right|,\quad c=\max_k p_k,\ a=[\arg\max_k p_k = y]",
     reference="Guo et al. 2017, arXiv:1706.04599",
     range=(0, 1),
@@ -278,6 +268,7 @@ def top_label_ece(classes: Classes, *, bins: Bins = 15, binning: Binning = "widt
 
 @table(
     family="probabilistic",
+    needs="probabilities",
     formula=r"\bar p_b - \bar y_b",
     reference="DeGroot and Fienberg 1983, doi:10.2307/2987588",
     reads="probability",
@@ -311,13 +302,11 @@ def _best(pair: Pair) -> tuple[float, float] | None:
     return float(thresholds[best]), float(scores[best])
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     formula=r"\min \arg\max_t \frac{2\,tp_t}{|\{p > t\}| + |G|}",
     reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     range=(0, 1),
     better="none",
-    reads="probability",
     when_empty=NEEDS_FOREGROUND,
     caution="chosen on the ground truth: a threshold to report, not to score with",
 )
@@ -331,13 +320,11 @@ def best_threshold(pair: Pair) -> float | None:
     return None if best is None else best[0]
 
 
-@metric(
-    family="probabilistic",
+@of_probabilities(
     formula=r"\max_t \frac{2\,tp_t}{|\{p > t\}| + |G|}",
     reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     range=(0, 1),
     better="higher",
-    reads="probability",
     when_empty=NEEDS_FOREGROUND,
     caution="the threshold is chosen on the ground truth: an upper bound, not a result",
 )
@@ -353,6 +340,7 @@ def dice_at_best(pair: Pair) -> float | None:
 
 @table(
     family="probabilistic",
+    needs="probabilities",
     formula=r"\frac{2\,tp_t}{|\{p > t\}| + |G|}",
     reference="Lipton, Elkan and Narayanaswamy 2014, arXiv:1402.1892",
     reads="probability",

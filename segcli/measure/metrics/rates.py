@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from segcli.measure.filing import metric
 from segcli.measure.metrics.overlap import ZERO_UNLESS_BOTH, npv, precision, sensitivity, specificity
-from segcli.measure.record import FORMULA, Param, WhenEmpty, metric
+from segcli.measure.param import Param
+from segcli.measure.record import FORMULA, WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair

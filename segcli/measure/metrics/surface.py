@@ -6,10 +6,14 @@ name of the metric). All distances are in the unit of the spacing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.kernels import surfaces
-from segcli.measure.record import Param, WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.param import Param
+from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -26,17 +30,19 @@ Directed = Annotated[float, Param("percentile of the distances; 100 is the large
 INF = float("inf")
 HUTTENLOCHER = "Huttenlocher, Klanderman and Rucklidge 1993, doi:10.1109/34.232073"
 #: What all distances have in common.
-DISTANCE: dict[str, Any] = {
-    "family": "surface",
-    "range": (0, INF),
-    "better": "lower",
-    "unit": "mm",
-    "when_empty": WhenEmpty(None, None, None),
-}
+distance = partial(
+    metric,
+    family="surface",
+    needs="surfaces",
+    range=(0, INF),
+    better="lower",
+    unit="mm",
+    when_empty=WhenEmpty(None, None, None),
+    undefined=Why.NO_SURFACE,
+)
 
 
-@metric(
-    **DISTANCE,
+@distance(
     aliases=("hausdorff",),
     formula=r"\max(\max_{p \in \partial P} d(p, \partial G), "
     r"\max_{g \in \partial G} d(g, \partial P))",
@@ -54,8 +60,7 @@ def hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.largest()
 
 
-@metric(
-    **DISTANCE,
+@distance(
     aliases=("hausdorff95",),
     formula=r"\max(P_{95}\, d(\partial P, \partial G), P_{95}\, d(\partial G, \partial P))",
     reference=f"{HUTTENLOCHER}; pooling as surface-distance, MONAI, MetricsReloaded",
@@ -71,8 +76,7 @@ def hd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else max(d.percentile(95, "pred"), d.percentile(95, "gt"))
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"P_{95}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
     reference="pooling as MedPy, panoptica, seg-metrics",
     symmetric=True,
@@ -87,8 +91,7 @@ def hd95_pooled(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.percentile(95, "both")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     aliases=("hd95_mean",),
     formula=r"\tfrac12(P_{95}\, d(\partial P, \partial G) + P_{95}\, d(\partial G, \partial P))",
     reference="pooling as plastimatch",
@@ -104,8 +107,7 @@ def msd95(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else (d.percentile(95, "pred") + d.percentile(95, "gt")) / 2
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\mathrm{pool}(P_p\, d(\partial P, \partial G), P_p\, d(\partial G, \partial P))",
     reference=HUTTENLOCHER,
     symmetric=True,
@@ -150,8 +152,7 @@ def hd_percentile(
 # --- one direction --------------------------------------------------------------------------------
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"P_p\, d(\partial P, \partial G)",
     reference=HUTTENLOCHER,
     caution="blind to what the prediction misses",
@@ -166,8 +167,7 @@ def hd_pred_to_gt(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel
     return None if d is None else d.percentile(p, "pred")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"P_p\, d(\partial G, \partial P)",
     reference=HUTTENLOCHER,
     caution="blind to false parts",
@@ -184,8 +184,7 @@ def hd_gt_to_pred(pair: Pair, *, p: Directed = 100.0, surface: Surface = "surfel
 # --- means ----------------------------------------------------------------------------------------
 
 
-@metric(
-    **DISTANCE,
+@distance(
     aliases=("average_symmetric_surface_distance",),
     formula=r"\frac{\sum_{p} d(p, \partial G) + \sum_{g} d(g, \partial P)}{|\partial P| + |\partial G|}",
     reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
@@ -200,8 +199,7 @@ def assd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.mean("both")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\tfrac12\left(\overline{d(\partial P, \partial G)} "
     r"+ \overline{d(\partial G, \partial P)}\right)",
     reference="Beneš & Zitová 2015, doi:10.1111/jmi.12186",
@@ -216,8 +214,7 @@ def masd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else (d.mean("pred") + d.mean("gt")) / 2
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\frac{1}{|\partial P|} \sum_{p} d(p, \partial G)",
     reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to what the prediction misses",
@@ -232,8 +229,7 @@ def asd_pred_to_gt(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.mean("pred")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\frac{1}{|\partial G|} \sum_{g} d(g, \partial P)",
     reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
     caution="blind to false parts",
@@ -247,8 +243,7 @@ def asd_gt_to_pred(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.mean("gt")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\sqrt{\frac{\sum_{p} d(p, \partial G)^2 + \sum_{g} d(g, \partial P)^2}"
     r"{|\partial P| + |\partial G|}}",
     reference="Heimann et al. 2009, doi:10.1109/TMI.2009.2013851",
@@ -263,8 +258,7 @@ def rmsd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.mean_square() ** 0.5
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\mathrm{median}(d(\partial P, \partial G) \cup d(\partial G, \partial P))",
     reference="pooling as seg-metrics",
     symmetric=True,
@@ -279,8 +273,7 @@ def median_sd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.percentile(50, "both")
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\sqrt{\frac{\sum_{p} (d(p, \partial G) - m)^2 + \sum_{g} (d(g, \partial P) - m)^2}"
     r"{|\partial P| + |\partial G|}},\; m = \mathrm{ASSD}",
     reference="pooling as seg-metrics",
@@ -296,8 +289,7 @@ def std_sd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
     return None if d is None else d.deviation()
 
 
-@metric(
-    **DISTANCE,
+@distance(
     formula=r"\max\left(\overline{d(\partial P, \partial G)}, \overline{d(\partial G, \partial P)}\right)",
     reference="Dubuisson & Jain 1994, doi:10.1109/ICPR.1994.576361",
     symmetric=True,
@@ -315,8 +307,8 @@ def modified_hd(pair: Pair, *, surface: Surface = "surfel") -> float | None:
 # --- between all voxels of the masks --------------------------------------------------------------
 
 
-@metric(
-    **DISTANCE,
+@distance(
+    undefined=Why.ZERO_DENOMINATOR,
     formula=r"\tfrac12\left(\overline{d(P, G)} + \overline{d(G, P)}\right)",
     reference="pooling as SimpleITK, pymia",
     symmetric=True,
@@ -332,8 +324,8 @@ def ahd_set(pair: Pair) -> float | None:
     return None if d is None else (d.mean("pred") + d.mean("gt")) / 2
 
 
-@metric(
-    **DISTANCE,
+@distance(
+    undefined=Why.ZERO_DENOMINATOR,
     formula=r"\max\left(\overline{d(P, G)}, \overline{d(G, P)}\right)",
     reference="Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x",
     symmetric=True,

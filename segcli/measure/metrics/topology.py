@@ -5,10 +5,13 @@ Counts say nothing of place: a piece lost here and a false one there cancel. Ske
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from segcli.kernels import thinnings
-from segcli.measure.record import Param, WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.param import Param
+from segcli.measure.record import WhenEmpty
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -23,10 +26,11 @@ Connectivity = Annotated[
 ]
 Thinning = Annotated[thinnings.Thinning, Param(thinnings.HELP, words=thinnings.THINNINGS, shown=True)]
 INF = float("inf")
+#: What all counts of pieces and all overlaps of skeletons have in common.
+of_structure = partial(metric, family="topology", needs="structure")
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("components_gt",),
     formula=r"\beta_0(G)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -41,8 +45,7 @@ def betti0_gt(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("gt", connectivity).pieces
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("components_pred",),
     formula=r"\beta_0(P)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -54,8 +57,7 @@ def betti0_pred(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("pred", connectivity).pieces
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("components_error",),
     formula=r"|\beta_0(P) - \beta_0(G)|",
     reference="Hu et al. 2019, arXiv:1906.05404",
@@ -70,8 +72,7 @@ def betti0_error(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return abs(s.betti("pred", connectivity).pieces - s.betti("gt", connectivity).pieces)
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("tunnels_gt",),
     formula=r"\beta_1(G) = \beta_0(G) + \beta_2(G) - \chi(G)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -87,8 +88,7 @@ def betti1_gt(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("gt", connectivity).tunnels
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("tunnels_pred",),
     formula=r"\beta_1(P) = \beta_0(P) + \beta_2(P) - \chi(P)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -100,8 +100,7 @@ def betti1_pred(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("pred", connectivity).tunnels
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("tunnels_error",),
     formula=r"|\beta_1(P) - \beta_1(G)|",
     reference="Hu et al. 2019, arXiv:1906.05404",
@@ -116,8 +115,7 @@ def betti1_error(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return abs(s.betti("pred", connectivity).tunnels - s.betti("gt", connectivity).tunnels)
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("cavities_gt",),
     formula=r"\beta_2(G)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -132,8 +130,7 @@ def betti2_gt(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("gt", connectivity).cavities
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("cavities_pred",),
     formula=r"\beta_2(P)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -145,8 +142,7 @@ def betti2_pred(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("pred", connectivity).cavities
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("cavities_error",),
     formula=r"|\beta_2(P) - \beta_2(G)|",
     reference="Hu et al. 2019, arXiv:1906.05404",
@@ -161,8 +157,7 @@ def betti2_error(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return abs(s.betti("pred", connectivity).cavities - s.betti("gt", connectivity).cavities)
 
 
-@metric(
-    family="topology",
+@of_structure(
     formula=r"\beta_{d-1}(G)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
     range=(0, INF),
@@ -176,8 +171,7 @@ def holes_gt(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.holes("gt", connectivity)
 
 
-@metric(
-    family="topology",
+@of_structure(
     formula=r"\beta_{d-1}(P)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
     range=(0, INF),
@@ -188,8 +182,7 @@ def holes_pred(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.holes("pred", connectivity)
 
 
-@metric(
-    family="topology",
+@of_structure(
     formula=r"|\beta_{d-1}(P) - \beta_{d-1}(G)|",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
     range=(0, INF),
@@ -203,8 +196,7 @@ def holes_error(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return abs(s.holes("pred", connectivity) - s.holes("gt", connectivity))
 
 
-@metric(
-    family="topology",
+@of_structure(
     formula=r"\chi(G) = \beta_0(G) - \beta_1(G) + \beta_2(G)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
     range=(-INF, INF),
@@ -218,8 +210,7 @@ def euler_gt(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("gt", connectivity).euler
 
 
-@metric(
-    family="topology",
+@of_structure(
     formula=r"\chi(P) = \beta_0(P) - \beta_1(P) + \beta_2(P)",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
     range=(-INF, INF),
@@ -230,8 +221,7 @@ def euler_pred(pair: Pair, *, connectivity: Connectivity = "26") -> int:
     return pair.structure.betti("pred", connectivity).euler
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("euler_characteristic_error",),
     formula=r"|\chi(P) - \chi(G)|",
     reference="Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3",
@@ -257,8 +247,7 @@ def _share(pair: Pair, of: Literal["pred", "gt"], thinning: thinnings.Thinning) 
     return int((line & inside).sum()) / length if length else None
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("centerline_dice",),
     formula=r"\frac{2\,T_p T_s}{T_p + T_s},\; T_p = \frac{|S(P) \cap G|}{|S(P)|},\; T_s = \frac{|S(G) \cap P|}{|S(G)|}",
     reference="Shit et al. 2021, arXiv:2003.07311; Couprie & Bertrand 2016, doi:10.1016/j.patrec.2015.03.014; thinning "
@@ -283,8 +272,7 @@ def cldice(pair: Pair, *, thinning: Thinning = "ends") -> float | None:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("topology_sensitivity",),
     formula=r"\frac{|S(G) \cap P|}{|S(G)|}",
     reference="Shit et al. 2021, arXiv:2003.07311",
@@ -301,8 +289,7 @@ def skeleton_recall(pair: Pair, *, thinning: Thinning = "ends") -> float | None:
     return _share(pair, "gt", thinning)
 
 
-@metric(
-    family="topology",
+@of_structure(
     aliases=("topology_precision",),
     formula=r"\frac{|S(P) \cap G|}{|S(P)|}",
     reference="Shit et al. 2021, arXiv:2003.07311",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segcli.measure.record import metric
+from segcli.measure.filing import metric
 
 if TYPE_CHECKING:
     from segcli.evidence.confusion import Classes
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 @metric(
     family="probabilistic",
+    needs="probabilities",
     formula=r"-\frac1N\sum_i\sum_c p_{ic}\log_2 p_{ic}",
     reference="Shannon 1948, doi:10.1002/j.1538-7305.1948.tb01338.x",
     range=(0, float("inf")),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segcli.measure.record import WhenEmpty, metric
+from segcli.measure.filing import metric
+from segcli.measure.record import WhenEmpty
+from segcli.measure.why import Why
 
 if TYPE_CHECKING:
     from segcli.evidence.pair import Pair
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 @metric(
     family="volume",
+    needs="volumes",
     formula=r"v\,|G|",
     reference="a count",
     range=(0, float("inf")),
@@ -25,6 +28,7 @@ def volume_gt(pair: Pair) -> float:
 
 @metric(
     family="volume",
+    needs="volumes",
     formula=r"v\,|P|",
     reference="a count",
     range=(0, float("inf")),
@@ -43,6 +47,8 @@ def _ml(pair: Pair, voxels: int) -> float | None:
 
 @metric(
     family="volume",
+    needs="litres",
+    undefined=Why.NO_ML,
     formula=r"\frac{v\,|G|}{1000}",
     reference="a count",
     range=(0, float("inf")),
@@ -60,6 +66,8 @@ def volume_gt_ml(pair: Pair) -> float | None:
 
 @metric(
     family="volume",
+    needs="litres",
+    undefined=Why.NO_ML,
     formula=r"\frac{v\,|P|}{1000}",
     reference="a count",
     range=(0, float("inf")),
@@ -136,6 +144,7 @@ def volume_similarity_signed(pair: Pair) -> float | None:
 
 @metric(
     family="volume",
+    needs="volumes",
     formula=r"v\,(|P| - |G|)",
     reference="a count",
     range=(-float("inf"), float("inf")),
@@ -154,6 +163,7 @@ def volume_difference(pair: Pair) -> float:
 
 @metric(
     family="volume",
+    needs="volumes",
     aliases=("absolute_volume_difference", "avd"),
     formula=r"v\,\bigl||P| - |G|\bigr|",
     reference="a count",
