@@ -11,13 +11,15 @@ from typing import Any
 
 from segcli.errors import InputError
 from segcli.run.bulk import Sharing, no_garbage, parse_lines
+from segcli.run.codec import run_from
+from segcli.run.model import Run
 from segcli.text import RepeatedKeyError, only_once, refuse_device
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
 
 
-def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> Run:
     """Return the run of a file, or of stdin for `-`; its cases may come `without` what the caller will not read.
 
     Raises `InputError` for a file that cannot be read, is no JSON, has NaN or an infinity in it, is
@@ -32,7 +34,7 @@ def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, 
 UNREAD = ("pred", "means", "tables")
 
 
-def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[str, Any] | None:
+def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> Run | None:
     """Return the run of a file as segcli writes it, read case by case; `None` where it is another one."""
     shared = Sharing("group", "labels", "regions", "notes", "tables")
 
@@ -51,13 +53,18 @@ def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[s
         return None
     if found is None or not str(found.get("schema", "")).startswith(f"{NAME}/"):
         return None
+    return run_of(found, where)
+
+
+def run_of(found: dict[str, Any], where: str) -> Run:
+    """Return the run of a document that is one, by the names that its measures have now."""
     _check_schema(found, where)
     _check_shape(found, where)
     _rename(found)
-    return found
+    return run_from(found, where)
 
 
-def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
+def _as_a_whole(raw: bytes, where: str) -> Run:
     constants: list[str] = []
 
     def constant(word: str) -> float:
@@ -85,10 +92,7 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
             hint="an undefined value is null in a run file",
             code="run.nan",
         )
-    _check_schema(found, where)
-    _check_shape(found, where)
-    _rename(found)
-    return found  # type: ignore[no-any-return]
+    return run_of(found, where)
 
 
 _HOW = "segcli evaluate PRED_DIR GT_DIR -o RUN.json writes one"
