@@ -6,8 +6,9 @@ again letter by letter. What a record may lack is left out where the model has n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from math import isfinite
 from operator import itemgetter
 from sys import intern
 from typing import Any
@@ -49,21 +50,37 @@ _value, _mean, _table = itemgetter(*VALUE), itemgetter(*MEAN), itemgetter(*TABLE
 
 def finite(value: float | None) -> float | int | None:
     """Return a number that strict JSON can hold: whole counts as integers, nothing infinite."""
-    if value is None or not math.isfinite(value):
+    if value is None or not isfinite(value):
         return None
     return int(value) if isinstance(value, int) else float(value)
 
 
 # Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.
 def value_to(v: Value) -> Record:
-    record = dict(zip(VALUE, (v.label, v.kind, v.measure, finite(v.value), v.unit, v.status), strict=True))
+    value = v.value
+    record: Record = {
+        "label": v.label,
+        "kind": v.kind,
+        "measure": v.measure,
+        "value": value if type(value) is float and isfinite(value) else finite(value),
+        "unit": v.unit,
+        "status": v.status,
+    }
     if v.why:
         record["why"] = v.why
     return record
 
 
 def mean_to(m: Mean) -> Record:
-    return dict(zip(MEAN, (m.label, m.kind, m.measure, m.unit, finite(m.value), m.n, m.of), strict=True))
+    return {
+        "label": m.label,
+        "kind": m.kind,
+        "measure": m.measure,
+        "unit": m.unit,
+        "value": finite(m.value),
+        "n": m.n,
+        "of": m.of,
+    }
 
 
 def note_to(note: Note) -> Record:
@@ -166,15 +183,43 @@ def run_lines(run: Run) -> Iterator[str]:
 # --- records to models ----------------------------------------------------------------------------
 
 
-def value_from(record: Record) -> Value:
-    label, kind, measure, value, unit, status = _value(record)
-    why = record.get("why") or ""
-    return Value(intern(label), kind, intern(measure), value, unit, status, why)
+def values_from(records: Iterable[Record]) -> list[Value]:
+    """Return the values of a case; raise `KeyError` or `TypeError` where a record is not whole.
+
+    A large cohort has millions of them: each is looked at once, and its words are there once for all.
+    """
+    found: list[Value] = []
+    new = object.__new__
+    set_label, set_kind, set_measure, set_value, set_unit, set_status, set_why = _SETTERS
+    for record in records:
+        label, kind, measure, value, unit, status = _value(record)
+        if value is not None and (type(value) not in _NUMBERS or not -MOST <= value <= MOST):
+            raise TypeError(value)
+        why = record.get("why")
+        if why is None:
+            why = ""
+        made = new(Value)
+        set_label(made, intern(label))
+        set_kind(made, intern(kind))
+        set_measure(made, intern(measure))
+        set_value(made, value)
+        set_unit(made, intern(unit))
+        set_status(made, intern(status))
+        set_why(made, why)
+        found.append(made)
+    return found
+
+
+_NUMBERS = (float, int)
+#: The slots of a value: filled one by one they take half the time of a frozen class's constructor.
+_SETTERS = [getattr(Value, part.name).__set__ for part in fields(Value)]
+#: No number of a run is beyond: squares of such numbers overflow.
+MOST = 1e150
 
 
 def mean_from(record: Record) -> Mean:
     label, kind, measure, unit, value, n, of = _mean(record)
-    return Mean(kind, measure, value, unit, n, of, label)
+    return Mean(intern(kind), intern(measure), value, intern(unit), n, of, intern(label))  # type: ignore[arg-type]
 
 
 def table_from(record: Record) -> TableValue:
@@ -195,8 +240,8 @@ def _file(record: Record | None) -> File | None:
     return None if record is None else File(record.get("path", ""), record.get("sha256"))
 
 
-def case_from(record: Record, where: str = "the run") -> Case:
-    """Return the case of a record whose shape was checked (`reading.check_case`).
+def case_from(record: Record, where: str = "the run", values: list[Value] | None = None) -> Case:
+    """Return the case of a record whose shape was checked (`reading.check_case`), perhaps with its values.
 
     Raises `InputError` for means or tables that are none: who reads a case without them need not know.
     """
@@ -218,7 +263,7 @@ def case_from(record: Record, where: str = "the run") -> Case:
         labels=told("labels", {}),
         regions=tuple(told("regions", ())),
         counts={name: counts_from(own) for name, own in told("counts", {}).items()},
-        values=[value_from(v) for v in record["values"]],
+        values=values_from(record["values"]) if values is None else values,
         means=None if means is None else _each(mean_from, means, f"{where}: case {record['case']}: means"),
         tables=_each(table_from, told("tables", []), f"{where}: case {record['case']}: tables"),
         parts=told("parts", {}),
@@ -270,7 +315,7 @@ def _class_table_from(record: Record) -> ClassTable:
 def cases_from(records: list[Any], where: str = "the run") -> list[Case]:
     """Return the cases of records, which they replace one by one: a large cohort is in memory once."""
     for at, record in enumerate(records):
-        records[at] = case_from(record, where)
+        records[at] = record if isinstance(record, Case) else case_from(record, where)
     return records
 
 
