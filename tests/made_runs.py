@@ -1,10 +1,61 @@
-"""Runs made from tables of values, for the tests of what reads runs."""
+"""Runs made from tables of values, for the tests of what reads runs; and the doors for runs that are plain dicts."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from segcli.run.summary import Resampling, summaries
+from segcli.gates import verdicts
+from segcli.gates.rules import Rules
+from segcli.report import latex
+from segcli.run import cite as citing
+from segcli.run import comparability, summary
+from segcli.run.codec import cases_from, summary_to
+from segcli.run.model import Run
+from segcli.run.reading import load_run, run_of
+from segcli.run.summary import Resampling
+from segcli.tools import means
+
+Document = dict[str, Any] | Run
+
+
+def as_run(document: Document) -> Run:
+    """Return the run that a file with this document holds; the document itself stays as it is."""
+    return document if isinstance(document, Run) else run_of(json.loads(json.dumps(document)), "test")
+
+
+def read_run(path: Path, **options: Any) -> dict[str, Any]:
+    """Return the document of the run that a file holds."""
+    return load_run(path, **options).to_dict()
+
+
+def judge_run(rules: Rules, run: Document, baseline: Document | None = None) -> verdicts.Judgement:
+    return verdicts.judge_run(rules, as_run(run), None if baseline is None else as_run(baseline))
+
+
+def Source(name: str, run: Document) -> comparability.Source:  # noqa: N802 (it stands for the class)
+    return comparability.Source(name, as_run(run))
+
+
+def cite(run: Document) -> citing.Citation:
+    return citing.cite(as_run(run))
+
+
+def empty_means(run: Document) -> list[means.EmptyMean]:
+    return means.empty_means(as_run(run))
+
+
+def run_latex(run: Document, *options: Any) -> str:
+    return latex.run_latex(as_run(run), *options)
+
+
+def summaries(cases: Sequence[dict[str, Any]], *options: Any, **more: Any) -> list[dict[str, Any]]:
+    """Return the records of the summary of cases that are records."""
+    models = cases_from(json.loads(json.dumps(list(cases))))
+    return [summary_to(row) for row in summary.summaries(models, *options, **more)]
+
 
 #: Value of a case: a number, or why there is none.
 Cell = float | str

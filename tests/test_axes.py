@@ -93,7 +93,7 @@ def test_a_folder_of_niftis_of_two_axes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     nifti(tmp_path / "preds" / "a.nii.gz", image)
     nifti(tmp_path / "labels" / "a.nii.gz", truth[..., None])
-    run = segcli.evaluate(tmp_path / "preds", tmp_path / "labels", metrics="dice,hd", squeeze=True, jobs=1)
+    run = segcli.evaluate(tmp_path / "preds", tmp_path / "labels", metrics="dice,hd", squeeze=True, jobs=1).to_dict()
     expected = segcli.score(image, truth, metrics="dice,hd", spacing=(1, 2))
     assert [v["value"] for v in run["cases"][0]["values"]] == numbers(expected)
 
@@ -264,7 +264,7 @@ def test_evaluate_cuts_along_the_axis_and_records_it(tmp_path: Path) -> None:
     for name, array in (("preds", pred), ("labels", gt)):
         (tmp_path / name).mkdir()
         nifti(tmp_path / name / "a.nii.gz", array)
-    run = segcli.evaluate(tmp_path / "preds", tmp_path / "labels", metrics="dice", stack_axis="last", jobs=1)
+    run = segcli.evaluate(tmp_path / "preds", tmp_path / "labels", metrics="dice", stack_axis="last", jobs=1).to_dict()
     assert [case["case"] for case in run["cases"]] == ["a[0]", "a[1]", "a[2]"]
     assert (run["spec"]["stack"], run["spec"]["stack_axis"]) == (True, -1)
     assert run["cases"][0]["spacing"] == [1, 2, 3]

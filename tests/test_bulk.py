@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_runs import as_run, read_run
 from runfiles import dice_run
-from segcli.run.document import json_lines, to_json_lines
-from segcli.run.reading import UNREAD, load_run
 
 from segcli.errors import InputError
 from segcli.run.bulk import Sharing, no_garbage, parse_lines
+from segcli.run.json_text import json_lines, to_json_lines
+from segcli.run.reading import UNREAD, load_run
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -36,7 +37,7 @@ def test_a_file_as_it_is_written_reads_the_same_by_line(elements: list[Any], oth
     data = {"schema": "x/1", "cases": elements, "summary": other}
     text = to_json_lines(data)
     assert json.dumps(by_line(text)) == json.dumps(json.loads(text))
-    assert text == "".join(json_lines(data))
+    assert text == "".join(json_lines(data.items()))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,12 @@ def test_a_run_reads_without_what_is_not_wanted(tmp_path: Path) -> None:
     run = dice_run(a=0.5, b=0.25)
     path = tmp_path / "run.json"
     path.write_text(to_json_lines(run))
-    assert load_run(path) == run
-    lean = load_run(path, without=UNREAD)
-    assert not {key for case in lean["cases"] for key in case} & set(UNREAD)
+    assert load_run(path) == as_run(run)
+    lean = read_run(path, without=UNREAD)
+    assert not {key for case in lean["cases"] for key in case} & {"pred", "means"}
     assert [case["values"] for case in lean["cases"]] == [case["values"] for case in run["cases"]]
     path.write_text("\ufeff" + to_json_lines(run))
-    assert load_run(path) == run
+    assert load_run(path) == as_run(run)
     path.write_text(to_json_lines(run).replace("0.25", "NaN"))
     with pytest.raises(InputError, match="NaN is no JSON number"):
         load_run(path)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from made_runs import made_run
-from segcli.run.bibliography import Work, bibtex, escape_bibtex, keys_of, names_of, works_of
-from segcli.run.cite import cite
+from made_runs import cite, made_run
 from test_diff import cli
 
 from segcli.errors import InputError
 from segcli.measure.record import measures
 from segcli.report.citation import citation_bibtex, citation_document, citation_text, paragraph
+from segcli.run.bibliography import Work, bibtex, escape_bibtex, keys_of, names_of, works_of
 
 HD, NSD = "metric.hd95:surface=surfel", "metric.nsd:tol=2:surface=surfel"
 

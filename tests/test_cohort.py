@@ -58,7 +58,7 @@ SQUARE[2:8, 2:8] = 1
 def test_a_cohort_is_binary_over_the_union(tmp_path):
     """0/1 against 0/255 is one label where it is so in every file."""
     folders = write(tmp_path, a=(SQUARE, 255 * SQUARE), b=(SQUARE, 0 * SQUARE), c=(0 * SQUARE, 255 * SQUARE))
-    run = library.evaluate(*folders, metrics="dice", jobs=1)
+    run = library.evaluate(*folders, metrics="dice", jobs=1).to_dict()
     assert [list(c["labels"].items()) for c in run["cases"]] == [[("foreground", "any")]] * 3
     assert [values(run, c)["foreground", "dice"] for c in "abc"] == [1, 0, 0]
     one = summary(run, "foreground", "dice")
@@ -70,7 +70,7 @@ def test_one_file_of_another_value_makes_values_literal(tmp_path, other):
     """Where one ground truth (or prediction) has 255, a 1 is no 255 in any case."""
     odd = (255 * SQUARE, SQUARE) if other == "pred" else (SQUARE, 255 * SQUARE)
     folders = write(tmp_path, a=(SQUARE, SQUARE), b=odd, c=(0 * SQUARE, 0 * SQUARE))
-    run = library.evaluate(*folders, metrics="dice", jobs=1)
+    run = library.evaluate(*folders, metrics="dice", jobs=1).to_dict()
     assert [list(c["labels"]) for c in run["cases"]] == [["1", "255"]] * 3
     assert values(run, "a") == {("1", "dice"): 1, ("255", "dice"): None}
     assert values(run, "b") == {("1", "dice"): 0, ("255", "dice"): 0}
@@ -103,8 +103,8 @@ def test_labels_of_the_union_are_as_labels_that_are_named(tmp_path, empty, avera
     options: dict[str, Any] = {
         "metrics": ",".join(names), "losses": "dice,bce", "empty": empty, "average": average, "jobs": 1,
     }  # fmt: skip
-    found = library.evaluate(*folders, **options)
-    named = library.evaluate(*folders, labels="1,2,3", **options)
+    found = library.evaluate(*folders, **options).to_dict()
+    named = library.evaluate(*folders, labels="1,2,3", **options).to_dict()
     for ours, theirs in zip(found["cases"], named["cases"], strict=True):
         for key in ("labels", "counts", "values", "means", "tables"):
             assert ours[key] == theirs[key], (ours["case"], key)
@@ -116,7 +116,7 @@ def test_each_case_is_what_score_gives(tmp_path, average):
     """Values and means of a cohort with named labels are those of `score`, case by case."""
     folders = three_cases(tmp_path)
     options: dict[str, Any] = {"metrics": "dice,iou,hd95", "losses": "dice", "labels": "1,2,3,any=1+2+3"}
-    run = library.evaluate(*folders, average=average, jobs=1, **options)
+    run = library.evaluate(*folders, average=average, jobs=1, **options).to_dict()
     for case in run["cases"]:
         scored = library.score(*(f / f"{case['case']}.npy" for f in folders), average=average, **options)
         assert [v["value"] for v in case["values"]] == [v.value for v in scored.values]
@@ -133,15 +133,15 @@ def test_probability_maps_with_losses(tmp_path):
     """One map is of the foreground; several labels in the ground truths have no map of their own."""
     prob = (0.1 + 0.8 * SQUARE).astype(np.float32)
     folders = write(tmp_path, a=(prob, SQUARE), b=(prob, 0 * SQUARE))
-    run = library.evaluate(*folders, metrics="dice", losses="bce", jobs=1)
+    run = library.evaluate(*folders, metrics="dice", losses="bce", jobs=1).to_dict()
     inside, outside = -np.log(0.9), -np.log(0.1)  # every voxel is right by 0.9, or wrong by 0.9
     assert values(run, "a")["foreground", "bce"] == pytest.approx(inside, rel=1e-6)
     share = SQUARE.mean()
     assert values(run, "b")["foreground", "bce"] == pytest.approx(share * outside + (1 - share) * inside, rel=1e-6)
     write(tmp_path, c=(prob, 2 * SQUARE))
     with pytest.raises(InputError, match="one probability map, the ground truths have the labels 1, 2"):
-        library.evaluate(*folders, metrics="dice", losses="bce", jobs=1)
-    every = library.evaluate(*folders, metrics="dice", labels="fg=any", jobs=1)
+        library.evaluate(*folders, metrics="dice", losses="bce", jobs=1).to_dict()
+    every = library.evaluate(*folders, metrics="dice", labels="fg=any", jobs=1).to_dict()
     assert values(every, "c")["fg", "dice"] == 1
 
 
@@ -151,7 +151,7 @@ def test_channels_have_means_with_and_without_background(tmp_path):
     prob = rng.dirichlet(np.ones(3), (2, 9, 8)).transpose(0, 3, 1, 2).astype(np.float32)
     gt = rng.integers(0, 3, (2, 9, 8)).astype(np.uint8)
     folders = write(tmp_path, a=(prob[0], gt[0]), b=(prob[1], gt[1]))
-    run = library.evaluate(*folders, metrics="dice", losses="dice:smooth=0", jobs=1)
+    run = library.evaluate(*folders, metrics="dice", losses="dice:smooth=0", jobs=1).to_dict()
 
     def dice(i: int, c: int) -> float:
         p, y = prob[i, c].astype(float), gt[i] == c
@@ -161,7 +161,7 @@ def test_channels_have_means_with_and_without_background(tmp_path):
     loss = {s["label"]: s["mean"] for s in run["summary"] if s["kind"] == "loss"}
     assert loss["mean"] == pytest.approx(by_hand.mean(), rel=1e-6)
     assert loss["mean without background"] == pytest.approx(by_hand[:, 1:].mean(), rel=1e-6)
-    without = library.evaluate(*folders, metrics=(), losses="dice:smooth=0", background=False, jobs=1)
+    without = library.evaluate(*folders, metrics=(), losses="dice:smooth=0", background=False, jobs=1).to_dict()
     assert [s["label"] for s in without["summary"] if s["label"].startswith("mean")] == ["mean"]
     assert summary(without, "mean", "dice:smooth=0")["mean"] == pytest.approx(by_hand[:, 1:].mean(), rel=1e-6)
 
@@ -172,16 +172,16 @@ def test_stacks_are_cases_in_files_with_brackets(tmp_path):
     folders = write(tmp_path, **{"s[7]": (stack, np.stack([SQUARE] * 3))})
     table = tmp_path / "m.csv"
     table.write_text("case,pred,gt,site\ns[7],pred/s[7].npy,gt/s[7].npy,x\n")
-    run = library.evaluate(manifest=table, metrics="dice", stack=True, group_by="site", jobs=1)
+    run = library.evaluate(manifest=table, metrics="dice", stack=True, group_by="site", jobs=1).to_dict()
     assert [c["case"] for c in run["cases"]] == ["s[7][0]", "s[7][1]", "s[7][2]"]
     assert [c["group"] for c in run["cases"]] == [{"site": "x"}] * 3
-    volume = library.evaluate(*folders, metrics="dice", jobs=1)
+    volume = library.evaluate(*folders, metrics="dice", jobs=1).to_dict()
     assert [c["case"] for c in volume["cases"]] == ["s[7]"]
 
 
 def test_measures_of_all_classes_and_tables(tmp_path):
     """They are the label `all` in values; a table stands beside them, outside the summary."""
-    run = library.evaluate(*three_cases(tmp_path), metrics="dice,confusion,mean_iou", jobs=1)
+    run = library.evaluate(*three_cases(tmp_path), metrics="dice,confusion,mean_iou", jobs=1).to_dict()
     one = next(c for c in run["cases"] if c["case"] == "one")
     table = next(t for t in one["tables"] if t["measure"] == "confusion")
     assert table["columns"][1:3] != ["foreground"]
@@ -228,13 +228,13 @@ def test_worst_does_not_praise_a_missing_case_for_what_gt_lacks(tmp_path):
     two = SQUARE.copy()
     two[9:11, 9:11] = 2
     folders = write(tmp_path, a=(two, two), gone=(None, SQUARE))
-    run = library.evaluate(*folders, metrics="dice,hd", missing="worst", jobs=1)
+    run = library.evaluate(*folders, metrics="dice,hd", missing="worst", jobs=1).to_dict()
     assert values(run, "gone") == {
         ("1", "dice"): 0, ("1", "hd:surface=surfel"): pytest.approx(12 * 2**0.5),
         ("2", "dice"): None, ("2", "hd:surface=surfel"): None,
     }  # fmt: skip
     assert summary(run, "mean", "dice")["mean"] == pytest.approx((1 + 0) / 2)
-    named = library.evaluate(*folders, metrics="dice,hd", missing="worst", labels="1,2", jobs=1)
+    named = library.evaluate(*folders, metrics="dice,hd", missing="worst", labels="1,2", jobs=1).to_dict()
     assert named["summary"] == run["summary"]
 
 
@@ -242,7 +242,7 @@ def test_worst_scores_every_image_of_a_missing_stack(tmp_path):
     """Three images, three cases."""
     stack = np.stack([SQUARE] * 3)
     folders = write(tmp_path, a=(stack, stack), gone=(None, stack))
-    run = library.evaluate(*folders, metrics="dice", missing="worst", stack=True, jobs=1)
+    run = library.evaluate(*folders, metrics="dice", missing="worst", stack=True, jobs=1).to_dict()
     assert [c["case"] for c in run["cases"]][3:] == ["gone[0]", "gone[1]", "gone[2]"]
 
 
@@ -277,9 +277,9 @@ def test_nothing_scored_is_exit_3(tmp_path):
 def test_strict_makes_a_warning_an_error_of_its_case(tmp_path):
     """Other values in pred than in gt are a warning."""
     folders = write(tmp_path, a=(SQUARE, SQUARE), b=(3 * SQUARE, SQUARE))
-    lenient = library.evaluate(*folders, metrics="dice", labels="fg=any", jobs=1)
+    lenient = library.evaluate(*folders, metrics="dice", labels="fg=any", jobs=1).to_dict()
     assert len(lenient["cases"]) == 2
-    strict = library.evaluate(*folders, metrics="dice", strict=True, jobs=1)
+    strict = library.evaluate(*folders, metrics="dice", strict=True, jobs=1).to_dict()
     assert [e["code"] for e in strict["errors"]] == ["strict"]
 
 
@@ -344,17 +344,17 @@ def test_groups_are_summarised_apart(six, tmp_path):
     table = tmp_path / "m.csv"
     lines = [f"case_{i:03},{six}/pred/case_{i:03}.npy,{six}/gt/case_{i:03}.npy,{'ab'[i % 2]}" for i in range(6)]
     table.write_text("\n".join(["case,pred,gt,site", *lines]))
-    run = library.evaluate(manifest=table, metrics="dice", group_by="site", jobs=1)
+    run = library.evaluate(manifest=table, metrics="dice", group_by="site", jobs=1).to_dict()
     jsonschema.validate(run, SCHEMA)
     apart = tmp_path / "a.csv"
     apart.write_text("\n".join(["case,pred,gt", *(line.rsplit(",", 1)[0] for line in lines[::2])]))
-    alone = library.evaluate(manifest=apart, metrics="dice", jobs=1)
+    alone = library.evaluate(manifest=apart, metrics="dice", jobs=1).to_dict()
     of_a = [{k: v for k, v in s.items() if k != "group"} for s in run["summary"] if s.get("group") == {"site": "a"}]
     assert of_a == alone["summary"]
     done = segcli("evaluate", "--manifest", table, "-m", "dice", "--group-by", "site", "-j1")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]].count("site=a") == 3
     with pytest.raises(UsageError, match="--group-by scanner") as problem:
-        library.evaluate(manifest=table, group_by="scanner")
+        library.evaluate(manifest=table, group_by="scanner").to_dict()
     assert problem.value.hint == "columns: site"
 
 
@@ -366,7 +366,8 @@ def test_worst_level_and_seed(six):
     assert table.count(" · ") == 2
     assert "worst (" not in segcli(*call, "--worst", "0").stdout
     wide, other, usual = (
-        library.evaluate(six / "pred", six / "gt", metrics="dice", jobs=1, **o) for o in ({"ci": 0.99}, {"seed": 1}, {})
+        library.evaluate(six / "pred", six / "gt", metrics="dice", jobs=1, **o).to_dict()
+        for o in ({"ci": 0.99}, {"seed": 1}, {})
     )
     assert wide["cases"] == other["cases"] == usual["cases"]
     (a, b), (c, d) = (summary(run, "1", "dice")["ci"] for run in (wide, usual))
@@ -641,11 +642,13 @@ def test_evaluate_returns_what_the_command_writes(six, tmp_path):
     run = library.evaluate(
         six / "pred", str(six / "gt"), metrics=["dice"], losses=["dice"], output=ours, jobs=1,
         progress=lambda done, of: calls.append((done, of)),
-    )  # fmt: skip
+    ).to_dict()  # fmt: skip
     assert same_runs(out, ours)
     assert json.loads(ours.read_text()) == run
     assert calls == [(i, 6) for i in range(1, 7)]
-    again = library.evaluate(six / "pred", six / "gt", metrics="dice", losses="dice", output=ours, resume=True)
+    again = library.evaluate(
+        six / "pred", six / "gt", metrics="dice", losses="dice", output=ours, resume=True
+    ).to_dict()
     assert again["cases"] == run["cases"]
 
 
@@ -663,7 +666,7 @@ def test_evaluate_returns_what_the_command_writes(six, tmp_path):
 def test_evaluate_refuses_what_cannot_be_asked(six, options, words):
     """A UsageError, before a file is read."""
     with pytest.raises(UsageError, match=words):
-        library.evaluate(six / "pred", six / "gt", **options)
+        library.evaluate(six / "pred", six / "gt", **options).to_dict()
 
 
 def test_a_ball_has_the_volume_it_is_given() -> None:
@@ -678,14 +681,14 @@ def test_a_cohort_by_the_rules_of_a_tool(tmp_path):
     """`convention` gives the measures, numbers and empty rule that `score` gives each pair, and the spec names it."""
     moved = np.roll(SQUARE, 2, axis=0)
     folders = write(tmp_path, a=(moved, SQUARE), b=(SQUARE, 0 * SQUARE))
-    run = library.evaluate(*folders, metrics="dice,hd95", convention="medpy", jobs=1)
+    run = library.evaluate(*folders, metrics="dice,hd95", convention="medpy", jobs=1).to_dict()
     assert (run["spec"]["convention"], run["spec"]["empty"]) == ("medpy", "medpy")
     assert run["spec"]["measures"] == ["metric.dice", "metric.hd95_pooled:surface=border"]
     for case, (pred, gt) in {"a": (moved, SQUARE), "b": (SQUARE, 0 * SQUARE)}.items():
         alone = library.score(pred, gt, metrics="dice,hd95", convention="medpy")
         assert list(values(run, case).values()) == [v.value for v in alone.values]
     with pytest.raises(UsageError, match="nonesuch"):
-        library.evaluate(*folders, metrics="hd95", convention="nonesuch")
+        library.evaluate(*folders, metrics="hd95", convention="nonesuch").to_dict()
 
 
 def test_the_loss_of_a_missing_prediction_is_over_the_labels_of_its_ground_truth(tmp_path):

@@ -21,6 +21,7 @@ import pytest
 from conftest import SHARED, needs_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_runs import as_run, empty_means, summaries
 from numpy.typing import NDArray
 from test_loss_libraries import SINGLE_CHANNEL, Scene, with_keywords
 
@@ -36,10 +37,10 @@ from segcli.measure.notation import bind
 from segcli.measure.record import measures
 from segcli.measure.why import EMPTY, Why
 from segcli.report.conventions import text
-from segcli.run.summary import Resampling, summaries
+from segcli.run.summary import Resampling
 from segcli.scoring import empty as policy
 from segcli.scoring.printed import Printed, Views, printed
-from segcli.tools import means as empty_means
+from segcli.tools import means as tool_means
 from segcli.tools import pair as conventions
 from segcli.tools.pair import Row
 
@@ -855,7 +856,7 @@ def test_the_table_of_empty_masks(tool: str, quantity: str, why: str) -> None:
         if number is None:
             assert (value.status, value.why) == ("undefined", why)
             assert policy.tool_words(bind(value.measure), tool, why) == words
-    (mean,) = (m for m in empty_means.empty_means(run_of((pred, gt), metrics=quantity)) if m.policy == tool)
+    (mean,) = (m for m in empty_means(run_of((pred, gt), metrics=quantity)) if m.policy == tool)
     assert (mean.mean, mean.words) == (number, f"{words} 1x" if words else "")
 
 
@@ -890,11 +891,10 @@ def test_a_tools_number_where_the_formula_has_none() -> None:
     # the means of such a run know what a count gives without the rule
     run = run_of((BOX, BOX * 0), metrics="fpr", empty="seg-metrics")
     assert run["cases"][0]["values"][0]["value"] == 0.0
-    means = {m.policy: m.mean for m in empty_means.empty_means(run_of((BOX, BOX * 0), (BOX, BOX), metrics="fnr"))}
+    means = {m.policy: m.mean for m in empty_means(run_of((BOX, BOX * 0), (BOX, BOX), metrics="fnr"))}
     assert means["seg-metrics"] == 0.0
-    assert empty_means._own(bind("fpr"), run["cases"][0]["values"][0], run["cases"][0]["counts"]["fg"], "gt_empty") == (
-        pytest.approx(BOX.mean())
-    )
+    (case,) = as_run(run).cases
+    assert tool_means._own(bind("fpr"), case.values[0], case.counts["fg"], "gt_empty") == (pytest.approx(BOX.mean()))
 
 
 def test_a_class_in_neither_map() -> None:
@@ -911,7 +911,7 @@ def test_a_class_in_neither_map() -> None:
     assert {r.call: (r.printed.value, r.printed.words) for r in rows if r.label == "b"} == {
         "mean_iou(per_class=True)": (-1.0, ""), "mean_iou(include_background=False)": (None, "prints nan"),
     }  # fmt: skip
-    means = {m.policy: m for m in empty_means.empty_means(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou"))}
+    means = {m.policy: m for m in empty_means(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou"))}
     assert (means["torchmetrics"].mean, means["torchmetrics"].words) == (1.0, "prints -1 1x")
     summed = summaries(run_of((BOX, BOX), (BOX * 0, BOX * 0), metrics="iou", convention="torchmetrics")["cases"],
                        Resampling())  # fmt: skip
@@ -1069,14 +1069,14 @@ def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: A
     cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]
     empty = options.get("empty", "undefined")
     return document(cases, measures_of("metric", metrics), reading_of(labels="fg=1"), empty=empty, background=True,
-                    started="", seconds=0, argv=[])  # fmt: skip
+                    started="", seconds=0, argv=[]).to_dict()  # fmt: skip
 
 
 @pytest.mark.parametrize("base", ["undefined", "worst", "zero", "seg-metrics"])
 def test_means_under_each_rule(base: str) -> None:
     """Two equal boxes, a miss and an image with nothing in it: worked out by hand, whatever the run itself followed."""
     run = run_of((BOX, BOX), (BOX * 0, BOX), (BOX * 0, BOX * 0), empty=base)
-    found = {(m.measure, m.policy): m for m in empty_means.empty_means(json.loads(json.dumps(run)))}
+    found = {(m.measure, m.policy): m for m in empty_means(run)}
     # dice: 1, 0 and what the rule says of nothing in both
     assert found["dice", "undefined"].mean == 0.5
     assert (found["dice", "undefined"].n, found["dice", "undefined"].of) == (2, 3)
@@ -1099,10 +1099,10 @@ def test_means_under_each_rule(base: str) -> None:
 
 def test_what_has_no_empty_mask_is_refused(tmp_path: Path) -> None:
     """One line says that there is nothing to see, or what the file lacks."""
-    with pytest.raises(InputError, match="lacks"):
-        empty_means.empty_means({"schema": "segcli.run/1", "cases": [{}]})
+    with pytest.raises(InputError, match="has no 'spec'"):
+        empty_means({"schema": "segcli.run/1", "cases": [{}]})
     with pytest.raises(UsageError, match="no rule changes"):
-        empty_means.empty_means(run_of((BOX, BOX)))
+        empty_means(run_of((BOX, BOX)))
     (tmp_path / "run.json").write_text("{")
     assert command_line(["conventions", "--empty", str(tmp_path / "run.json")]) == 3
 

@@ -16,12 +16,11 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import made_run
-from segcli.run.comparability import Source
-from segcli.run.diff import Difference, Row, compare_runs
+from made_runs import Source, made_run
 
 from segcli.errors import InputError, UsageError
 from segcli.report import diff as report
+from segcli.run.diff import Difference, Row, compare_runs
 from segcli.run.summary import Resampling
 
 DICE, HD = "metric.dice", "metric.hd95:surface=surfel"

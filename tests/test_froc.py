@@ -248,13 +248,15 @@ def test_a_cohort_pools_the_candidates_of_all_cases(tmp_path) -> None:
     S is 1/3 at 1/8 and 1/4, 2/3 at 1/2 and beyond: (2 + 10) / 21. The mean of cases has no c and no d: a has 1/2
     everywhere, b 0 below one false alarm and 1 from there on: (1/2 + 4/7) / 2.
     """
-    run = segcli.evaluate(*write(tmp_path, **COHORT), metrics="froc", labels="lesion=any", kind="probability", jobs=1)
+    run = segcli.evaluate(
+        *write(tmp_path, **COHORT), metrics="froc", labels="lesion=any", kind="probability", jobs=1
+    ).to_dict()
     found = pooled_of(run)
     assert found["pooled"] == pytest.approx(12 / 21)
     assert (found["n"], found["undefined"], found["mean"]) == (2, 2, pytest.approx((1 / 2 + 4 / 7) / 2))
     by_half = segcli.evaluate(
         *write(tmp_path, **COHORT), metrics="froc:rates=0.5", labels="lesion=any", kind="probability", jobs=1
-    )
+    ).to_dict()
     assert pooled_of(by_half, "froc:rates=0.5")["pooled"] == pytest.approx(2 / 3)
 
 
@@ -263,11 +265,11 @@ def test_lesion_free_cases_thin_out_false_alarms(tmp_path) -> None:
     some = {name: COHORT[name] for name in "ab"}
     run = segcli.evaluate(
         *write(tmp_path, **some), metrics="froc:rates=0.25", labels="lesion=any", kind="probability", jobs=1
-    )
+    ).to_dict()
     assert pooled_of(run, "froc:rates=0.25")["pooled"] == pytest.approx(1 / 3)
     run = segcli.evaluate(
         *write(tmp_path, d=COHORT["d"]), metrics="froc:rates=0.375", labels="lesion=any", kind="probability", jobs=1
-    )
+    ).to_dict()
     # Three cases, one false alarm: 2/3 at 1/3.
     assert pooled_of(run, "froc:rates=0.375")["pooled"] == pytest.approx(2 / 3)
 
@@ -276,14 +278,14 @@ def test_a_missing_prediction_misses_its_lesions(tmp_path) -> None:
     """--missing worst: two lesions more that nothing hits, and one case more: 2 of 5 hit from 2/5 false alarms on."""
     folders = write(tmp_path, **COHORT, e=(None, [1, 0, 1, 0, 0]))
     how = {"metrics": "froc:rates=0.5", "labels": "lesion=any", "kind": "probability", "jobs": 1}
-    run = segcli.evaluate(*folders, missing="worst", **how)
+    run = segcli.evaluate(*folders, missing="worst", **how).to_dict()
     assert pooled_of(run, "froc:rates=0.5")["pooled"] == pytest.approx(2 / 5)
-    assert pooled_of(segcli.evaluate(*folders, **how), "froc:rates=0.5")["pooled"] == pytest.approx(2 / 3)
+    assert pooled_of(segcli.evaluate(*folders, **how).to_dict(), "froc:rates=0.5")["pooled"] == pytest.approx(2 / 3)
 
 
 def test_a_map_of_nothing_has_no_candidates(tmp_path) -> None:
     """A map of zeros is read as a hard mask: it has nothing that could be uncertain, and takes part in the pool."""
-    run = segcli.evaluate(*write(tmp_path, **COHORT, e=([0.0] * 5, [0, 1, 0, 0, 0])), metrics="froc", jobs=1)
+    run = segcli.evaluate(*write(tmp_path, **COHORT, e=([0.0] * 5, [0, 1, 0, 0, 0])), metrics="froc", jobs=1).to_dict()
     found = pooled_of(run, label="foreground")
     # 1/4 at 1/5 and before, then the same at 2/5 with 2/4.
     assert found["pooled"] == pytest.approx((1 / 4 + 1 / 4 + 5 / 2) / 7)
@@ -292,13 +294,13 @@ def test_a_map_of_nothing_has_no_candidates(tmp_path) -> None:
 def test_a_hard_mask_leaves_no_pooled_value(tmp_path) -> None:
     """One case without confidences is in no pool, and a pool without it would pass for that of all."""
     folders = write(tmp_path, **COHORT, e=([1.0, 0.0, 0.0, 0.0, 0.0], [1, 0, 0, 0, 0]))
-    run = segcli.evaluate(*folders, metrics="froc", jobs=1, output=tmp_path / "run.json")
+    run = segcli.evaluate(*folders, metrics="froc", jobs=1, output=tmp_path / "run.json").to_dict()
     assert pooled_of(run, label="foreground")["pooled"] is None
     rule = '[[gate]]\nid = "r"\nmeasure = "froc"\nstat = "pooled"\nmin = 0.1\n'
     (tmp_path / "rules.toml").write_text(rule)
     refused = cli("gate", tmp_path / "run.json", "--rules", tmp_path / "rules.toml")
     assert (refused.returncode, "hard mask" in refused.stderr) == (3, True)
-    run = segcli.evaluate(*folders, metrics="froc", kind="probability", jobs=1, output=tmp_path / "run.json")
+    run = segcli.evaluate(*folders, metrics="froc", kind="probability", jobs=1, output=tmp_path / "run.json").to_dict()
     assert pooled_of(run, label="foreground")["pooled"] is not None
     passed = cli("gate", tmp_path / "run.json", "--rules", tmp_path / "rules.toml", "-f", "json")
     assert passed.returncode == 0

@@ -15,13 +15,14 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from made_runs import judge_run, summaries
 from runfiles import dice_run, run_of, write
 
 from segcli.errors import InputError, UsageError
 from segcli.gates.rules import parse_rules
-from segcli.gates.verdicts import Judgement, Verdict, judge_run
+from segcli.gates.verdicts import Judgement, Verdict
 from segcli.report.gate import sentence
-from segcli.run.summary import Resampling, summaries
+from segcli.run.summary import Resampling
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import xmlschema
+from made_runs import judge_run
 from runfiles import run_of, write
 
 from segcli.gates.rules import parse_rules
-from segcli.gates.verdicts import Judgement, judge_run
+from segcli.gates.verdicts import Judgement
 from segcli.report.gate import gate_markdown, gate_text
 from segcli.report.github import MOST, escape_data, escape_property, workflow_commands
 from segcli.report.junit import junit_xml

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from cohorts import process, segcli
 from runfiles import dice_run
-from segcli.run.document import to_json_lines
 
 from segcli.cohort.pairing import read_manifest
 from segcli.errors import InputError
 from segcli.masks.labels import parse_labels
+from segcli.run.json_text import to_json_lines
 from segcli.text import read_text
 
 Run = dict[str, Any]

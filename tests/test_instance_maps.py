@@ -201,7 +201,9 @@ def test_evaluate(tmp_path: Path, jobs: int) -> None:
         for name, maps in cases.items():
             if maps[index] is not None:
                 np.save(tmp_path / side / f"{name}.npy", maps[index])
-    run = segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES},dice", jobs=jobs, missing="worst")
+    run = segcli.evaluate(
+        tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES},dice", jobs=jobs, missing="worst"
+    ).to_dict()
     assert [list(case["labels"]) for case in run["cases"]] == [["foreground"]] * 4
     values = {case["case"]: case["values"][0]["value"] for case in run["cases"]}
     assert values == {"a": 1, "b": 1, "c": None, "d": 0}
@@ -216,7 +218,7 @@ def test_classes_beside_objects(tmp_path: Path) -> None:
         (tmp_path / side).mkdir()
         for name, array in zip("ab", maps, strict=True):
             np.save(tmp_path / side / f"{name}.npy", array)
-    run = segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES}", jobs=1)
+    run = segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics=f"pq{VALUES}", jobs=1).to_dict()
     assert [case["case"] for case in run["cases"]] == ["a"]
     assert [(error["case"], error["code"]) for error in run["errors"]] == [("b", "kind.mixed")]
 

@@ -179,7 +179,7 @@ def test_a_file_that_comes_while_a_run_goes_on_is_not_touched(data: Path) -> Non
             journal(data).write_bytes(PNG)
 
     asked = {"metrics": "dice,hd95", "losses": "dice", "jobs": 1}
-    library.evaluate(data / "pred", data / "gt", output=data / "r.json", progress=replaced, **asked)
+    library.evaluate(data / "pred", data / "gt", output=data / "r.json", progress=replaced, **asked).to_dict()
     assert journal(data).read_bytes() == PNG
 
 
@@ -357,7 +357,7 @@ def test_the_library_warns(data: Path) -> None:
     before = without_environment(data / "r.json")
     asked = {"metrics": "dice,hd95", "losses": "dice", "jobs": 1, "resume": True}
     with pytest.warns(UserWarning, match=r"r\.json\.journal: 1 of 8 lines is damaged \(4\)"):
-        run = library.evaluate(data / "pred", data / "gt", output=data / "r.json", **asked)
+        run = library.evaluate(data / "pred", data / "gt", output=data / "r.json", **asked).to_dict()
     assert {**run, "environment": 0} == {**before, "environment": 0}
 
 
@@ -404,7 +404,9 @@ def test_no_mutation_of_a_journal_changes_a_number(data: Path) -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
-                run = library.evaluate(data / "pred", data / "gt", output=data / "r.json", resume=True, **asked)
+                run = library.evaluate(
+                    data / "pred", data / "gt", output=data / "r.json", resume=True, **asked
+                ).to_dict()
             except (UsageError, InputError) as problem:
                 refused += 1
                 line, run = problem.message, None

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import made_run
-from segcli.run.comparability import Source
-from segcli.run.diff import compare_runs
-from segcli.run.rank import rank_runs
+from made_runs import Source, as_run, made_run, run_latex
 from test_diff import cli
 
 from segcli.measure.notation import bind
 from segcli.measure.record import find
 from segcli.report.cohort import measures_of
-from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex, run_latex
+from segcli.report.latex import best_of, difference_latex, escape_latex, numeric, ranking_latex
+from segcli.run.diff import compare_runs
+from segcli.run.rank import rank_runs
 from segcli.run.summary import Resampling
 
 DICE, HD, RVE = "metric.dice", "metric.hd95:surface=surfel", "metric.rve"
@@ -135,7 +134,7 @@ def nasty_run(shift: float = 0.0) -> dict:
 def test_a_run(cell: str) -> None:
     """Labels, n, mean and sd by hand; what is undefined is counted; the caption defines every measure."""
     run = nasty_run()
-    text = run_latex(run, measures_of(run), cell)
+    text = run_latex(run, measures_of(as_run(run)), cell)
     columns, rows = table_of(text)
     assert columns == 5
     assert rows[0] == ["Label", "$n$", r"dice~$\uparrow$", r"hd95 (mm)~$\downarrow$", r"rve~$\rightarrow 0$"]
@@ -160,10 +159,10 @@ def test_a_run_with_groups() -> None:
     run = nasty_run()
     for case, site in zip(run["cases"], ("A_1", "A_1", "B&2"), strict=True):
         case["group"] = {"site": site}
-    from segcli.run.summary import summaries
+    from made_runs import summaries
 
     run["summary"] = summaries(run["cases"], AT, "site")
-    columns, rows = table_of(run_latex(run, measures_of(run)))
+    columns, rows = table_of(run_latex(run, measures_of(as_run(run))))
     assert columns == 6
     assert {unescaped(r[0]) for r in rows[1:]} == {"all cases", "site=A_1", "site=B&2"}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import segcli
-from segcli.run.reading import load_run
+from made_runs import read_run
 
 import segcli as library
 from segcli.errors import UsageError
@@ -111,7 +111,7 @@ def test_a_mean_of_what_is_not_there_is_bad_usage(asked, folders) -> None:
     with pytest.raises(UsageError, match="mean-of"):
         library.score(pred, gt, labels=LABELS, mean_of=asked)
     with pytest.raises(UsageError, match="mean-of"):
-        library.evaluate(folders / "pred", folders / "gt", labels=LABELS, mean_of=asked, jobs=1)
+        library.evaluate(folders / "pred", folders / "gt", labels=LABELS, mean_of=asked, jobs=1).to_dict()
     if isinstance(asked, str):
         for call in (("score", "pred/c0.npy", "gt/c0.npy"), ("evaluate", "pred", "gt", "-j1")):
             for labels in ((), ("--labels", LABELS)):
@@ -192,21 +192,21 @@ def test_the_mean_of_nnunet_is_over_labels(folders, tmp_path) -> None:
     """Of evaluate --convention nnunet, and of every reader of its summary.json: the file's foreground_mean."""
     told = summary_json(tmp_path, {"1": [1], "2": [2]})
     assert told["foreground_mean"]["Dice"] == pytest.approx(BY_LABEL)
-    run = library.evaluate(folders / "pred", folders / "gt", metrics="dice,iou", convention="nnunet", jobs=1)
+    run = library.evaluate(folders / "pred", folders / "gt", metrics="dice,iou", convention="nnunet", jobs=1).to_dict()
     row = mean_row(run)
     assert (row["mean"], row["mean_of"], row["by_label"]) == (pytest.approx(BY_LABEL), ["1", "2"], True)
     assert (row["ci"], row["sd"], row["median"]) == (None, None, None)
     assert mean_row(run, "iou")["mean"] == pytest.approx(told["foreground_mean"]["IoU"])
-    plain = library.evaluate(folders / "pred", folders / "gt", metrics="dice", jobs=1)
+    plain = library.evaluate(folders / "pred", folders / "gt", metrics="dice", jobs=1).to_dict()
     assert mean_row(plain)["mean"] == pytest.approx(BY_CASE)
     weighted = library.evaluate(
         folders / "pred", folders / "gt", metrics="dice", convention="nnunet", average="weighted", jobs=1
-    )
+    ).to_dict()
     assert "by_label" not in mean_row(weighted)
     (tmp_path / "run.json").write_text(json.dumps(run))
     for name in ("summary.json", "run.json"):
         path = tmp_path / name
-        assert mean_row(load_run(path))["mean"] == pytest.approx(BY_LABEL)
+        assert mean_row(read_run(path))["mean"] == pytest.approx(BY_LABEL)
         for limit, code in ((BY_LABEL - 0.001, 0), (BY_LABEL + 0.001, 1), (BY_CASE, 1)):
             done = segcli("gate", path, "--min", f"mean/dice={limit}")
             assert done.returncode == code
@@ -226,12 +226,12 @@ def test_the_mean_of_nnunet_is_over_labels(folders, tmp_path) -> None:
 def test_regions_count_in_nnunets_mean_and_the_background_does_not(tmp_path) -> None:
     """Of region-based training all regions do; a label that no case has makes it NaN, which no limit is kept by."""
     told = summary_json(tmp_path, {"0": [0], "(1, 2)": [1, 2], "2": [2]})
-    run = load_run(tmp_path / "summary.json")
+    run = read_run(tmp_path / "summary.json")
     assert mean_row(run)["mean_of"] == ["1+2", "2"]
     assert mean_row(run)["mean"] == pytest.approx(told["foreground_mean"]["Dice"])
     told = summary_json(tmp_path, {"1": [1], "7": [7]})
     assert math.isnan(told["foreground_mean"]["Dice"])
-    assert mean_row(load_run(tmp_path / "summary.json"))["mean"] is None
+    assert mean_row(read_run(tmp_path / "summary.json"))["mean"] is None
     done = segcli("gate", tmp_path / "summary.json", "--min", "mean/dice=0")
     assert done.returncode == 1
     assert "undefined" in done.stdout
@@ -293,7 +293,7 @@ def test_a_summary_of_version_1_is_a_run(tmp_path) -> None:
     """Its values under our names, the mean over labels but the background; it has no counts to pool."""
     path = tmp_path / "summary.json"
     path.write_text(json.dumps(version_1()))
-    run = load_run(path)
+    run = read_run(path)
     assert [c["case"] for c in run["cases"]] == ["a", "b"]
     values = {(v["label"], v["measure"]): v for v in run["cases"][1]["values"]}
     assert values["1", "dice"]["value"] == 0.8

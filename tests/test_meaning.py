@@ -71,7 +71,7 @@ def test_scaled_labels_score_on_both_sides_in_every_command(
     for name, file in zip("pg", files, strict=True):
         (tmp_path / name).mkdir()
         file.rename(tmp_path / name / "a.nii.gz")
-    run = segcli.evaluate(tmp_path / "p", tmp_path / "g", metrics="dice,hd", jobs=1)
+    run = segcli.evaluate(tmp_path / "p", tmp_path / "g", metrics="dice,hd", jobs=1).to_dict()
     own = [v.value for v in plain.values if v.kind == "metric"]
     assert [v["value"] for v in run["cases"][0]["values"]] == own
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohorts import segcli
-from segcli.run.document import to_json
 
 from segcli.report.latex import escape_latex
 from segcli.report.table import escape_markdown, flat
 from segcli.report.tidy import as_csv, harmless
+from segcli.run.json_text import to_json
 
 ESCAPES = "a\x1b[31mr\x07\x9b2J"
 TURNED = "x\u202ey\u2066z"

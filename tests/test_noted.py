@@ -15,11 +15,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from cohorts import segcli
-from segcli.run.noted import kind_text, said_of
 
 import segcli as library
 from segcli.errors import InputError
+from segcli.masks.mask import Note
 from segcli.masks.occurring import one_foreground, resolve
+from segcli.run.model import Case
+from segcli.run.noted import kind_text, said_of
 
 SQUARE = np.zeros((12, 12), np.uint8)
 SQUARE[2:8, 2:8] = 1
@@ -96,7 +98,7 @@ def test_booleans_and_two_channels_have_the_value_1() -> None:
 def test_a_wrong_class_is_dice_0_alone_and_in_a_cohort(tmp_path: Path, convention: str | None) -> None:
     """Prediction 2, ground truth 1: 0 for both labels in score, evaluate, compare, also as nnU-Net scores."""
     two = write(tmp_path, a=(MOVED * 2, SQUARE), b=(MOVED * 2, SQUARE))
-    run = library.evaluate(*two, metrics="dice", convention=convention, jobs=1)
+    run = library.evaluate(*two, metrics="dice", convention=convention, jobs=1).to_dict()
     assert dice(run) == {(c, label): 0.0 for c in "ab" for label in "12"}
     case = library.score(two[0] / "a.npy", two[1] / "a.npy", metrics="dice", convention=convention)
     assert [case.value("dice", label) for label in (1, 2, "mean")] == [0.0] * 3
@@ -113,10 +115,10 @@ def test_a_wrong_class_is_dice_0_alone_and_in_a_cohort(tmp_path: Path, conventio
 def test_the_values_of_all_cases_decide(tmp_path: Path, order: int) -> None:
     """One case has only a prediction of 2, another only a ground truth of 1: two labels, though each pair has one."""
     pairs = {"a": (SQUARE * 2, SQUARE * 0), "b": (SQUARE * 0, SQUARE), "c": (SQUARE, SQUARE)}
-    run = library.evaluate(*write(tmp_path, **dict(list(pairs.items())[::order][:2])), metrics="dice", jobs=1)
+    run = library.evaluate(*write(tmp_path, **dict(list(pairs.items())[::order][:2])), metrics="dice", jobs=1).to_dict()
     found = {label for case in run["cases"] for label in case["labels"]}
     assert found == ({"1", "2"} if order == 1 else {"foreground"})
-    whole = library.evaluate(*write(tmp_path, **pairs), metrics="dice", jobs=1)
+    whole = library.evaluate(*write(tmp_path, **pairs), metrics="dice", jobs=1).to_dict()
     assert dice(whole) == {
         ("a", "1"): None, ("a", "2"): 0, ("b", "1"): 0, ("b", "2"): None, ("c", "1"): 1, ("c", "2"): None,
     }  # fmt: skip
@@ -125,7 +127,7 @@ def test_the_values_of_all_cases_decide(tmp_path: Path, order: int) -> None:
 def test_a_cohort_takes_back_that_two_values_are_one(tmp_path: Path) -> None:
     """Where values are labels, a pair of 255 and 1 is not said to be read as one foreground."""
     folders = write(tmp_path, a=(SQUARE * 255, SQUARE), b=(SQUARE + 2 * MOVED.T, SQUARE))
-    run = library.evaluate(*folders, metrics="dice", jobs=1)
+    run = library.evaluate(*folders, metrics="dice", jobs=1).to_dict()
     notes = {n["code"] for n in run["cases"][0]["notes"]}
     assert "labels.disjoint" in notes
     assert "labels.full-scale" not in notes
@@ -266,9 +268,9 @@ def test_diff_and_rank_say_once_that_a_run_has_warnings(warned: Path, form: str)
 
 def test_many_cases_are_named_by_the_first_and_a_number() -> None:
     """Five names and how many more; the first text, and that others differ from it."""
-    notes = [{"level": "warning", "code": "a.b", "text": f"text {i % 2}"} for i in range(102)]
-    (kind,) = said_of([{"case": f"c{i}", "notes": [note, note]} for i, note in enumerate(notes)])
-    assert kind["n"] == 102
+    notes = [Note(f"text {i % 2}", "warning", "a.b") for i in range(102)]
+    (kind,) = said_of([Case(name=f"c{i}", notes=(note, note), values=[]) for i, note in enumerate(notes)])
+    assert kind.n == 102
     assert kind_text(kind) == "102 cases: in the first, text 0 (c0, c1, c2, c3, c4 and 97 more)"
 
 

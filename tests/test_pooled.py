@@ -16,6 +16,7 @@ from cohorts import segcli as cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from made_runs import judge_run, read_run
 from numpy.typing import NDArray
 
 import segcli
@@ -25,7 +26,6 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoGridError, PooledSums, wrong
 from segcli.evidence.pooled import PooledCounts
 from segcli.gates.rules import parse_rules
-from segcli.gates.verdicts import judge_run
 from segcli.masks.labels import Label
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import BoundMeasure, Measure, measures
@@ -157,7 +157,7 @@ def test_mean_iou_of_a_cohort(tmp_path: Path) -> None:
     merged = tmp_path / "merged.json"
     assert cli("evaluate", "--merge", *shards, "-o", merged).returncode == 0
     assert same_runs(one, merged)
-    run = load_run(one)
+    run = read_run(one)
     jsonschema.validate(json.loads(one.read_text()), SCHEMA)
     pooled = {(s["label"], s["measure"]): s["pooled"] for s in run["summary"]}
     # Of all twelve pixels: background 8 in gt, 8 in pred, 7 in both: 7/9; 1: 3, 2 and 2: 2/3; 2: 1, 2 and 1: 1/2.
@@ -235,7 +235,7 @@ def pooled(run: dict[str, Any], label: str = "foreground", **group: str) -> dict
 def test_pooled_values_by_hand(tmp_path: Path) -> None:
     """Matches, misses and false objects are summed over cases, then the formula is applied; PQ as Kirillov has it."""
     assert {bind(text).measure.name for text in BY_HAND} == {m.name for m in OBJECTS if m.reads == "labels"}
-    run = segcli.evaluate(*write(tmp_path, ROWS), metrics=list(BY_HAND), jobs=1)
+    run = segcli.evaluate(*write(tmp_path, ROWS), metrics=list(BY_HAND), jobs=1).to_dict()
     jsonschema.validate(run, SCHEMA)
     found = pooled(run)
     assert found == pytest.approx({bind(text).name: value for text, value in BY_HAND.items()}, rel=1e-12)
@@ -250,7 +250,7 @@ def test_pooled_values_of_groups_and_of_the_mean_row(tmp_path: Path) -> None:
                                for name, rows in ROWS.items()})  # fmt: skip
     lines = ["case,pred,gt,site", *(f"{n},pred/{n}.npy,gt/{n}.npy,{'x' if n == 'b' else 'y'}" for n in ROWS)]
     (tmp_path / "m.csv").write_text("\n".join(lines))
-    run = segcli.evaluate(manifest=tmp_path / "m.csv", metrics="pq", labels="1,2", group_by="site", jobs=1)
+    run = segcli.evaluate(manifest=tmp_path / "m.csv", metrics="pq", labels="1,2", group_by="site", jobs=1).to_dict()
     assert folders
     assert pooled(run, "1")["pq"] == pooled(run, "2")["pq"] == pooled(run, "mean")["pq"] == pytest.approx(0.5)
     assert pooled(run, "1", site="x")["pq"] == 1
@@ -293,7 +293,7 @@ def test_labels_of_the_union_have_the_parts_of_named_ones(tmp_path: Path) -> Non
     folders = write(tmp_path, {**ROWS, "d": ([2, 2, 0, 0, 0, 0, 0, 0], [2, 2, 2, 0, 1, 0, 0, 0]),
                                "e": ([0] * 8, [0] * 8), "f": ([2, 0] * 4, [2] * 8)})  # fmt: skip
     found, named = (
-        segcli.evaluate(*folders, metrics="pq,lesion_dice", labels=labels, jobs=1) for labels in (None, "1,2")
+        segcli.evaluate(*folders, metrics="pq,lesion_dice", labels=labels, jobs=1).to_dict() for labels in (None, "1,2")
     )
     assert [c["parts"] for c in found["cases"]] == [c["parts"] for c in named["cases"]]
     assert found["summary"] == named["summary"]
@@ -305,7 +305,7 @@ def test_literal_labels_keep_parts_of_their_own(tmp_path: Path) -> None:
     """A pair with one value a side is binary alone; beside a case of two labels each value is a label."""
     rows = {"a": ([1, 1, 0, 0], [2, 2, 0, 0]), "b": ([1, 2, 0, 0], [1, 2, 0, 0])}
     found, named = (
-        segcli.evaluate(*write(tmp_path / str(labels), rows), metrics="pq", labels=labels, jobs=1)
+        segcli.evaluate(*write(tmp_path / str(labels), rows), metrics="pq", labels=labels, jobs=1).to_dict()
         for labels in (None, "1,2")
     )
     assert [c["parts"] for c in found["cases"]] == [c["parts"] for c in named["cases"]]
@@ -323,7 +323,7 @@ def judged(run: dict[str, Any], baseline: dict[str, Any] | None = None, **rule: 
 
 def test_the_gate_pools_objects(tmp_path: Path) -> None:
     """All cases, those that a rule selects, and a drop against a baseline."""
-    run = segcli.evaluate(*write(tmp_path, ROWS), metrics="pq,dice", jobs=1)
+    run = segcli.evaluate(*write(tmp_path, ROWS), metrics="pq,dice", jobs=1).to_dict()
     assert judged(run, measure="pq", stat="pooled", min=0.5).status == "passed"
     assert judged(run, measure="pq", stat="pooled", min=0.51).status == "failed"
     assert judged(run, measure="pq", stat="pooled", min=0, where={"case": "b"}).value == 1
@@ -335,8 +335,8 @@ def test_the_gate_pools_objects(tmp_path: Path) -> None:
 def test_a_run_without_parts_has_no_pooled_value_of_objects(tmp_path: Path) -> None:
     """A run of an earlier version is read, and says so when it is asked: exit 3. What never has one is exit 2."""
     path = tmp_path / "run.json"
-    segcli.evaluate(*write(tmp_path, ROWS), metrics="pq,dice,hd", jobs=1, output=path)
-    run = load_run(path)
+    segcli.evaluate(*write(tmp_path, ROWS), metrics="pq,dice,hd", jobs=1, output=path).to_dict()
+    run = read_run(path)
     for case in run["cases"][1:]:
         del case["parts"]
     path.write_text(json.dumps(run))
@@ -369,7 +369,7 @@ def test_a_run_without_parts_has_no_pooled_value_of_objects(tmp_path: Path) -> N
 def test_spoilt_parts_are_refused(tmp_path: Path, spoilt: Any, words: str) -> None:
     """A part is what it is named, with numbers of at least 0; one of a later version does no harm."""
     path = tmp_path / "run.json"
-    segcli.evaluate(*write(tmp_path, ROWS), metrics="pq", jobs=1, output=path)
+    segcli.evaluate(*write(tmp_path, ROWS), metrics="pq", jobs=1, output=path).to_dict()
     run = json.loads(path.read_text())
     run["cases"][1]["parts"]["foreground"]["later:x=1"] = {"anything": "goes"}
     path.write_text(json.dumps(run))

@@ -16,14 +16,13 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import made_run
-from segcli.run.comparability import Source
-from segcli.run.places import drawn_cases, place_shares, places, taus
-from segcli.run.rank import Ranking, Row, rank_runs
+from made_runs import Source, made_run
 from test_diff import AFTER, BEFORE, cli
 
 from segcli.errors import InputError, UsageError
 from segcli.report import rank as report
+from segcli.run.places import drawn_cases, place_shares, places, taus
+from segcli.run.rank import Ranking, Row, rank_runs
 from segcli.run.statistics import generator, holm
 from segcli.run.summary import Resampling
 

@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 
 import pytest
-from segcli.run.bibliography import Work, names_of, works_of
 
 from segcli.measure.record import measures
+from segcli.run.bibliography import Work, names_of, works_of
 
 WORKS = sorted({w for m in measures() for w in works_of(m.reference)[0]}, key=lambda w: (w.authors, w.year, w.text))
 each = pytest.mark.parametrize("work", WORKS, ids=[w.text for w in WORKS])

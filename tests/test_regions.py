@@ -78,7 +78,7 @@ def test_a_folder_of_regions(folder: Path) -> None:
     assert "stray.npy" in told
     by_library = segcli.evaluate(
         folder / "pred", folder / "gt", roi=folder / "roi", metrics="dice", ignore_label=255, jobs=1
-    )
+    ).to_dict()
     assert values(by_library) == values(run)
     assert by_library["spec"] == run["spec"]
 
@@ -89,12 +89,12 @@ def test_a_manifest_of_regions(folder: Path) -> None:
         "case,pred,gt,roi,site\n"
         "a,pred/a.npy,gt/a.npy,roi/a.npy,x\nb,pred/b.npy,gt/b.npy,,x\nc,pred/c.npy,gt/c.npy,roi/none.npy,y\n"
     )
-    run = segcli.evaluate(manifest=folder / "list.csv", metrics="dice", ignore_label=255, jobs=1)
+    run = segcli.evaluate(manifest=folder / "list.csv", metrics="dice", ignore_label=255, jobs=1).to_dict()
     assert values(run) == {"a": scored(folder, "a"), "b": scored(folder, "b", roi=False)}
     assert [("roi" in case, case["group"]) for case in run["cases"]] == [(True, {"site": "x"}), (False, {"site": "x"})]
     assert [error["case"] for error in run["errors"]] == ["c"]
     with pytest.raises(UsageError, match="its column roi"):
-        segcli.evaluate(manifest=folder / "list.csv", roi=folder / "roi")
+        segcli.evaluate(manifest=folder / "list.csv", roi=folder / "roi").to_dict()
 
 
 def test_a_dry_run_prints_the_manifest(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_dry_run_prints_the_manifest(folder: Path) -> None:
     again = segcli.evaluate(
         manifest=folder / "list.csv", metrics="dice", ignore_label=255, missing="worst", jobs=1,
         output=folder / "again.json",
-    )  # fmt: skip
+    ).to_dict()  # fmt: skip
     for key in ("spec", "cases", "errors", "missing", "summary"):
         assert again[key] == run[key], key
     missing = next(case for case in run["cases"] if case["case"] == "b")
@@ -159,21 +159,23 @@ def test_folders_that_cannot_be(folder: Path) -> None:
         (folder / "empty", "holds no mask"), (folder / "roi" / "a.npy", "is a file"), (folder / "no", "does not exist"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
-            segcli.evaluate(folder / "pred", folder / "gt", roi=given)
+            segcli.evaluate(folder / "pred", folder / "gt", roi=given).to_dict()
     for path in sorted((folder / "roi").iterdir()):
         path.rename(path.with_name(f"other_{path.name}"))
     with pytest.raises(InputError, match="no region of interest belongs to a case"):
-        segcli.evaluate(folder / "pred", folder / "gt", roi=folder / "roi")
+        segcli.evaluate(folder / "pred", folder / "gt", roi=folder / "roi").to_dict()
 
 
 def test_a_cohort_of_several_labels_counts_void_as_a_miss(folder: Path) -> None:
     """Among labels of other cases void outside a label is no false alarm of it; of one label alone it is."""
-    alone = segcli.evaluate(folder / "pred", folder / "gt", metrics="dice", ignore_label=255, jobs=1)
+    alone = segcli.evaluate(folder / "pred", folder / "gt", metrics="dice", ignore_label=255, jobs=1).to_dict()
     assert values(alone)["c"] == scored(folder, "c", roi=False)
     gt = np.load(folder / "gt" / "a.npy")
     gt[5] = 2
     np.save(folder / "gt" / "a.npy", gt)
-    several = segcli.evaluate(folder / "pred", folder / "gt", metrics="dice,mean_iou", ignore_label=255, jobs=1)
+    several = segcli.evaluate(
+        folder / "pred", folder / "gt", metrics="dice,mean_iou", ignore_label=255, jobs=1
+    ).to_dict()
     case = next(c for c in several["cases"] if c["case"] == "c")
     paths = [folder / side / "c.npy" for side in ("pred", "gt")]
     expected = segcli.score(*paths, metrics="dice", labels=[1, 2], ignore_label=255).value("dice", 1)
@@ -186,7 +188,7 @@ def test_confusions_are_summed_with_void(folder: Path) -> None:
     gt = np.load(folder / "gt" / "a.npy")
     gt[5] = 2
     np.save(folder / "gt" / "a.npy", gt)
-    run = segcli.evaluate(folder / "pred", folder / "gt", metrics="confusion", ignore_label=255, jobs=1)
+    run = segcli.evaluate(folder / "pred", folder / "gt", metrics="confusion", ignore_label=255, jobs=1).to_dict()
     (table,) = run["tables"]
     assert table["columns"][1:] == ["background", "1", "2", "(255)"]
     assert [row[0] for row in table["rows"]] == ["background", "1", "2"]
@@ -239,7 +241,7 @@ def test_a_run_says_what_was_ignored(folder: Path) -> None:
         assert run["spec"]["ignore"] == ignore
         cited = command("--isolated", "cite", folder / "run.json").stdout
         assert f"{said} were ignored" in cited
-    assert "ignore_in" not in segcli.evaluate(folder / "pred", folder / "gt", metrics="dice", jobs=1)["spec"]
+    assert "ignore_in" not in segcli.evaluate(folder / "pred", folder / "gt", metrics="dice", jobs=1).to_dict()["spec"]
 
 
 def test_a_cluster_gets_the_region_by_its_whole_path() -> None:

@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import as_run, read_run
 from runfiles import dice_run, run_of, write
-from segcli.run.reading import load_run
 
 from segcli.errors import InputError
 from segcli.measure.notation import bind
+from segcli.run.reading import load_run
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """A byte order mark and keys that this version does not know do no harm."""
     run = run_of({"a": {"organ": {"dice": 0.5, "hd95:surface=surfel": "pred_empty"}}}, missing=["b"], errors=["c"])
     run["later"] = {"more": 1}
-    assert load_run(write(tmp_path / "run.json", run)) == run
+    assert load_run(write(tmp_path / "run.json", run)) == as_run(run)
+    kept = read_run(tmp_path / "run.json")
+    assert {key: kept[key] for key in run if key not in ("later", "cases")} == {
+        key: part for key, part in run.items() if key not in ("later", "cases")
+    }
+    assert [case | {"tables": []} for case in run["cases"]] == kept["cases"]
     (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(run).encode())
-    assert load_run(str(tmp_path / "bom.json")) == run
+    assert load_run(str(tmp_path / "bom.json")) == as_run(run)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,7 @@ def test_a_summary_of_nnunet_is_a_run(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     path.write_text(json.dumps(nnunet_summary()))
     assert "NaN" in path.read_text()
-    run = load_run(path)
+    run = read_run(path)
     assert [case["case"] for case in run["cases"]] == ["case_1", "case_2"]
     assert run["spec"]["labels"] == {"1": [1], "1+2": [1, 2]}
     first, second = run["cases"]
@@ -173,7 +179,7 @@ def test_a_summary_of_nnunet_is_a_run(tmp_path: Path) -> None:
     assert (mean["n"], mean["undefined"], mean["mean"], mean["pooled"]) == (1, 1, 0.8, 0.8)
     nulls = json.loads(path.read_text().replace("NaN", "null"))
     (tmp_path / "nulls.json").write_text(json.dumps(nulls))
-    assert load_run(tmp_path / "nulls.json") == run
+    assert read_run(tmp_path / "nulls.json") == run
 
 
 def test_cases_of_nnunet_keep_apart_what_folders_keep_apart(tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_cases_of_nnunet_keep_apart_what_folders_keep_apart(tmp_path: Path) -> N
     for record, fold in zip(summary["metric_per_case"], "ab", strict=True):
         record["prediction_file"] = f"/out/{fold}/case.nii.gz"
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    assert [c["case"] for c in load_run(tmp_path / "summary.json")["cases"]] == ["a/case", "b/case"]
+    assert [c["case"] for c in read_run(tmp_path / "summary.json")["cases"]] == ["a/case", "b/case"]
 
 
 def test_numbers_of_nnunet_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -221,7 +227,7 @@ def test_centre_lines_of_older_runs_are_of_lee(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     for _ in range(2):  # what is read, written and read again is the same
         file.write_text(json.dumps(run))
-        run = load_run(file)
+        run = read_run(file)
         lines = "loss.skeleton_recall:radius=1:thinning=lee"
         assert run["spec"]["measures"] == ["metric.cldice:thinning=lee", "metric.dice", lines, "loss.cldice"]
         names = [f"{v['kind']}.{v['measure']}" for v in run["cases"][0]["values"]]

@@ -11,6 +11,7 @@ import pytest
 from cohorts import segcli
 from hypothesis import given
 from hypothesis import strategies as st
+from made_runs import summaries
 from scipy import stats
 
 import segcli as library
@@ -29,7 +30,7 @@ from segcli.run.statistics import (
     resampled_means,
     wilcoxon,
 )
-from segcli.run.summary import Resampling, summaries
+from segcli.run.summary import Resampling
 
 
 def beta(rng: np.random.Generator, size: int | tuple[int, ...]) -> np.ndarray:
@@ -307,7 +308,7 @@ def run_of(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray]], **options):
         for side, array in zip(("pred", "gt"), arrays, strict=True):
             (folder / side).mkdir(exist_ok=True)
             np.save(folder / side / f"c{i:02}.npy", array)
-    return library.evaluate(folder / "pred", folder / "gt", jobs=1, **options)
+    return library.evaluate(folder / "pred", folder / "gt", jobs=1, **options).to_dict()
 
 
 def record(run, label, measure):

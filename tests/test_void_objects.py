@@ -125,7 +125,7 @@ def test_pooled(tmp_path: Path) -> None:
         for name in "ab":
             np.save(tmp_path / side / f"{name}.npy", array)
     run = segcli.evaluate(tmp_path / "pred", tmp_path / "gt", metrics="pq,ap,aji,object_precision,false_positives",
-                          labels="n=any", ignore_label=VOID, jobs=1)  # fmt: skip
+                          labels="n=any", ignore_label=VOID, jobs=1).to_dict()  # fmt: skip
     assert [row["pooled"] for row in run["summary"]] == [1, 1, 1, 1, 0]
 
 

@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from cohorts import segcli
-from made_runs import made_run
-from segcli.run.comparability import Source
-from segcli.run.rank import rank_runs
+from made_runs import Source, as_run, judge_run, made_run
 
 import segcli as library
 from segcli.evidence.counts import Counts
 from segcli.gates.columns import Columns
 from segcli.gates.rules import parse_rules
-from segcli.gates.verdicts import judge_run
 from segcli.measure.notation import bind
 from segcli.measure.record import measures
+from segcli.run.rank import rank_runs
 from segcli.run.summary import Resampling
 
 SHAPE, SPACING = (9, 8, 7), (2.0, 3.0, 0.5)
@@ -87,11 +85,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     for name, (pred, gt) in {"pred_empty": (nothing, box), "gt_empty": (box, nothing), "twin": (box, box)}.items():
         folders = write(where / name, c=(pred, gt))
         for empty in ("undefined", "worst"):
-            found[name, empty] = library.evaluate(*folders, empty=empty, **how)
+            found[name, empty] = library.evaluate(*folders, empty=empty, **how).to_dict()
     folders = write(where / "missing", c=(None, box), d=(box, box))
-    found["missing", "worst"] = library.evaluate(*folders, missing="worst", **how)
-    found["missing", "fail"] = library.evaluate(*folders, missing="fail", **how)
-    found["missing", "twin"] = library.evaluate(*write(where / "both", c=(box, box), d=(box, box)), **how)
+    found["missing", "worst"] = library.evaluate(*folders, missing="worst", **how).to_dict()
+    found["missing", "fail"] = library.evaluate(*folders, missing="fail", **how).to_dict()
+    found["missing", "twin"] = library.evaluate(*write(where / "both", c=(box, box), d=(box, box)), **how).to_dict()
     return found  # type: ignore[return-value]
 
 
@@ -156,14 +154,14 @@ def test_distances_of_tools_that_count_voxels_are_worst_in_voxels(tmp_path) -> N
     box, nothing = masks()
     folders = write(tmp_path, c=(nothing, box), d=(box, box))
     how: dict[str, Any] = {"metrics": "hd95", "convention": "monai", "spacing": SPACING, "jobs": 1}
-    plain = library.evaluate(*folders, empty="undefined", **how)
+    plain = library.evaluate(*folders, empty="undefined", **how).to_dict()
     (record,) = [v for c in plain["cases"] if c["case"] == "c" for v in c["values"]]
     length = {"voxel": math.hypot(*SHAPE), "mm": DIAGONAL}[record["unit"]]
-    replaced = library.evaluate(*folders, empty="worst", **how)
+    replaced = library.evaluate(*folders, empty="worst", **how).to_dict()
     assert next(iter(values(replaced).values())) == pytest.approx(length)
     rule = {"measure": record["measure"], "on_undefined": "worst", "stat": "max", "max": 1e9}
     assert judge_run(parse_rules([rule], "test"), plain).verdicts[-1].value == pytest.approx(length)
-    missing = library.evaluate(*write(tmp_path / "m", c=(None, box), d=(box, box)), missing="worst", **how)
+    missing = library.evaluate(*write(tmp_path / "m", c=(None, box), d=(box, box)), missing="worst", **how).to_dict()
     assert next(iter(values(missing).values())) == pytest.approx(length)
 
 
@@ -187,10 +185,11 @@ def test_no_value_for_want_of_faults_is_not_the_worst() -> None:
     """Both masks full: MCC is 0/0. Equal masks otherwise: exactly 1, whatever their sizes."""
     run = made_run({("x", "metric.mcc"): ["zero_denominator"]})
     bound = bind("mcc")
-    columns = Columns(run)
+    columns = Columns(as_run(run))
     (cell,) = columns.cells(("x", "metric", "mcc"), list(columns.cases), bound, worst=True)
     assert (cell.value, cell.why) == (None, "zero_denominator")
     run["cases"][0]["counts"]["x"] = {"tp": 5, "fp": 7, "fn": 0, "tn": 0}
+    columns = Columns(as_run(run))
     (cell,) = columns.cells(("x", "metric", "mcc"), list(columns.cases), bound, worst=True)
     assert cell.value == -1
     for tp in range(1, 300, 7):

@@ -24,7 +24,7 @@ def catalog(
     """
     from segcli.measure.record import find, measures
     from segcli.report import catalog as report
-    from segcli.run.document import to_json
+    from segcli.run.json_text import to_json
 
     session: Session = ctx.obj
     chosen = measures(kind)

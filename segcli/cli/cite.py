@@ -41,7 +41,7 @@ def cite(
 
     from segcli.report import citation as report
     from segcli.run.cite import cite as facts_of
-    from segcli.run.document import to_json
+    from segcli.run.json_text import to_json
     from segcli.run.reading import load_run
 
     found = facts_of(load_run(run))

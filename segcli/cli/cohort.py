@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segcli.cohort.collecting import Collected
     from segcli.cohort.pairing import Pairing
     from segcli.masks.mask import Note
+    from segcli.run.model import Run
 
 #: Options that say something of a merge, and of a list of pairs; any other would be ignored.
 OF_MERGE = {"folders", "merge", "worst", "ci", "seed", "group_by", "cell", "form", "output"}
@@ -142,7 +143,7 @@ def _show_pairs(asked: Asked, pairing: Pairing) -> ExitCode:
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            from segcli.run.document import to_json
+            from segcli.run.json_text import to_json
 
             return to_json(report.pairing_record(pairing))
         if wanted == "csv":
@@ -218,22 +219,22 @@ def _shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _suspect(asked: Asked, run: dict[str, Any]) -> None:
+def _suspect(asked: Asked, run: Run) -> None:
     """Say what tables say in a footnote where the form on stdout has none."""
     from segcli.report.cohort import measures_of
     from segcli.run.alignment import TWICE, all_perfect
 
-    if asked.form not in ("table", "md") and all_perfect(run["cases"], measures_of(run)):
+    if asked.form not in ("table", "md") and all_perfect(run.cases, measures_of(run)):
         asked.session.warn([TWICE])
 
 
 def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.shards import shard_document
-    from segcli.run.document import json_lines
+    from segcli.run.json_text import json_lines
 
     path = asked.outputs[0]
     document = shard_document(collected, _shard(asked.shard), path.parent)
-    write_whole(path, json_lines(document | {"environment": env}))
+    write_whole(path, json_lines({**document, "environment": env}.items()))
     _close_journal(asked)
     _wrote(asked, "segcli evaluate --merge SHARD... -o RUN.json")
     return _code(collected, failed=any("error" in r for r in collected.records))
@@ -241,7 +242,7 @@ def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> Exi
 
 def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.evaluate import run_of
-    from segcli.run.document import json_lines
+    from segcli.run.codec import run_lines
     from segcli.run.summary import Resampling
 
     run = run_of(collected, asked.run_file, Resampling(asked.ci, seed=asked.seed), env, asked.group_by)
@@ -250,21 +251,20 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
     # All files before stdout: whoever reads that may close it early.
     for path in asked.outputs:
         form = PAPER_SUFFIXES[path.suffix.lower()]
-        write_whole(path, json_lines(run) if form == "json" else render(form))
+        write_whole(path, run_lines(run) if form == "json" else render(form))
     _close_journal(asked)
     _say(asked, run)
     deliver(render, asked.form, [], asked.session)
     _wrote(asked, f"segcli gate {shlex.quote(str(asked.run_file))}")
-    return _code(collected, failed=bool(run["errors"]))
+    return _code(collected, failed=bool(run.errors))
 
 
-def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
+def _renderer(asked: Asked, run: Run) -> Callable[..., str]:
     from segcli.report import cohort as report
-    from segcli.run.document import to_json_lines
 
     def render(wanted: str, color: bool = False) -> str:
         if wanted == "json":
-            return to_json_lines(run)
+            return run.to_json()
         if wanted == "csv":
             return report.run_csv(run)
         if wanted == "latex":
@@ -279,15 +279,14 @@ def _renderer(asked: Asked, run: dict[str, Any]) -> Callable[..., str]:
     return render
 
 
-def _say(asked: Asked, run: dict[str, Any]) -> None:
+def _say(asked: Asked, run: Run) -> None:
     """Print the warnings of the cases to stderr, each kind once; a terminal that shows the table has them there."""
     from segcli.run.noted import kind_text, warnings_of
 
     if asked.session.verbose:
         levels = {"warning"} if asked.session.quiet else {"warning", "note"}
-        for case in run["cases"]:
-            told = [n for n in case["notes"] if n["level"] in levels]
-            asked.session.tell([f"{n['level']}: {case['case']}: {n['text']}" for n in told])
+        for case in run.cases:
+            asked.session.tell([f"{n.level}: {case.name}: {n.text}" for n in case.notes if n.level in levels])
     else:
         asked.session.warn([kind_text(kind) for kind in warnings_of(run)], asked.form)
 

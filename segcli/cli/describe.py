@@ -33,7 +33,7 @@ def describe(
     """
     from segcli.masks import asked, geometry
     from segcli.report import description as report
-    from segcli.run.document import to_json
+    from segcli.run.json_text import to_json
     from segcli.scoring import loading
 
     session: Session = ctx.obj

@@ -51,7 +51,8 @@ def diff(
     from segcli.report.latex import difference_latex
     from segcli.run.comparability import Source
     from segcli.run.diff import compare_runs
-    from segcli.run.document import environment, to_json
+    from segcli.run.document import environment
+    from segcli.run.json_text import to_json
     from segcli.run.reading import UNREAD, load_run
     from segcli.run.summary import Resampling
 

@@ -37,7 +37,7 @@ def doctor(
 
     def render(wanted: str, *, color: bool = False) -> str:  # noqa: ARG001 (facts have no colour)
         if wanted == "json":
-            from segcli.run.document import to_json
+            from segcli.run.json_text import to_json
 
             return to_json({"schema": "segcli.doctor/1", **facts})
         return "\n".join(f"{name:<14} {value}" for name, value in facts.items())

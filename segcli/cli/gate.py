@@ -66,7 +66,8 @@ def gate(
     if not asked.rules and not session.quiet:
         print("note: no rule but those always on: give --min, --max, --rules or [[gate]]", file=sys.stderr)
     from segcli.gates.verdicts import judge_run
-    from segcli.run.document import environment, to_json
+    from segcli.run.document import environment
+    from segcli.run.json_text import to_json
     from segcli.run.reading import UNREAD, load_run
 
     read = partial(load_run, without=UNREAD)

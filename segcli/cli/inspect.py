@@ -53,7 +53,8 @@ def inspect(
     from segcli.masks.mask import Note
     from segcli.masks.writing import check_map_path, write_map
     from segcli.report import inspection as report
-    from segcli.run.document import environment, to_json
+    from segcli.run.document import environment
+    from segcli.run.json_text import to_json
 
     session: Session = ctx.obj
     started, clock = datetime.now(UTC), time.perf_counter()

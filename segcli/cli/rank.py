@@ -52,7 +52,8 @@ def rank(
     from segcli.report import rank as report
     from segcli.report.latex import ranking_latex
     from segcli.run.comparability import Source
-    from segcli.run.document import environment, to_json
+    from segcli.run.document import environment
+    from segcli.run.json_text import to_json
     from segcli.run.rank import rank_runs
     from segcli.run.reading import UNREAD, load_run
     from segcli.run.summary import Resampling

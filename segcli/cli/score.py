@@ -111,7 +111,8 @@ def score(
 
     def render(wanted: str, color: bool = False) -> str:
         from segcli.report import case as report
-        from segcli.run import document
+        from segcli.run.document import document
+        from segcli.run.json_text import to_json
 
         if wanted == "csv":
             return report.score_csv(cases)
@@ -122,8 +123,8 @@ def score(
                 "seconds": seconds,
                 "argv": sys.argv[1:],
             }
-            whole = document.document(cases, measures, how, convention=convention, verdicts=verdicts, **made, **when)
-            return document.to_json(whole)
+            whole = document(cases, measures, how, convention=convention, verdicts=verdicts, **made, **when)
+            return to_json(whole.to_dict())
         if wanted == "md":
             return report.score_markdown(cases, measures, rule, average, verdicts)
         return report.score_text(cases, measures, rule, average, verdicts, color=color)

@@ -11,7 +11,7 @@ from segcli.masks.occurring import BOTH_READ, disjoint, one_foreground
 from segcli.masks.void import CHARGED
 from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
-from segcli.run.document import mean_record, note_record
+from segcli.run.codec import mean_to, note_to
 from segcli.scoring.means import ALL, Mean, mean_of, pooled_mean, weighted_mean, weights
 
 #: What a record holds for this module alone.
@@ -112,7 +112,7 @@ def _literal_notes(record: Record) -> Record:
     codes = {note.get("code") for note in record["notes"]}
     notes = [note for note in record["notes"] if note.get("code") not in (BOTH_READ, CHARGED)]
     if BOTH_READ in codes:  # the two values of its files are not one foreground
-        notes.append(note_record(disjoint(record["occur"]["pred"][0], record["occur"]["gt"][0])))
+        notes.append(note_to(disjoint(record["occur"]["pred"][0], record["occur"]["gt"][0])))
     return record | {"notes": notes}
 
 
@@ -177,7 +177,7 @@ def _means(record: Record, spec: Mapping[str, Any], measures: Named) -> list[Rec
         else:
             means.append(weighted_mean("metric", measure, [v["value"] for v in own], weight, unit=unit))
     losses = [m for m in record["means"] if m["kind"] == "loss"]
-    return [mean_record(m) for m in means] + losses
+    return [mean_to(m) for m in means] + losses
 
 
 def _pooled(record: Record, names: Sequence[str]) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,8 +20,10 @@ from segcli.cohort.pairing import Missing, Pairing
 from segcli.cohort.tables import pooled_tables
 from segcli.cohort.work import Plan, Record, Task
 from segcli.run.bulk import no_garbage
-from segcli.run.document import SCHEMA, spec_of
-from segcli.run.noted import said_of
+from segcli.run.codec import cases_from, failure_from
+from segcli.run.document import spec_of
+from segcli.run.model import Missing as Gap
+from segcli.run.model import Run, Spec
 from segcli.run.summary import Resampling, summaries
 
 MissingPolicy = Literal["fail", "worst", "skip"]
@@ -116,7 +119,7 @@ def collect(
         reused = len(tasks) - len(todo)
         if progress is not None and reused:
             progress(reused, len(tasks))
-        records += _all(_noted(engine.run(plan, todo), kept), len(tasks), reused, progress)
+        records += _all(engine.run(plan, todo), len(tasks), reused, progress, kept)
     return Collected(spec, records, lacking, groups, reused, sorted(listed))
 
 
@@ -139,21 +142,32 @@ def _fingerprint(plan: Plan, spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{spec['sha256']} {plan.strict} {plan.reading.max_voxels}".encode()).hexdigest()
 
 
-def _noted(results: Results, journal: Journal) -> Results:
-    with closing(results):
-        for task, records in results:
-            journal.add(task, records)
-            yield task, records
-
-
-def _all(results: Results, of: int, before: int, progress: Progress | None) -> list[Record]:
+def _all(
+    results: Results, of: int, before: int, progress: Progress | None, journal: Journal | None = None
+) -> list[Record]:
     found: list[Record] = []
     with closing(results):  # where this fails the workers end at once
-        for number, (_, records) in enumerate(results, start=before + 1):
+        for number, (task, records) in enumerate(results, start=before + 1):
             found += records
-            if progress is not None:
-                progress(number, of)
+            with _uninterrupted():
+                if journal is not None:
+                    journal.add(task, records)
+                if progress is not None:
+                    progress(number, of)
     return found
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM: whoever is told how many cases are done is told of all that are written down."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cohort_spec(plan: Plan, missing: MissingPolicy, *, roi: bool = False) -> dict[str, Any]:
@@ -183,7 +197,7 @@ def document(
     environment: dict[str, Any],
     *,
     group_by: str | None = None,
-) -> dict[str, Any]:
+) -> Run:
     """Return the run of a cohort; its paths are relative to `folder`, where the run file goes.
 
     The records that were collected become its cases: they are changed, as there may be many.
@@ -198,25 +212,21 @@ def _document(
     resampling: Resampling,
     environment: dict[str, Any],
     group_by: str | None,
-) -> dict[str, Any]:
-    cases, errors = assemble(collected.spec, collected.records, collected.groups)
-    for record in [*cases, *errors]:
+) -> Run:
+    records, errors = assemble(collected.spec, collected.records, collected.groups)
+    for record in [*records, *errors]:
         move_files(record, move)
-    tables = pooled_tables(cases)
-    return {
-        "schema": SCHEMA,
-        "spec": collected.spec,
-        "cases": cases,
-        "missing": [
-            {"case": m.case, "side": m.side, "path": move("" if m.path is None else str(m.path))}
-            for m in sorted(collected.missing, key=lambda m: (m.case, m.side))
-        ],
-        "errors": errors,
-        "notes": said_of(cases),
-        "summary": summaries(cases, resampling, group_by, collected.spec),
-        **({"tables": tables} if tables else {}),
-        "environment": environment,
-    }
+    cases = cases_from(records)
+    gaps = sorted(collected.missing, key=lambda m: (m.case, m.side))
+    return Run(
+        Spec(collected.spec),
+        cases,
+        [Gap(m.case, m.side, move("" if m.path is None else str(m.path))) for m in gaps],
+        [failure_from(error) for error in errors],
+        summaries(cases, resampling, group_by, collected.spec),
+        pooled_tables(cases),
+        environment=environment,
+    )
 
 
 def move_files(record: Record, move: Callable[[str], str]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segcli.cohort.collecting import Collected, MissingPolicy, Progress
     from segcli.cohort.pairing import Pairing
     from segcli.cohort.work import Plan
+    from segcli.run.model import Run
 
 Source = str | os.PathLike[str]
 
@@ -51,18 +52,17 @@ def evaluate(
     strict: bool = False,
     progress: Progress | None = None,
     **reading: Any,
-) -> dict[str, Any]:
+) -> Run:
     """Score a folder of predictions against a folder of ground truths and return the run.
 
     `pred` and `gt` are folders whose files are paired by `match` (`stem`, `relpath`, `bids`,
     `regex:PATTERN`), or `manifest` is a CSV with the columns case, pred, gt, perhaps roi, and any group columns.
     `roi` is a folder of regions of interest, paired in the same way: only voxels count that are not 0 there. The
-    result is the document that `segcli evaluate -o RUN.json` writes (`segcli schema run`): plain dicts with
-    `cases` (values of each label: lengths in mm where the file has a spacing, else in voxels, ratios as
-    fractions, `None` where undefined), `missing`, `errors` and `summary` (mean over cases with its
-    interval of level `ci`). A case that fails is an entry of `errors` and a ground truth without a
-    prediction one of `missing`: neither raises. With `missing="worst"` the latter is scored as an empty
-    prediction.
+    result is the run that `segcli evaluate -o RUN.json` writes (`to_dict()`, `segcli schema run`): its `cases`
+    (values of each label: lengths in mm where the file has a spacing, else in voxels, ratios as fractions, `None`
+    where undefined), `missing`, `errors` and `summary` (mean over cases with its interval of level `ci`). A case that
+    fails is an entry of `errors` and a ground truth without a prediction one of `missing`: neither raises. With
+    `missing="worst"` the latter is scored as an empty prediction.
 
     With `output`, a path that ends in .json, the run is written there; a journal beside it keeps what is
     done, and `resume` goes on after a crash. `jobs` is the number of worker processes (0: one for each
@@ -74,7 +74,8 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.run.document import environment, json_lines
+    from segcli.run.codec import run_lines
+    from segcli.run.document import environment
     from segcli.run.summary import Resampling
 
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -113,7 +114,7 @@ def evaluate(
     volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
     run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
     if target is not None and journal is not None:
-        write_whole(target, json_lines(run))
+        write_whole(target, run_lines(run))
         finish(journal)
     return run
 
@@ -202,17 +203,17 @@ def check_group(column: str | None, columns: Sequence[str]) -> None:
 
 def run_of(
     collected: Collected, target: Path | None, resampling: Any, environment: Mapping[str, Any], group_by: str | None
-) -> dict[str, Any]:
+) -> Run:
     """Return the run of a cohort. Raises `InputError` where no case could be scored."""
     from segcli.cohort.collecting import document
 
     folder = Path() if target is None else target.parent
     run = document(collected, folder, resampling, dict(environment), group_by=group_by)
-    if not run["cases"]:
-        first = run["errors"][0] if run["errors"] else None
+    if not run.cases:
+        first = run.errors[0] if run.errors else None
         raise InputError(
-            "no case could be scored" + (f"; {first['case']}: {first['message']}" if first else "."),
-            hint=(first or {}).get("hint") or "segcli describe FILE says what is in a file",
+            "no case could be scored" + (f"; {first.case}: {first.message}" if first else "."),
+            hint=(first.hint if first else "") or "segcli describe FILE says what is in a file",
             code="evaluate.none",
         )
     return run

@@ -181,18 +181,19 @@ def _of_nothing(plan: Plan, gt: Mask) -> list[Record]:
 def _missed(value: Record, case: Record) -> Record:
     """Return a value of an empty prediction as that of a missing one: of a metric the worst, where there is one."""
     from segcli.measure.notation import bind
-    from segcli.run.alignment import diagonal
+    from segcli.run.alignment import longest
 
     if value["kind"] != "metric":
         return value
-    worst = bind(value["measure"], "metric").worst(diagonal(case, value["unit"]))
+    diagonal = longest(case["shape"], case["spacing"], case["unit"], value["unit"])
+    worst = bind(value["measure"], "metric").worst(diagonal)
     if worst is None or worst == value["value"]:
         return value
     return {**value, "value": worst, "status": "policy", "why": "pred_empty"}
 
 
 def _record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.run.document import value_record
+    from segcli.run.codec import value_to
     from segcli.scoring.empty import parts_of
     from segcli.scoring.score import values_of
 
@@ -215,7 +216,7 @@ def _record(plan: Plan, loaded: Loaded) -> Record:
     beside = _relabelled(written, [unused])
     record["absent"] = {
         "counts": beside.case.counts(0)._asdict(),
-        "values": [value_record(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
+        "values": [value_to(v) for v in values_of(beside, 0, *plan.measures(), empty=plan.empty)],
     }
     if parts := parts_of((b for b in plan.measures()[0] if not b.over_classes), beside.case.pair(0)):
         record["absent"]["parts"] = parts
@@ -249,11 +250,12 @@ def _relabelled(loaded: Loaded, labels: Sequence[Label]) -> Loaded:
 
 
 def _scored_record(plan: Plan, loaded: Loaded) -> Record:
-    from segcli.run.document import case_record
+    from segcli.run.codec import case_to
+    from segcli.run.document import case_of
     from segcli.scoring.score import score_loaded
 
     metrics, losses = plan.measures()
     options: dict[str, Any] = {"empty": plan.empty, "background": plan.background, "average": plan.average}
     options |= {"convention": plan.rules, "mean_over": plan.mean_over}
     options["lenient"] = plan.reading.labels is None  # a label that only other cases have
-    return case_record(score_loaded(loaded, metrics, losses, **options))
+    return case_to(case_of(score_loaded(loaded, metrics, losses, **options)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from segcli.errors import InputError
-from segcli.gates.columns import Columns, Key
+from segcli.gates.columns import Columns
 from segcli.run.comparability import HINT, Source, check_comparable, check_parameters, other_truths
+from segcli.run.model import Key
 from segcli.scoring.means import MEAN
 
 NAMES = ("the run", "the baseline")
@@ -17,7 +18,7 @@ def check_baseline(ours: Columns, theirs: Columns) -> list[str]:
     """
     run, baseline = sources = [Source(name, side.run) for name, side in zip(NAMES, (ours, theirs), strict=True)]
     check_comparable(sources)
-    check_parameters(sources, [source.run["spec"]["measures"] for source in sources])
+    check_parameters(sources, [source.run.spec.measures for source in sources])
     return other_truths(run, baseline)
 
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
 
 from segcli.errors import UsageError
 from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import diagonal, is_unbeaten
+from segcli.run.columns import columns_of
+from segcli.run.model import Key, Run, Value
 from segcli.scoring.means import ALL, MEAN, MeanOf, mean_of
 
-Key = tuple[str, str, str]
 #: Nothing to find and nothing found: says nothing for or against a prediction.
 NOTHING = "both_empty"
 
@@ -37,31 +37,23 @@ class Cell:
 class Columns:
     """The cases of a run, and their values by label, kind and measure."""
 
-    def __init__(self, run: Mapping[str, Any]) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.cases: dict[str, Mapping[str, Any]] = {case["case"]: case for case in run["cases"]}
-        self._found: dict[Key, dict[str, Mapping[str, Any]]] = {}
-        for name, case in self.cases.items():
-            for record in case["values"]:
-                self._found.setdefault((record["label"], record["kind"], record["measure"]), {})[name] = record
+        self.cases = run.by_name
+        self._found = columns_of(run.cases)
 
     @cached_property
     def labels(self) -> list[str]:
         """Return the labels and regions of all cases, in the order in which the cases have them."""
-        spec = self.run["spec"].get("labels") or {}
-        names = [*spec, *(x for case in self.cases.values() for x in case["labels"])]
+        names = [*(self.run.spec.labels or {}), *self.run.labels]
         names += [label for label, _, _ in self._found if label != ALL]
         return list(dict.fromkeys(names))
 
     @cached_property
     def mean_of(self) -> MeanOf:
         """Return what the mean row of metrics is of."""
-        labels: dict[str, Any] = {}
-        for case in self.cases.values():
-            for name, values in case["labels"].items():
-                labels.setdefault(name, values)
-        regions = {x for case in self.cases.values() for x in case["regions"]}
-        return mean_of(self.run["spec"], {name: labels.get(name) for name in self.labels}, regions, lenient=True)
+        labels = {name: self.run.labels.get(name) for name in self.labels}
+        return mean_of(self.run.spec.told, labels, self.run.regions, lenient=True)
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -71,13 +63,13 @@ class Columns:
     @cached_property
     def measures(self) -> list[str]:
         """Return the full ids of the measures that the run has."""
-        told = [text for text in self.run["spec"]["measures"] if not text.startswith("table.")]
+        told = [text for text in self.run.spec.measures if not text.startswith("table.")]
         return list(dict.fromkeys([*told, *(f"{kind}.{name}" for _, kind, name in self._found)]))
 
     @cached_property
     def groups(self) -> list[str]:
         """Return the group columns."""
-        return list(dict.fromkeys(column for case in self.cases.values() for column in case["group"]))
+        return list(dict.fromkeys(column for case in self.cases.values() for column in case.group))
 
     @cached_property
     def bound(self) -> list[BoundMeasure]:
@@ -91,7 +83,7 @@ class Columns:
     def rows(self, kind: str, measure: str, *, channels: bool = False) -> list[str]:
         """Return the labels that have a measure, `all` last; with `channels` also those of losses alone."""
         own = [label for label in self.labels if (label, kind, measure) in self._found]
-        scored = {label for case in self.cases.values() for label in case["labels"]}
+        scored = self.run.labels
         if scored and not channels:
             own = [label for label in own if label in scored]
         return own + [ALL] * ((ALL, kind, measure) in self._found)
@@ -101,14 +93,14 @@ class Columns:
         return [
             name
             for name, case in self.cases.items()
-            if all(fnmatchcase(name if c == "case" else case["group"].get(c, ""), glob) for c, glob in where)
+            if all(fnmatchcase(name if c == "case" else case.group.get(c, ""), glob) for c, glob in where)
         ]
 
     def unit(self, key: Key) -> str:
         label, kind, measure = key
         labels = self.averaged if label == MEAN else [label]
-        found = (r["unit"] for x in labels for r in self._found.get((x, kind, measure), {}).values())
-        return str(next(found, ""))
+        columns = (self._found.get((x, kind, measure)) for x in labels)
+        return next((column.unit for column in columns if column is not None), "")
 
     def cells(self, key: Key, names: Sequence[str], bound: BoundMeasure, *, worst: bool = False) -> list[Cell]:
         """Return the cells of a label and measure in the cases that have it.
@@ -118,22 +110,26 @@ class Columns:
         if key[0] == MEAN:
             found = [self._mean(name, key, bound, worst=worst) for name in names]
             return [cell for cell in found if cell is not None]
-        column = self._found.get(key, {})
+        column = self._values(key)
         return [self._cell(name, column[name], bound, worst=worst) for name in names if name in column]
 
-    def _cell(self, case: str, record: Mapping[str, Any], bound: BoundMeasure, *, worst: bool) -> Cell:
-        value = record["value"]
+    def _values(self, key: Key) -> Mapping[str, Value]:
+        column = self._found.get(key)
+        return {} if column is None else column.of
+
+    def _cell(self, case: str, found: Value, bound: BoundMeasure, *, worst: bool) -> Cell:
+        value = found.value
         if value is not None:
             return Cell(case, value)
-        why = record.get("why") or "no value"
-        if worst and why != NOTHING and not is_unbeaten(bound, self.cases[case], record):
-            value = bound.worst(diagonal(self.cases[case], record["unit"]))
+        why = found.why or "no value"
+        if worst and why != NOTHING and not is_unbeaten(bound, self.cases[case], found):
+            value = bound.worst(diagonal(self.cases[case], found.unit))
         return Cell(case, value, why if value is None else "")
 
     def _mean(self, case: str, key: Key, bound: BoundMeasure, *, worst: bool) -> Cell | None:
         """Return a case's mean over its labels; a label that should have a value and has none is its `why`."""
         _, kind, measure = key
-        columns = [self._found.get((label, kind, measure), {}) for label in self.averaged]
+        columns = [self._values((label, kind, measure)) for label in self.averaged]
         parts = [self._cell(case, column[case], bound, worst=worst) for column in columns if case in column]
         if not parts:
             return None
@@ -151,7 +147,7 @@ class Columns:
         """Return the means over labels that `score` wrote: they may be weighted, or over channels."""
         alone = next(iter(self.cases)) if len(self.cases) == 1 else None
         return {
-            (r.get("case", alone), r["kind"], r["measure"]): r["mean"]
-            for r in self.run["summary"]
-            if r["over"] == "labels" and r["label"] == MEAN and r["mean"] is not None
+            (row.case or alone or "", row.kind, row.measure): row.mean
+            for row in self.run.of("labels")
+            if row.label == MEAN and row.mean is not None
         }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import numpy as np
 
 from segcli.errors import InputError, UsageError
 from segcli.evidence.parts import NoPartsError
-from segcli.gates.columns import Columns, Key
+from segcli.gates.columns import Columns
 from segcli.gates.rules import POOLED, Rule, Stat
 from segcli.measure.record import BoundMeasure, Measure
+from segcli.run.model import Key, Summary
 from segcli.run.statistics import Interval, Vector, mean_intervals
 from segcli.run.summary import mean_by_label, together
 from segcli.scoring.means import MEAN
@@ -56,10 +57,9 @@ def _by_label(rule: Rule, key: Key, columns: Columns, names: Sequence[str]) -> f
         )
     worst = rule.on_undefined == "worst"
     if not worst and len(names) == len(columns.cases):  # as the file has it
-        for summary in columns.run["summary"]:
-            if _same(summary, key) and summary.get("by_label"):
-                told: float | None = summary["mean"]
-                return told
+        for row in columns.run.summary:
+            if _same(row, key) and row.by_label:
+                return row.mean
     each = []
     for label in columns.averaged:
         cells = columns.cells((label, *key[1:]), names, rule.measure, worst=worst)
@@ -69,22 +69,23 @@ def _by_label(rule: Rule, key: Key, columns: Columns, names: Sequence[str]) -> f
 
 def _interval(rule: Rule, key: Key, x: Vector, columns: Columns) -> Interval | None:
     """Return the interval of the mean: the run's own where it is of the same values and level."""
-    told: Mapping[str, Any] = next((s for s in columns.run["summary"] if _same(s, key)), {})
-    level = rule.confidence or told.get("ci_level", 0.95)
-    if told.get("ci") and not rule.where and rule.on_undefined != "worst" and level == told.get("ci_level"):
-        low, high = told["ci"]
-        return Interval(low, high, told.get("ci_method", "bca"))
+    told = next((row for row in columns.run.summary if _same(row, key)), None)
+    own = told.ci_level if told is not None else None
+    level = rule.confidence or own or 0.95
+    if told is not None and told.ci and not rule.where and rule.on_undefined != "worst" and level == own:
+        method = cast("Literal['bca', 'normal', 'point']", told.ci_method or "bca")
+        return Interval(*told.ci, method)
+    resamples = told.resamples if told is not None else None
     # Made as the summary makes it: the same values have the same interval.
-    return mean_intervals([x], seed=seed_of(columns), level=level, resamples=told.get("resamples", 2000))[0]
+    return mean_intervals([x], seed=seed_of(columns), level=level, resamples=resamples or 2000)[0]
 
 
-def _same(summary: Mapping[str, Any], key: Key) -> bool:
-    own = (summary["label"], summary["kind"], summary["measure"])
-    return own == key and summary["over"] == "cases" and not summary.get("group")
+def _same(row: Summary, key: Key) -> bool:
+    return row.key == key and row.over == "cases" and not row.group
 
 
 def seed_of(columns: Columns) -> int:
-    return int(next((s["seed"] for s in columns.run["summary"] if "seed" in s), 0))
+    return int(next((row.seed for row in columns.run.summary if row.seed is not None), 0))
 
 
 def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str]) -> float | None:

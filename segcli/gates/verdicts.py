@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from segcli.errors import InputError, UsageError
 from segcli.gates.baseline import check_baseline, check_row
-from segcli.gates.columns import NOTHING, Cell, Columns, Key
+from segcli.gates.columns import NOTHING, Cell, Columns
 from segcli.gates.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gates.statistic import seed_of, statistic
 from segcli.measure.record import BoundMeasure, Measure
-from segcli.run.noted import error_text, kind_text, said_of
+from segcli.run.model import Key, NoteKind, Run
+from segcli.run.noted import kind_text, said_of
 from segcli.run.statistics import Interval, differences, generator, paired, slack
 from segcli.scoring.limits import beyond
 from segcli.scoring.means import MEAN
@@ -87,7 +88,7 @@ class Judgement:
     #: What the mean row is of, where a rule asks for it.
     mean_of: str = ""
     #: What was said of the cases of the run, by kind.
-    said: tuple[Mapping[str, Any], ...] = ()
+    said: tuple[NoteKind, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -97,7 +98,7 @@ class Judgement:
         return sum(v.status == status for v in self.verdicts)
 
 
-def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> Judgement:
+def judge_run(rules: Rules, run: Run, baseline: Run | None = None) -> Judgement:
     """Return what rules say of a run, beside a baseline if there is one.
 
     Raises `UsageError` for a rule that names what the run does not have or needs a baseline that is not
@@ -113,7 +114,7 @@ def judge_run(rules: Rules, run: Mapping[str, Any], baseline: Mapping[str, Any] 
     found = [(resolved, labels) for resolved, labels in (_resolved(rule, ours) for rule in rules.rules)]
     theirs = None if baseline is None else Columns(baseline)
     changed = [] if theirs is None else check_baseline(ours, theirs)
-    said = tuple(said_of(run["cases"]))
+    said = tuple(said_of(run.cases))
     verdicts = [_missing(rules, run), _errors(rules, run), *_warnings(rules, said)]
     for rule, labels in found:
         verdicts += [_judge(rule, label, ours, theirs) for label in labels]
@@ -180,7 +181,7 @@ def _label(rule: Rule, columns: Columns, rows: Sequence[str]) -> str:
     values = {
         label: "+".join(map(str, spec)) if isinstance(spec, list) else "1"
         for case in columns.cases.values()
-        for label, spec in case["labels"].items()
+        for label, spec in case.labels.items()
     }
     found: list[str] = [label for label, own in values.items() if own == text and label in rows]
     if len(found) == 1:
@@ -195,9 +196,9 @@ def _label(rule: Rule, columns: Columns, rows: Sequence[str]) -> str:
 # --- the rules that are always on --------------------------------------------------------------------
 
 
-def _missing(rules: Rules, run: Mapping[str, Any]) -> Verdict:
-    names = sorted({m["case"] for m in run["missing"] if m["side"] == "pred"})
-    why = "" if names or run["cases"] else "no case was scored"
+def _missing(rules: Rules, run: Run) -> Verdict:
+    names = sorted({gap.case for gap in run.missing if gap.side == "pred"})
+    why = "" if names or run.cases else "no case was scored"
     status = _status(rules.no_missing, passed=not names and not why)
     cases = tuple(CaseValue(name, None) for name in names)
     return Verdict(
@@ -205,21 +206,21 @@ def _missing(rules: Rules, run: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _errors(rules: Rules, run: Mapping[str, Any]) -> Verdict:
-    cases = tuple(CaseValue(e["case"], None, why=error_text(e)) for e in run["errors"])
+def _errors(rules: Rules, run: Run) -> Verdict:
+    cases = tuple(CaseValue(error.case, None, why=str(error)) for error in run.errors)
     status = _status(rules.no_errors, passed=not cases)
     return Verdict(rule=NO_ERRORS, level=rules.no_errors, status=status, value=len(cases), max=0, cases=cases)
 
 
-def _warnings(rules: Rules, said: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+def _warnings(rules: Rules, said: Sequence[NoteKind]) -> list[Verdict]:
     """Return a verdict for each kind of warning that the cases of the run have; without one nothing is warned of."""
     level = rules.no_warnings
     found = [
         Verdict(
-            rule=NO_WARNINGS, level=level, status=_status(level, passed=False), value=kind["n"], max=0,
-            why=kind_text(kind), cases=tuple(CaseValue(name, None) for name in kind["cases"]),
+            rule=NO_WARNINGS, level=level, status=_status(level, passed=False), value=kind.n, max=0,
+            why=kind_text(kind), cases=tuple(CaseValue(name, None) for name in kind.cases),
         )
-        for kind in said if kind["level"] == "warning"
+        for kind in said if kind.level == "warning"
     ]  # fmt: skip
     passed = Verdict(rule=NO_WARNINGS, level=level, status="passed", value=0, max=0)
     return found or [passed] * (level == "error")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from segcli.masks.void import remarks
 from segcli.measure.notation import bind
@@ -14,13 +14,13 @@ from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, number
 from segcli.report.tidy import as_csv
 from segcli.run.alignment import TWICE, all_perfect
-from segcli.run.noted import error_text, kind_text, said_of
+from segcli.run.columns import columns_of
+from segcli.run.model import Case, Run, Summary
+from segcli.run.noted import kind_text, said_of
 from segcli.run.statistics import FEW
 from segcli.run.summary import said_means
 from segcli.wording import counted
 
-Run = Mapping[str, Any]
-Summary = Mapping[str, Any]
 #: As many cases as a footnote names.
 MOST = 8
 #: As many cases without numbers as have a row of their own; others have it elsewhere.
@@ -29,7 +29,7 @@ ROWS, ALL_ROWS = 50, "the CSV and the run file have all"
 
 def measures_of(run: Run) -> list[BoundMeasure]:
     """Return the measures of a run that have one value for each case and label."""
-    return [b for b in map(bind, run["spec"]["measures"]) if b.measure.kind != "table"]
+    return [b for b in map(bind, run.spec.measures) if b.measure.kind != "table"]
 
 
 def summary_table(run: Run) -> Table:
@@ -37,11 +37,11 @@ def summary_table(run: Run) -> Table:
 
     Of the first measure with a direction the median and the bad tail stand beside it.
     """
-    records = [s for s in run["summary"] if s["over"] == "cases"]
+    records = list(run.of("cases"))
     measures = measures_of(run)
     first = _leading(measures)
-    units = {(s["kind"], s["measure"]): s["unit"] for s in records}
-    groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
+    units = {(s.kind, s.measure): s.unit for s in records}
+    groups = list(dict.fromkeys(tuple(s.group.items()) for s in records))
     lead = ["group"] * (len(groups) > 1) + ["label"]
     table = Table([*lead, "n"], left=frozenset(range(len(lead))))
     surface = common_surface(measures)
@@ -52,12 +52,12 @@ def summary_table(run: Run) -> Table:
         if bound is first:
             table.headers += ["median", _tail(bound.measure)]
     for group in groups:
-        own = [s for s in records if tuple(s.get("group", {}).items()) == group]
+        own = [s for s in records if tuple(s.group.items()) == group]
         name = ", ".join(f"{k}={v}" for k, v in group) or "all cases"
-        for label in dict.fromkeys(s["label"] for s in own):
+        for label in dict.fromkeys(s.label for s in own):
             if label == "mean":
                 table.emphasis.add(len(table.rows))
-            found = {(s["kind"], s["measure"]): s for s in own if s["label"] == label}
+            found = {(s.kind, s.measure): s for s in own if s.label == label}
             cells = _row(found, measures, first)
             table.rows.append([name] * (len(groups) > 1) + [label, *cells])
     return table
@@ -67,7 +67,7 @@ def _leading(measures: Sequence[BoundMeasure]) -> BoundMeasure | None:
     return next((b for b in measures if b.measure.better in ("higher", "lower")), None)
 
 
-def _tail(measure: Measure) -> str:
+def _tail(measure: Measure) -> Literal["p05", "p95"]:
     """Return the quantile on the bad side."""
     return "p95" if measure.better == "lower" else "p05"
 
@@ -77,19 +77,19 @@ def _name(bound: BoundMeasure, measures: Sequence[BoundMeasure]) -> str:
 
 
 def _level(run: Run) -> str:
-    return next((f"{s['ci_level'] * 100:g}" for s in run["summary"] if "ci_level" in s), "95")
+    return next((f"{s.ci_level * 100:g}" for s in run.summary if s.ci_level is not None), "95")
 
 
 def _row(
     found: Mapping[tuple[str, str], Summary], measures: Sequence[BoundMeasure], first: BoundMeasure | None
 ) -> list[str]:
     here = [found.get((b.measure.kind, b.name)) for b in measures]
-    most = max((s["n"] + s["undefined"] for s in here if s is not None), default=0)
-    cells = [f"{most}{'*' if any(s is not None and s['undefined'] for s in here) else ''}"]
+    most = max((s.n + s.undefined for s in here if s is not None), default=0)
+    cells = [f"{most}{'*' if any(s is not None and s.undefined for s in here) else ''}"]
     for bound, summary in zip(measures, here, strict=True):
         cells.append(_mean(summary, bound.measure, most))
         if bound is first:
-            ends = [None, None] if summary is None else [summary["median"], summary[_tail(bound.measure)]]
+            ends = [None, None] if summary is None else [summary.median, getattr(summary, _tail(bound.measure))]
             cells += ["" if summary is None else number(end, bound.measure) for end in ends]
     return cells
 
@@ -98,22 +98,22 @@ def _mean(summary: Summary | None, measure: Measure, cases: int) -> str:
     """Return a mean with its interval, and on how many values it rests where that is not all cases."""
     if summary is None:
         return ""
-    if summary["mean"] is None:
+    if summary.mean is None:
         return DASH
-    text = number(summary["mean"], measure)
-    if summary["ci"] is not None:
-        low, high = (number(end, measure) for end in summary["ci"])
-        text += f" {'~' if summary['n'] < FEW else ''}[{low}, {high}]"
-    return text + (f" ({summary['n']}/{cases})" if summary["n"] < cases else "")
+    text = number(summary.mean, measure)
+    if summary.ci is not None:
+        low, high = (number(end, measure) for end in summary.ci)
+        text += f" {'~' if summary.n < FEW else ''}[{low}, {high}]"
+    return text + (f" ({summary.n}/{cases})" if summary.n < cases else "")
 
 
 def pooled_tables(run: Run) -> list[tuple[str, Table]]:
     """Return the title and the table of what was summed over all cases."""
     found = []
-    for t in run.get("tables", []):
-        rows = [[name, *map(grouped, counts)] for name, *counts in t["rows"]]
-        title = f"{t['measure']}: voxels of {counted(t['n'], 'case')}"
-        found.append((title, Table(list(t["columns"]), rows, left=frozenset({0}))))
+    for t in run.tables:
+        rows = [[name, *map(grouped, counts)] for name, *counts in t.rows]
+        title = f"{t.measure}: voxels of {counted(t.n, 'case')}"
+        found.append((title, Table(list(t.columns), rows, left=frozenset({0}))))
     return found
 
 
@@ -128,10 +128,10 @@ class Unscored:
 
 def unscored(run: Run) -> list[Unscored]:
     """Return the cases that failed or lack a file, by name."""
-    worst = run["spec"].get("missing") == "worst"
+    worst = run.spec.missing == "worst"
     lacks = {"pred": "no prediction" + ", scored as an empty mask" * worst, "gt": "no ground truth"}
-    found = [Unscored(m["case"], "missing", lacks[m["side"]]) for m in run["missing"]]
-    found += [Unscored(e["case"], "error", error_text(e)) for e in run["errors"]]
+    found = [Unscored(gap.case, "missing", lacks[gap.side]) for gap in run.missing]
+    found += [Unscored(error.case, "error", str(error)) for error in run.errors]
     return sorted(found, key=lambda u: u.case)
 
 
@@ -148,34 +148,34 @@ def unscored_table(run: Run) -> Table | None:
 
 def footnotes(run: Run, worst: int) -> list[str]:
     """Return what was undefined or missed, the worst cases, how many were scored, and what was said of them."""
-    tool = run["spec"].get("convention")
+    tool = run.spec.convention
     notes = [f"--convention {tool}: names as that tool defines them (segcli score shows how)"] if tool else []
-    if "table.confusion" in run["spec"]["measures"] and not run.get("tables"):
+    if "table.confusion" in run.spec.measures and not run.tables:
         notes.append("confusion: too many classes for one matrix over all cases; each case has its own (JSON)")
-    notes += remarks(run["spec"]) + said_means(run)
+    notes += remarks(run.spec.told) + said_means(run)
     notes += _undefined(run) + _pooled(run) + worst_cases(run, worst)
-    missing = {side: [m["case"] for m in run["missing"] if m["side"] == side] for side in ("pred", "gt")}
-    parts = [f"{sum(c['status'] == 'ok' for c in run['cases'])} scored"]
+    missing = {side: [gap.case for gap in run.missing if gap.side == side] for side in ("pred", "gt")}
+    parts = [f"{sum(c.status == 'ok' for c in run.cases)} scored"]
     if missing["pred"]:
         parts.append(f"{_count(missing['pred'], 'missing prediction')}")
     if missing["gt"]:
         parts.append(f"{_count(missing['gt'], 'prediction', ' without ground truth')}")
-    if run["errors"]:
-        parts.append(_count([e["case"] for e in run["errors"]], "error"))
+    if run.errors:
+        parts.append(_count([error.case for error in run.errors], "error"))
     notes.append(", ".join(parts))
-    if any(s["ci"] is not None and s["n"] < FEW for s in run["summary"] if "ci" in s):
+    if any(s.ci is not None and s.n < FEW for s in run.summary):
         notes.append(f"~ fewer than {FEW} values: the interval is too short (docs/intervals.md)")
-    if all_perfect(run["cases"], measures_of(run)):
+    if all_perfect(run.cases, measures_of(run)):
         notes.append(TWICE)
-    return notes + _policies(run) + kind_lines(said_of(run["cases"]))
+    return notes + _policies(run) + kind_lines(said_of(run.cases))
 
 
 def _policies(run: Run) -> list[str]:
     """Return where values that no pair of masks has come from: a rule for empty masks, or for missing predictions."""
-    if not any(s["policy"] for s in run["summary"] if "policy" in s):
+    if not any(s.policy for s in run.summary):
         return []
-    policy = {c["status"] == "missing" for c in run["cases"] if any(v["status"] == "policy" for v in c["values"])}
-    notes = [f"empty masks: some values come from the policy {run['spec']['empty']}"] if False in policy else []
+    policy = {c.status == "missing" for c in run.cases if any(v.status == "policy" for v in c.values)}
+    notes = [f"empty masks: some values come from the policy {run.spec.empty}"] if False in policy else []
     return notes + ["--missing worst: a missing prediction has the worst values"] * (True in policy)
 
 
@@ -187,31 +187,33 @@ def _count(cases: Sequence[str], what: str, rest: str = "") -> str:
 def _undefined(run: Run) -> list[str]:
     """Return a sentence for each label that has no value in some cases, or is missed or invented in some."""
     notes = []
-    for label in dict.fromkeys(s["label"] for s in run["summary"] if "group" not in s):
-        own = [s for s in run["summary"] if s["label"] == label and "group" not in s]
-        if label == "mean" or not any(s["undefined"] for s in own):
+    for label in dict.fromkeys(s.label for s in run.summary if not s.group):
+        own = [s for s in run.summary if s.label == label and not s.group]
+        if label == "mean" or not any(s.undefined for s in own):
             continue
-        cases = [c["counts"][label] for c in run["cases"] if label in c["counts"]]
-        absent = sum(c["tp"] + c["fp"] + c["fn"] == 0 for c in cases)
+        cases = [c.counts[label] for c in run.cases if label in c.counts]
+        absent = sum(c.tp + c.fp + c.fn == 0 for c in cases)
         parts = []
         if absent:
             parts.append(f"{absent} case{'s have' if absent > 1 else ' has'} it in neither file (undefined, excluded)")
-        if own[0]["missed"]:
-            parts.append(f"{counted(own[0]['missed'], 'empty prediction')} (overlap 0, distances undefined)")
-        if own[0]["false_alarms"]:
-            parts.append(f"{counted(own[0]['false_alarms'], 'false alarm')} (gt empty)")
+        if own[0].missed:
+            parts.append(f"{counted(own[0].missed, 'empty prediction')} (overlap 0, distances undefined)")
+        if own[0].false_alarms:
+            parts.append(f"{counted(own[0].false_alarms, 'false alarm')} (gt empty)")
         notes.append(f"* {label}: " + ("; ".join(parts) or "some values are undefined"))
     return notes
 
 
 def _pooled(run: Run) -> list[str]:
     """Return the values of measures of objects and classes over all cases together, which their mean is not."""
-    asked = {(b.measure.kind, b.name): b.measure for b in measures_of(run) if b.measure.parts}
+    asked: dict[tuple[str, str], Measure] = {
+        (b.measure.kind, b.name): b.measure for b in measures_of(run) if b.measure.parts
+    }
     found = [
-        f"{s['label']} {s['measure']} {number(s['pooled'], asked[s['kind'], s['measure']])}"
-        for s in run["summary"]
-        if (s["kind"], s["measure"]) in asked and s["label"] != "mean" and "group" not in s
-        if s.get("pooled") is not None
+        f"{s.label} {s.measure} {number(s.pooled, asked[s.kind, s.measure])}"
+        for s in run.summary
+        if (s.kind, s.measure) in asked and s.label != "mean" and not s.group
+        if s.pooled is not None
     ]
     more = f" and {len(found) - MOST} more in the run file" if len(found) > MOST else ""
     return ["pooled, of all cases together: " + " · ".join(found[:MOST]) + more] if found else []
@@ -222,28 +224,25 @@ def worst_cases(run: Run, worst: int) -> list[str]:
     bound = _leading(measures_of(run))
     if bound is None or not worst:
         return []
-    wanted = (bound.measure.kind, bound.name)
-    found: dict[str, list[tuple[float, str, Mapping[str, Any]]]] = {}
-    for case in run["cases"]:
-        for v in case["values"]:
-            if (v["kind"], v["measure"]) == wanted and v["value"] is not None:
-                found.setdefault(v["label"], []).append((v["value"], case["case"], case))
+    sign = 1 if bound.measure.better == "higher" else -1
     lines = []
-    for label, rows in found.items():
-        rows.sort(key=lambda x: (x[0] if bound.measure.better == "higher" else -x[0], x[1]))
+    for (label, _, _), column in columns_of(run.cases, [(bound.measure.kind, bound.name)]).items():
+        pairs = zip(column.values, column.cases, strict=True)
+        rows = sorted(((v.value, name) for v, name in pairs if v.value is not None), key=lambda x: (sign * x[0], x[1]))
         if len(rows) > worst:
-            shown = [f"{name} {number(value, bound.measure)}{_why(case, label)}" for value, name, case in rows[:worst]]
+            told = [(name, number(value, bound.measure), run.by_name[name]) for value, name in rows[:worst]]
+            shown = [f"{name} {value}{_why(case, label)}" for name, value, case in told]
             lines.append(f"worst ({label} {bound.name}): " + " · ".join(shown))
     return lines
 
 
-def _why(case: Mapping[str, Any], label: str) -> str:
-    counts = case["counts"].get(label)
+def _why(case: Case, label: str) -> str:
+    counts = case.counts.get(label)
     if counts is None:
         return ""
-    if counts["tp"] + counts["fn"] and not counts["tp"] + counts["fp"]:
+    if counts.gt and not counts.pred:
         return " pred empty"
-    return " gt empty" if counts["tp"] + counts["fp"] and not counts["tp"] + counts["fn"] else ""
+    return " gt empty" if counts.pred and not counts.gt else ""
 
 
 def run_text(run: Run, worst: int, *, color: bool = False) -> str:
@@ -275,22 +274,22 @@ def run_csv(run: Run) -> str:
     all cases come last, without a case: the label is the class of the ground truth, `pred=` in the measure that of
     the prediction.
     """
-    columns = list(dict.fromkeys(key for case in run["cases"] for key in case["group"]))
+    columns = list(dict.fromkeys(key for case in run.cases for key in case.group))
     rows: list[list[object]] = []
-    for case in run["cases"]:
-        lead = [case["case"], *(case["group"].get(c, "") for c in columns)]
-        for v in case["values"]:
-            value = "" if v["value"] is None else repr(v["value"])
-            status = case["status"] if v["value"] is not None and case["status"] == "missing" else v["status"]
-            rows.append([*lead, v["label"], v["kind"], v["measure"], value, status, v.get("why", "")])
-        told = [n for n in case.get("notes", ()) if n["level"] == "warning"]
-        rows += [[*lead, "", "note", n.get("code", ""), "", "warning", n["text"]] for n in told]
+    for case in run.cases:
+        lead = [case.name, *(case.group.get(c, "") for c in columns)]
+        for v in case.values:
+            value = "" if v.value is None else repr(v.value)
+            status = case.status if v.value is not None and case.status == "missing" else v.status
+            rows.append([*lead, v.label, v.kind, v.measure, value, status, v.why])
+        told = [n for n in case.notes if n.level == "warning"]
+        rows += [[*lead, "", "note", n.code, "", "warning", n.text] for n in told]
     rows += [[u.case, *[""] * len(columns), "", "", "", "", u.status, u.why] for u in unscored(run)]
     blank = [""] * (1 + len(columns))
-    kinds = [kind for kind in said_of(run["cases"]) if kind["level"] == "note"]
-    rows += [[*blank, "", "note", kind["code"], "", "note", kind_text(kind)] for kind in kinds]
-    for t in run.get("tables", []):
-        for gt, *counts in t["rows"]:
-            for pred, count in zip(t["columns"][1:], counts, strict=True):
-                rows.append([*blank, gt, "table", f"{t['measure']}:pred={pred}", count, "ok", ""])
+    kinds = [kind for kind in said_of(run.cases) if kind.level == "note"]
+    rows += [[*blank, "", "note", kind.code, "", "note", kind_text(kind)] for kind in kinds]
+    for t in run.tables:
+        for gt, *counts in t.rows:
+            for pred, count in zip(t.columns[1:], counts, strict=True):
+                rows.append([*blank, gt, "table", f"{t.measure}:pred={pred}", count, "ok", ""])
     return as_csv([["case", *columns, "label", "kind", "measure", "value", "status", "why"], *rows])

@@ -14,7 +14,7 @@ from segcli.measure.record import find
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent, significant
 from segcli.report.tidy import as_csv
-from segcli.run.document import finite, note_record
+from segcli.run.codec import finite, note_to
 from segcli.scoring.loading import Loaded
 from segcli.scoring.means import IN_WORDS, MEAN_WITHOUT_BACKGROUND
 from segcli.wording import counted
@@ -220,7 +220,7 @@ def comparison_document(comparison: Comparison, environment: dict[str, Any]) -> 
         "average": comparison.average,
         "batch_dice": comparison.batch_dice,
         "rows": [_record(row) for row in comparison.rows],
-        "notes": [note_record(n) for n in comparison.notes],
+        "notes": [note_to(n) for n in comparison.notes],
         "environment": environment,
     }
     if comparison.rankings:
@@ -266,7 +266,7 @@ def _gradient(row: Row) -> dict[str, Any] | None:
 
 
 def render(comparison: Comparison, wanted: str, environment: dict[str, Any], *, color: bool = False) -> str:
-    from segcli.run.document import to_json
+    from segcli.run.json_text import to_json
 
     renderers: dict[str, Any] = {
         "json": lambda: to_json(comparison_document(comparison, environment)),

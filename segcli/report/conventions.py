@@ -14,7 +14,8 @@ from segcli.report.case import common_surface
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import DASH, Table, escape_markdown, flat, grid_text, number, percent
 from segcli.report.tidy import as_csv
-from segcli.run.document import finite, note_record, to_json
+from segcli.run.codec import finite, note_to
+from segcli.run.json_text import to_json
 from segcli.scoring.score import unit_of
 from segcli.tools.means import EmptyMean
 from segcli.tools.pair import Conventions, Row
@@ -190,7 +191,7 @@ def render(found: Sequence[Conventions], wanted: str, environment: dict[str, Any
                 "unit": loaded.case.unit,
                 "geometry": loaded.grid.geometry,
                 "rows": [record(r, case) for case in found for r in case.rows],
-                "notes": [note_record(n) for case in found for n in case.notes],
+                "notes": [note_to(n) for case in found for n in case.notes],
                 "environment": environment,
             }
         )

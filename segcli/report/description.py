@@ -15,7 +15,7 @@ from segcli.masks.mask import Mask
 from segcli.masks.source import size_text
 from segcli.masks.void import unmarked
 from segcli.report.table import Table, flat, grouped, shape_text, share, significant
-from segcli.run.document import note_record
+from segcli.run.codec import note_to
 from segcli.wording import counted
 
 #: As many values as a description of a file that cannot be used names.
@@ -41,7 +41,7 @@ def record(mask: Mask, threshold: float = 0.5, names: Mapping[int, str] | None =
         "orientation": None if mask.affine is None else geometry.orientation(mask.affine),
         "affine": None if mask.affine is None else mask.affine.tolist(),
         "header": dict(mask.header),
-        "notes": [note_record(n) for n in mask.notes],
+        "notes": [note_to(n) for n in mask.notes],
     }
     if mask.kind == "labels":
         counts = _counts(array)

@@ -11,6 +11,7 @@ from segcli.measure.record import Measure
 from segcli.measure.why import Why
 from segcli.report.noted import kind_lines
 from segcli.report.table import escape_markdown, flat, number
+from segcli.run.codec import note_kind_to
 from segcli.wording import counted
 
 SCHEMA = "segcli.gate/1"
@@ -181,7 +182,7 @@ def notes(judgement: Judgement) -> list[str]:
         if names:
             cases = case_list([CaseValue(name, None) for name in names])
             found.append(flat(f"{counted(len(names), 'case')} {text}: {cases}"))
-    return found + [flat(text) for text in kind_lines(k for k in judgement.said if k["level"] == "note")]
+    return found + [flat(text) for text in kind_lines(k for k in judgement.said if k.level == "note")]
 
 
 def gate_text(judgement: Judgement, files: tuple[str, str | None], *, color: bool = False) -> str:
@@ -237,7 +238,7 @@ def document(judgement: Judgement, files: tuple[str, str | None], environment: M
         "lost": list(judgement.lost),
         "changed_truth": list(judgement.changed_truth),
         **({"mean_of": judgement.mean_of} if judgement.mean_of else {}),
-        "notes": [dict(kind) for kind in judgement.said],
+        "notes": [note_kind_to(kind) for kind in judgement.said],
         "environment": dict(environment),
     }
 

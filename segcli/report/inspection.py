@@ -13,7 +13,7 @@ from segcli.masks.mask import Note
 from segcli.report.noted import told_in_csv, warning_lines
 from segcli.report.table import Table, flat, geometry_text, grouped, percent, significant
 from segcli.report.tidy import as_csv
-from segcli.run.document import finite, note_record
+from segcli.run.codec import finite, note_to
 from segcli.wording import counted
 
 SCHEMA = "segcli.inspect/1"
@@ -184,7 +184,7 @@ def document(found: Inspection, environment: dict[str, Any]) -> dict[str, Any]:
             for p in found.parts
         ],
         "disagreement": None if found.disagreement is None else _disagreement(found.disagreement),
-        "notes": [note_record(n) for n in [*found.loaded.notes, *map(Note, remarks(found))]],
+        "notes": [note_to(n) for n in [*found.loaded.notes, *map(Note, remarks(found))]],
         "environment": environment,
     }
 

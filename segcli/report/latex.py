@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from segcli.kernels.surfaces import MEANING
 from segcli.masks.void import remarks
@@ -15,6 +14,7 @@ from segcli.report.cohort import ROWS, Unscored, unscored
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, flat, number
 from segcli.run.diff import Difference
+from segcli.run.model import Run, Summary
 from segcli.run.noted import kind_text, said_of, warnings_of
 from segcli.run.places import Spread
 from segcli.run.rank import Ranking
@@ -61,15 +61,14 @@ def value_of(value: float | None, measure: Measure, *, sized: bool = False) -> s
     return numeric(text.removeprefix("+") if sized else text)
 
 
-def spread_cell(spread: Spread | Mapping[str, Any], measure: Measure, cell: Cell, *, sized: bool = False) -> str:
+def spread_cell(spread: Spread | Summary, measure: Measure, cell: Cell, *, sized: bool = False) -> str:
     r"""Return `mean $\pm$ sd` or `median [p25, p75]`."""
-    found = spread if isinstance(spread, Mapping) else asdict(spread)
-    if found["mean"] is None:
+    if spread.mean is None:
         return "--"
     if cell == "sd":
-        centre, around = value_of(found["mean"], measure, sized=sized), value_of(found["sd"], measure, sized=True)
+        centre, around = value_of(spread.mean, measure, sized=sized), value_of(spread.sd, measure, sized=True)
         return rf"{centre} $\pm$ {around}"
-    middle, low, high = (value_of(found[key], measure, sized=sized) for key in ("median", "p25", "p75"))
+    middle, low, high = (value_of(end, measure, sized=sized) for end in (spread.median, spread.p25, spread.p75))
     return f"{middle} [{low}, {high}]"
 
 
@@ -164,29 +163,29 @@ ARROWS_SAY = "Arrows point to better values."
 # --- evaluate ---------------------------------------------------------------------------------------
 
 
-def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell = "sd") -> str:
+def run_latex(run: Run, bounds: Sequence[BoundMeasure], cell: Cell = "sd") -> str:
     """Return a row for each label (and group), a column for each measure; notes are comments behind the table."""
-    records = [s for s in run["summary"] if s["over"] == "cases"]
-    known = {f"{s['kind']}.{s['measure']}": s["unit"] for s in records}
+    records = list(run.of("cases"))
+    known = {f"{s.kind}.{s.measure}": s.unit for s in records}
     units = [known.get(b.id, "") for b in bounds]
-    groups = list(dict.fromkeys(tuple(s.get("group", {}).items()) for s in records))
+    groups = list(dict.fromkeys(tuple(s.group.items()) for s in records))
     grouped = len(groups) > 1
     rows: list[str] = []
     fewer = False
     for group in groups:
-        own = [s for s in records if tuple(s.get("group", {}).items()) == group]
+        own = [s for s in records if tuple(s.group.items()) == group]
         name = ", ".join(f"{k}={v}" for k, v in group) or "all cases"
         if rows:
             rows.append(r"\midrule")
-        for label in dict.fromkeys(s["label"] for s in own):
-            found = {(s["kind"], s["measure"]): s for s in own if s["label"] == label}
-            most = max(s["n"] + s["undefined"] for s in found.values())
+        for label in dict.fromkeys(s.label for s in own):
+            found = {(s.kind, s.measure): s for s in own if s.label == label}
+            most = max(s.n + s.undefined for s in found.values())
             cells = [escape_latex(name)] * grouped + [escape_latex(label), str(most)]
             for bound in bounds:
                 summary = found.get((bound.measure.kind, bound.name))
                 cells.append("" if summary is None else spread_cell(summary, bound.measure, cell))
-                if summary is not None and 0 < summary["n"] < most:
-                    cells[-1] += f" ({summary['n']})"
+                if summary is not None and 0 < summary.n < most:
+                    cells[-1] += f" ({summary.n})"
                     fewer = True
             rows.append(line(cells))
     lead = ["Group"] * grouped + ["Label", "$n$"]
@@ -196,13 +195,13 @@ def run_latex(run: Mapping[str, Any], bounds: Sequence[BoundMeasure], cell: Cell
     if fewer:
         caption.append("In parentheses: the number of values, where some are undefined and left out.")
     caption += [escape_latex(f"{_upper(text)}.") for text in said_means(run)]
-    caption += [f"Empty masks: {escape_latex(run['spec'].get('empty', 'undefined'))}."]
-    caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run["spec"])]
+    caption += [f"Empty masks: {escape_latex(run.spec.empty)}."]
+    caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run.spec.told)]
     caption += [escape_latex(f"Warning: {kind_text(kind)}.") for kind in warnings_of(run)]
     caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
     whole = table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")
-    told = kind_lines(kind for kind in said_of(run["cases"]) if kind["level"] == "note")
+    told = kind_lines(kind for kind in said_of(run.cases) if kind.level == "note")
     return "\n".join([whole, *(f"% {escape_latex(text)}" for text in told)])
 
 
@@ -222,20 +221,20 @@ def _unscored_rows(lacking: Sequence[Unscored], lead: int, width: int) -> list[s
     return [r"\midrule", *rows]
 
 
-def _unscored_says(run: Mapping[str, Any], lacking: Sequence[Unscored]) -> list[str]:
+def _unscored_says(run: Run, lacking: Sequence[Unscored]) -> list[str]:
     """Return how many cases are in no number, or in as an empty mask."""
     if not lacking:
         return []
-    names = {e["case"] for e in run["errors"]}
+    names = {error.case for error in run.errors}
     counts = [
-        (sum(m["side"] == "pred" for m in run["missing"]), "without a prediction"),
-        (sum(m["side"] == "gt" for m in run["missing"]), "without a ground truth"),
+        (sum(gap.side == "pred" for gap in run.missing), "without a prediction"),
+        (sum(gap.side == "gt" for gap in run.missing), "without a ground truth"),
         (len(names), "failed"),
     ]
     said = ", ".join(f"{n} {what}" for n, what in counts if n)
-    worst = run["spec"].get("missing") == "worst" and counts[0][0]
+    worst = run.spec.missing == "worst" and counts[0][0]
     filled = " A missing prediction counts as an empty mask with the worst values." if worst else ""
-    return [f"Of {len({c['case'] for c in run['cases']} | {u.case for u in lacking})} cases: {said}.{filled}"]
+    return [f"Of {len({c.name for c in run.cases} | {u.case for u in lacking})} cases: {said}.{filled}"]
 
 
 # --- diff -------------------------------------------------------------------------------------------

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from segcli.run.model import NoteKind
 from segcli.run.noted import kind_text
 
 if TYPE_CHECKING:
     from segcli.masks.mask import Note
 
 
-def kind_lines(kinds: Iterable[Mapping[str, Any]]) -> list[str]:
+def kind_lines(kinds: Iterable[NoteKind]) -> list[str]:
     """Return one line for each kind, with the number and the names of its cases."""
-    return [f"{kind['level']}: {kind_text(kind)}" for kind in kinds]
+    return [f"{kind.level}: {kind_text(kind)}" for kind in kinds]
 
 
 #: Notes on what was left out: a number without them is another one.

@@ -4,76 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from segcli.errors import InputError, UsageError
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import BoundMeasure
-from segcli.run.comparability import Record, Source, check_parameters
+from segcli.run.columns import columns_of
+from segcli.run.comparability import Source, check_parameters
+from segcli.run.model import Case, Key, Value
 
-#: What a column of values is of: label, kind, canonical measure.
-Key = tuple[str, str, str]
 #: A value this near to the best one is the best.
 _ROUNDING = 1e-12
 
 
-def columns_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, dict[str, Record]]:
-    """Return the value records of these measures: for each label, kind and measure those of each case."""
-    wanted = {(b.measure.kind, b.name) for b in bounds}
-    found: dict[Key, dict[str, Record]] = {}
-    for name, case in source.cases.items():
-        for record in case["values"]:
-            if (record["kind"], record["measure"]) in wanted:
-                key = (record["label"], record["kind"], record["measure"])
-                found.setdefault(key, {})[name] = record
-    return found
+def values_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, Mapping[str, Value]]:
+    """Return the values of these measures: for each label, kind and measure those of each case."""
+    columns = columns_of(source.cases.values(), [(b.measure.kind, b.name) for b in bounds])
+    return {key: column.of for key, column in columns.items()}
 
 
-def is_unbeaten(bound: BoundMeasure, case: Mapping[str, Any], record: Record) -> bool:
+def is_unbeaten(bound: BoundMeasure, case: Case, value: Value) -> bool:
     """Return whether a value is undefined because nothing is wrong: no such value is a miss, and none is the worst.
 
     That is so where both masks have the same voxels, and of a ratio without an upper bound
     (`likelihood_ratio_positive`) where nothing was falsely predicted: it is infinite there.
     """
-    counts = (case.get("counts") or {}).get(record["label"])
-    if record["value"] is not None or record.get("why") != "zero_denominator" or not counts or not counts["tp"]:
+    counts = case.counts.get(value.label)
+    if value.value is not None or value.why != "zero_denominator" or not counts or not counts.tp:
         return False
     endless = bound.measure.better == "higher" and not math.isfinite(bound.measure.range[1])
-    return not counts["fp"] and (endless or not counts["fn"])
+    return not counts.fp and (endless or not counts.fn)
 
 
-def diagonal(case: Mapping[str, Any], unit: str) -> float | None:
+def diagonal(case: Case, unit: str) -> float | None:
     """Return the diagonal of a case's image in a unit, mm or voxel; `None` where the case does not tell its grid.
 
     A distance of a tool that counts voxels is in voxels also where the grid is in mm.
     """
-    shape, spacing = case.get("shape"), case.get("spacing")
+    return longest(case.shape, case.spacing, case.unit, unit)
+
+
+def longest(shape: Sequence[int] | None, spacing: Sequence[float] | None, own: str | None, unit: str) -> float | None:
+    """Return the diagonal of a grid, whose spacing is in the unit `own`, in another unit."""
     if unit not in ("mm", "voxel") or not shape or not spacing:
         return None
-    steps = [1.0] * len(shape) if unit == "voxel" and case.get("unit") == "mm" else spacing
+    steps = (1.0,) * len(shape) if unit == "voxel" and own == "mm" else spacing
     return math.hypot(*(n * s for n, s in zip(shape, steps, strict=True)))
 
 
 def why_absent(source: Source, case: str) -> str:
     """Return why a case has no values in a run: its prediction is missing, it failed, or nobody asked for it."""
-    side = next((m["side"] for m in source.run["missing"] if m["case"] == case), None)
+    side = next((gap.side for gap in source.run.missing if gap.case == case), None)
     if side is not None:
         return "missing prediction" if side == "pred" else "missing ground truth"
-    return "error" if any(e["case"] == case for e in source.run["errors"]) else "not in the run"
+    return "error" if any(error.case == case for error in source.run.errors) else "not in the run"
 
 
-def all_perfect(cases: Iterable[Mapping[str, Any]], bounds: Sequence[BoundMeasure]) -> bool:
+def all_perfect(cases: Iterable[Case], bounds: Sequence[BoundMeasure]) -> bool:
     """Return whether every prediction equals its ground truth: no voxel is wrong, and every metric is at its best."""
     best = {b.name: b.measure.best() for b in bounds if b.measure.kind == "metric"}
     some = False
     for case in cases:
-        if any(counts["fp"] or counts["fn"] for counts in case["counts"].values()):
+        if any(counts.fp or counts.fn for counts in case.counts.values()):
             return False
-        for record in case["values"]:
-            end = best.get(record["measure"]) if record["kind"] == "metric" else None
-            if end is None or record["value"] is None or not math.isfinite(end):
+        for v in case.values:
+            end = best.get(v.measure) if v.kind == "metric" else None
+            if end is None or v.value is None or not math.isfinite(end):
                 continue
-            if not math.isclose(record["value"], end, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            if not math.isclose(v.value, end, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
                 return False
             some = True
     return some
@@ -109,7 +106,7 @@ def measures_in_common(sources: Sequence[Source], asked: str = "") -> tuple[list
 
 def _measures_of(source: Source) -> list[BoundMeasure]:
     found = []
-    for text in source.run["spec"]["measures"]:
+    for text in source.run.spec.measures:
         try:
             found.append(bind(text))
         except UsageError as problem:
@@ -153,6 +150,6 @@ def _asked(common: Sequence[BoundMeasure], own: Sequence[Sequence[BoundMeasure]]
     return [b for b in common if _is_asked(b, asked)]
 
 
-def shown_unit(columns: Sequence[Mapping[str, Record]]) -> str:
+def shown_unit(columns: Sequence[Mapping[str, Value]]) -> str:
     """Return the unit of a column's values."""
-    return next((str(r.get("unit", "")) for column in columns for r in column.values()), "")
+    return next((v.unit for column in columns for v in column.values()), "")

@@ -30,8 +30,9 @@ def no_garbage() -> Iterator[None]:
 class Sharing:
     """Keeps once what the records of one cohort repeat: the words of values, and parts equal to the last record's."""
 
-    def __init__(self, *parts: str) -> None:
+    def __init__(self, *parts: str, words: bool = True) -> None:
         self._parts = parts
+        self._rows = ("values", "means") if words else ()
         self._last: dict[str, tuple[Any, str]] = {}
 
     def __call__(self, record: Any) -> Any:
@@ -48,7 +49,7 @@ class Sharing:
                 record[name] = last
             else:
                 self._last[name] = (part, repr(part))
-        for name in ("values", "means"):
+        for name in self._rows:
             rows = record.get(name)
             for row in rows if isinstance(rows, list) else ():
                 share_words(row)

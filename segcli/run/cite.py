@@ -11,6 +11,7 @@ from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure, measures
 from segcli.run.bibliography import Work, keys_of, works_of
 from segcli.run.comparability import Source
+from segcli.run.model import Run
 from segcli.wording import plain
 
 #: Of the method of an interval: what it is, and where it comes from.
@@ -65,23 +66,23 @@ class Citation:
         return list(dict.fromkeys(found))
 
 
-def cite(run: Mapping[str, Any]) -> Citation:
+def cite(run: Run) -> Citation:
     """Return the facts of a run. Raises `InputError` where a measure is unknown to this version."""
     from segcli.run.summary import said_means
 
     source = Source("the run", run)
-    cited = [_cited(text) for text in run["spec"]["measures"]]
+    cited = [_cited(text) for text in run.spec.measures]
     return Citation(
-        version=str(run.get("environment", {}).get("segcli", "")),
-        cases=sum(case.get("status", "ok") == "ok" for case in run["cases"]),
-        missing=sum(m["side"] == "pred" for m in run["missing"]),
-        errors=len(run["errors"]),
-        stand_ins=sum(case.get("status", "ok") == "missing" for case in run["cases"]),
+        version=str(run.environment.get("segcli", "")),
+        cases=sum(case.status == "ok" for case in run.cases),
+        missing=sum(gap.side == "pred" for gap in run.missing),
+        errors=len(run.errors),
+        stand_ins=sum(case.status == "missing" for case in run.cases),
         measures=tuple(cited),
         labels=source.labels,
-        spec=run["spec"],
-        units=tuple(sorted({case["unit"] for case in run["cases"] if case.get("unit")})),
-        spacings=tuple(sorted({tuple(case["spacing"]) for case in run["cases"] if case.get("spacing")})),
+        spec=run.spec.told,
+        units=tuple(sorted({case.unit for case in run.cases if case.unit})),
+        spacings=tuple(sorted({case.spacing for case in run.cases if case.spacing})),
         intervals=_intervals(run),
         means=tuple(said_means(run)),
         keys=keys_of([w for m in measures() for w in works_of(m.reference)[0]] + [BCA]),
@@ -100,13 +101,14 @@ def _cited(text: str) -> Cited:
     return Cited(bound.id, bound, parameters, tuple(works), tuple(said))
 
 
-def _intervals(run: Mapping[str, Any]) -> Intervals | None:
-    found = [s for s in run["summary"] if s.get("over") == "cases" and s.get("ci") is not None]
+def _intervals(run: Run) -> Intervals | None:
+    found = [s for s in run.of("cases") if s.ci is not None]
     if not found:
         return None
     for record in found:
-        if lacking := [key for key in ("ci_method", "ci_level", "resamples", "seed") if record.get(key) is None]:
-            raise InputError(f"an interval of {record['label']} {record['measure']} has no {lacking[0]!r}.",
+        if lacking := [key for key in ("ci_method", "ci_level", "resamples", "seed") if getattr(record, key) is None]:
+            raise InputError(f"an interval of {record.label} {record.measure} has no {lacking[0]!r}.",
                              hint="how it was made has to be said: write the run again", code="run.shape")  # fmt: skip
-    methods = tuple(sorted({s["ci_method"] for s in found}))
-    return Intervals(methods, found[0]["ci_level"], found[0]["resamples"], found[0]["seed"])
+    first = found[0]
+    methods = tuple(sorted({s.ci_method or "" for s in found}))
+    return Intervals(methods, first.ci_level or 0.0, first.resamples or 0, first.seed or 0)

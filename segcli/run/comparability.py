@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 from segcli.errors import InputError
-from segcli.scoring.means import ALL, MeanOf, mean_of
+from segcli.run.model import Case, LabelValues, MeanOf, Run
 
-Record = Mapping[str, Any]
+Labels = Mapping[str, LabelValues]
 #: Spacings out of headers carry float32 noise.
 SAME_SPACING = 1e-4
 
@@ -27,47 +26,41 @@ class Source:
     """A run with the name that it has in the results."""
 
     name: str
-    run: Record
-    cases: dict[str, Record] = field(init=False)
+    run: Run
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cases", {case["case"]: case for case in self.run["cases"]})
+    @property
+    def cases(self) -> dict[str, Case]:
+        return self.run.by_name
 
-    @cached_property
-    def labels(self) -> dict[str, Any]:
-        """Return the voxel values of every label, over all cases."""
-        found: dict[str, Any] = {}
-        for case in self.cases.values():
-            for name, values in (case.get("labels") or {}).items():
-                found.setdefault(name, values)
-        return found
+    @property
+    def labels(self) -> dict[str, LabelValues]:
+        """Return what every label stands for, over all cases."""
+        return self.run.labels
 
     @cached_property
     def mean_of(self) -> MeanOf:
         """Return what the mean row of metrics is of."""
-        regions = {region for case in self.cases.values() for region in case.get("regions", ())}
-        labels = {name: values for name, values in self.labels.items() if name != ALL}
-        return mean_of(self.run["spec"], labels, regions, lenient=True)
+        return self.run.mean_of()
 
     @cached_property
     def has_losses(self) -> bool:
-        return any(text.startswith("loss.") for text in self.run["spec"]["measures"])
+        return any(text.startswith("loss.") for text in self.run.spec.measures)
 
     @cached_property
     def lacks_predictions(self) -> bool:
         """Return whether a ground truth has no prediction, scored as an empty one or not."""
-        return any(m["side"] == "pred" for m in self.run["missing"])
+        return any(gap.side == "pred" for gap in self.run.missing)
 
     def option(self, key: str) -> object:
         """Return what the run's spec says of an option; of a file that has no such option yet its default.
 
         `None` in a file of another tool, which may not say.
         """
-        spec: Record = self.run["spec"]
+        spec = self.run.spec.told
         return spec.get(key, None if "source" in spec else _DEFAULTS[key])
 
     def says(self, key: str) -> bool:
-        return key in self.run["spec"] or "source" not in self.run["spec"]
+        return key in self.run.spec.told or "source" not in self.run.spec.told
 
 
 #: Options that are part of what a number means, with what they are where an older run file has none.
@@ -127,13 +120,13 @@ def _always(_first: Source, _other: Source) -> bool:
     return True
 
 
-def _labels(first: Source, other: Source) -> tuple[Record, Record]:
+def _labels(first: Source, other: Source) -> tuple[Labels, Labels]:
     """Return the labels of two runs, equal where the rows of both mean the same.
 
     Named ones must be the same. Found ones depend on the files: those that both runs have must mean the
     same, and no label may be found that the other run did not name.
     """
-    named = [s.run["spec"].get("labels") for s in (first, other)]
+    named = [s.run.spec.labels for s in (first, other)]
     mine, its = (s.labels if own is None else own for s, own in zip((first, other), named, strict=True))
     if None not in named:
         return mine, its
@@ -146,29 +139,28 @@ def _labels(first: Source, other: Source) -> tuple[Record, Record]:
 
 def _check_grids(sources: Sequence[Source]) -> None:
     """Raise where a case of two runs has another spacing, unit or region of interest in each."""
-    seen: dict[str, tuple[Source, Record]] = {}
+    seen: dict[str, tuple[Source, Case]] = {}
     for other in sources:
         for name, twin in other.cases.items():
             first, case = seen.setdefault(name, (other, twin))
             if first is other:
                 continue
-            if case.get("unit", twin.get("unit")) != twin.get("unit", case.get("unit")):
-                _refuse([(f"{name}: unit", case.get("unit"), twin.get("unit"))], first, other)
+            if None not in (case.unit, twin.unit) and case.unit != twin.unit:
+                _refuse([(f"{name}: unit", case.unit, twin.unit)], first, other)
             if _region(case) != _region(twin):
                 _refuse([(f"{name}: roi", _region(case), _region(twin))], first, other)
-            mine, its = case.get("spacing"), twin.get("spacing")
+            mine, its = case.spacing, twin.spacing
             if mine is None or its is None or mine == its:
                 continue
             if len(mine) != len(its) or any(abs(a - b) > SAME_SPACING * a for a, b in zip(mine, its, strict=True)):
-                _refuse([(f"{name}: spacing", mine, its)], first, other)
+                _refuse([(f"{name}: spacing", list(mine), list(its))], first, other)
 
 
-def _region(case: Record) -> str:
+def _region(case: Case) -> str:
     """Return what tells the region of interest of a case from another one."""
-    roi = case.get("roi")
-    if roi is None:
+    if case.roi is None:
         return "the whole image"
-    digest = roi.get("sha256")
+    digest = case.roi.sha256
     return f"a file with the SHA-256 {digest[:12]}" if isinstance(digest, str) else "a file"
 
 
@@ -214,7 +206,7 @@ def other_truths(first: Source, other: Source) -> list[str]:
     """Return the cases that both runs have with different ground truth files."""
     found = []
     for name, case in first.cases.items():
-        hashes = [(c or {}).get("gt", {}).get("sha256") for c in (case, other.cases.get(name))]
+        hashes = [c.gt.sha256 if c is not None and c.gt is not None else None for c in (case, other.cases.get(name))]
         if None not in hashes and hashes[0] != hashes[1]:
             found.append(name)
     return found

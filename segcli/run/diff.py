@@ -12,14 +12,14 @@ from segcli.errors import InputError
 from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import (
     TWICE,
-    Key,
     all_perfect,
-    columns_of,
     measures_in_common,
     shown_unit,
+    values_of,
     why_absent,
 )
-from segcli.run.comparability import Record, Source, check_comparable, other_truths
+from segcli.run.comparability import Source, check_comparable, other_truths
+from segcli.run.model import Key, Value
 from segcli.run.noted import warned
 from segcli.run.places import Spread, spread
 from segcli.run.statistics import Interval, differences, generator, holm, paired
@@ -122,7 +122,7 @@ def compare_runs(
     shared = [case for case in a.cases if case in b.cases]
     if not shared:
         raise InputError(f"{a.name} and {b.name} have no case in common.", code="run.cases")
-    columns = [columns_of(source, bounds) for source in (a, b)]
+    columns = [values_of(source, bounds) for source in (a, b)]
     notes = []
     rows = []
     keys = _ordered([a, b], bounds)
@@ -194,12 +194,12 @@ class _Pairs:
     undefined: int
 
 
-def _pairs(a: Mapping[str, Record], b: Mapping[str, Record], shared: Sequence[str]) -> _Pairs:
+def _pairs(a: Mapping[str, Value], b: Mapping[str, Value], shared: Sequence[str]) -> _Pairs:
     cases, mine, its, lone, undefined = [], [], [], [], 0
     for case in shared:
         # A label that a case of one run lacks is empty in both its files.
         left, right = a.get(case, _ABSENT), b.get(case, _ABSENT)
-        x, y = left["value"], right["value"]
+        x, y = left.value, right.value
         if x is not None and y is not None:
             cases.append(case)
             mine.append(float(x))
@@ -207,19 +207,19 @@ def _pairs(a: Mapping[str, Record], b: Mapping[str, Record], shared: Sequence[st
         elif x is None and y is None:
             undefined += 1
         else:
-            lone.append(Lone(case, x, y, str((left if x is None else right).get("why", ""))))
+            lone.append(Lone(case, x, y, (left if x is None else right).why))
     return _Pairs(tuple(cases), tuple(mine), tuple(its), tuple(lone), undefined)
 
 
-_ABSENT: Record = {"value": None, "why": "both_empty"}
+_ABSENT = Value("", "metric", "", None, "", "undefined", "both_empty")
 
 
-def _mean_pairs(a: Sequence[Mapping[str, Record]], b: Sequence[Mapping[str, Record]], shared: Sequence[str]) -> _Pairs:
+def _mean_pairs(a: Sequence[Mapping[str, Value]], b: Sequence[Mapping[str, Value]], shared: Sequence[str]) -> _Pairs:
     """Return each case's means over labels; where other labels have a value in each run there is no pair."""
     cases, mine, its, lone, undefined = [], [], [], [], 0
     for case in shared:
         records = [[column.get(case, _ABSENT) for column in side] for side in (a, b)]
-        values = [[record["value"] for record in side] for side in records]
+        values = [[v.value for v in side] for side in records]
         defined = [[v is not None for v in side] for side in values]
         x, y = (_mean([v for v in side if v is not None]) for side in values)
         if x is None and y is None:
@@ -236,7 +236,7 @@ def _mean_pairs(a: Sequence[Mapping[str, Record]], b: Sequence[Mapping[str, Reco
 def _mean_row(
     over: MeanOf,
     bound: BoundMeasure,
-    columns: Sequence[Mapping[Key, Mapping[str, Record]]],
+    columns: Sequence[Mapping[Key, Mapping[str, Value]]],
     shared: Sequence[str],
     resampling: Resampling,
 ) -> Row | None:
@@ -266,11 +266,11 @@ def _mean_row(
     return replace(row, a=a, b=b, mean=change, median=None, interval=None, p=None)
 
 
-def _why_no_mean(silent: Sequence[Record], x: float | None, y: float | None) -> str:
+def _why_no_mean(silent: Sequence[Value], x: float | None, y: float | None) -> str:
     """Return why a case is in no pair of means: where one run has no mean, why its labels have no value."""
     if x is not None and y is not None:
         return "other_labels"
-    whys = {str(record.get("why", "")) for record in silent}
+    whys = {value.why for value in silent}
     if len(whys) > 1:  # what is in neither file is not what went wrong
         whys.discard("both_empty")
     return whys.pop() if len(whys) == 1 else ""

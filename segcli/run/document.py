@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segcli.masks.void import spec_of_void
 from segcli.measure.record import BoundMeasure
-from segcli.run.noted import said_of
-from segcli.scoring.means import Mean
-from segcli.scoring.values import Scored, Value
+from segcli.run.codec import finite
+from segcli.run.model import Case, File, Run, Spec, Summary
+from segcli.scoring.values import Scored
 
 if TYPE_CHECKING:
-    from segcli.masks.mask import Mask, Note
+    from segcli.masks.mask import Mask
     from segcli.masks.reading import Reading
     from segcli.scoring.limits import Verdict
-
-SCHEMA = "segcli.run/1"
 
 
 def document(
@@ -41,29 +37,25 @@ def document(
     started: str,
     seconds: float,
     argv: Sequence[str],
-) -> dict[str, Any]:
+) -> Run:
     """Return a run of the given cases. Everything volatile stands under `environment`."""
-    records = [case_record(case) for case in cases]
-    return {
-        "schema": SCHEMA,
-        "spec": spec_of(
-            measures,
-            reading,
-            empty=empty,
-            background=background,
-            average=average,
-            mean_over=mean_over,
-            batch_dice=batch_dice,
-            convention=convention,
-        ),
-        "cases": records,
-        "missing": [],
-        "errors": [],
-        "notes": said_of(records),
-        "summary": [record for case in cases for record in summary_of(case, cases)],
-        "gates": [asdict(v) for v in verdicts],
-        "environment": environment(started=started, seconds=seconds, argv=argv),
-    }
+    told = spec_of(
+        measures,
+        reading,
+        empty=empty,
+        background=background,
+        average=average,
+        mean_over=mean_over,
+        batch_dice=batch_dice,
+        convention=convention,
+    )
+    return Run(
+        Spec(told),
+        [case_of(case) for case in cases],
+        summary=[row for case in cases for row in summary_of(case, cases)],
+        gates=[asdict(v) for v in verdicts],
+        environment=environment(started=started, seconds=seconds, argv=argv),
+    )
 
 
 def spec_of(
@@ -111,90 +103,49 @@ def spec_of(
     return {**spec, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def case_record(case: Scored) -> dict[str, Any]:
-    record = {
-        "case": case.case,
-        "group": {},
-        "pred": file_record(case.pred),
-        "gt": file_record(case.gt),
-        "shape": list(case.shape),
-        "spacing": list(case.spacing),
-        "unit": case.unit,
-        "status": "ok",
-        "geometry": case.geometry,
-        "notes": [note_record(n) for n in case.notes],
-        "labels": {label.name: label.spec() for label in case.labels},
-        "regions": [label.name for label in case.labels if label.is_region],
-        "counts": {name: c._asdict() for name, c in case.counts.items()},
-        "values": [value_record(v) for v in case.values],
-        "means": [mean_record(m) for m in case.means],
-        "tables": [
-            {"label": t.label, "measure": t.measure, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
-            for t in case.tables
-        ],
-    }
-    if case.roi is not None:
-        record["roi"] = file_record(case.roi)
-    return record | ({"parts": case.parts} if case.parts else {})
+def case_of(case: Scored) -> Case:
+    """Return what a run has of a scored case."""
+    return Case(
+        name=case.case,
+        pred=file_of(case.pred),
+        gt=file_of(case.gt),
+        roi=None if case.roi is None else file_of(case.roi),
+        shape=case.shape,
+        spacing=case.spacing,
+        unit=case.unit,
+        geometry=case.geometry,
+        notes=tuple(case.notes),
+        labels={label.name: label.spec() for label in case.labels},
+        regions=tuple(label.name for label in case.labels if label.is_region),
+        counts=case.counts,
+        values=case.values,
+        means=case.means,
+        tables=case.tables,
+        parts=case.parts,
+    )
 
 
-def note_record(note: Note) -> dict[str, str]:
-    return {"level": note.level, "code": note.code, "text": note.text}
+def file_of(mask: Mask) -> File:
+    return File(mask.name.replace("\\", "/"), mask.sha256 or None)
 
 
-# Written out: `asdict` copies deeply, which of a large cohort takes longer than scoring it.
-def value_record(v: Value) -> dict[str, Any]:
-    record = {
-        "label": v.label,
-        "kind": v.kind,
-        "measure": v.measure,
-        "value": finite(v.value),
-        "unit": v.unit,
-        "status": v.status,
-    }
-    return record | ({"why": v.why} if v.why else {})
-
-
-def mean_record(m: Mean) -> dict[str, Any]:
-    return {
-        "label": m.label,
-        "kind": m.kind,
-        "measure": m.measure,
-        "unit": m.unit,
-        "value": finite(m.value),
-        "n": m.n,
-        "of": m.of,
-    }
-
-
-def file_record(mask: Mask) -> dict[str, Any]:
-    return {"path": mask.name.replace("\\", "/"), "sha256": mask.sha256 or None}
-
-
-def summary_of(case: Scored, cases: Sequence[Scored]) -> list[dict[str, Any]]:
+def summary_of(case: Scored, cases: Sequence[Scored]) -> list[Summary]:
     """Return the mean rows of a case; those of metrics say which labels they are of."""
     return [
-        {
-            "label": m.label,
-            "kind": m.kind,
-            "measure": m.measure,
-            "unit": m.unit,
-            "over": "labels",
-            "n": m.n,
-            "undefined": m.of - m.n,
-            "mean": finite(m.value),
-        }
-        | ({"mean_of": list(case.mean_of.names)} if m.kind == "metric" or case.mean_of.asked else {})
-        | ({"case": case.case} if len(cases) > 1 else {})
+        Summary(
+            label=m.label,
+            kind=m.kind,
+            measure=m.measure,
+            unit=m.unit,
+            over="labels",
+            n=m.n,
+            undefined=m.of - m.n,
+            mean=finite(m.value),
+            mean_of=case.mean_of.names if m.kind == "metric" or case.mean_of.asked else None,
+            case=case.case if len(cases) > 1 else None,
+        )
         for m in case.means
     ]
-
-
-def finite(value: float | None) -> float | int | None:
-    """Return a number that strict JSON can hold: whole counts as integers, nothing infinite."""
-    if value is None or not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, int) else float(value)
 
 
 def environment(*, started: str, seconds: float, argv: Sequence[str]) -> dict[str, Any]:
@@ -215,45 +166,3 @@ def environment(*, started: str, seconds: float, argv: Sequence[str]) -> dict[st
         "started": started,
         "seconds": round(seconds, 3),
     }
-
-
-def to_json(data: dict[str, Any] | list[Any]) -> str:
-    """Return strict JSON: a NaN or an infinity is a bug and raises."""
-    return _printable(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def to_json_lines(data: Mapping[str, Any]) -> str:
-    """Return strict JSON with one line for each element of a list: what a run of many cases is written as."""
-    return "".join(json_lines(data))
-
-
-def json_lines(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the pieces of `to_json_lines`: of 100 000 cases the whole text is larger than they are.
-
-    Indenting is done in Python, letter by letter: of 100 000 cases it takes minutes, and this seconds.
-    """
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    before = "{\n"
-    for key, value in data.items():
-        yield f"{before} {_printable(encode(key))}: "
-        before = ",\n"
-        if isinstance(value, list) and value:
-            between = "[\n  "
-            for element in value:
-                yield between + _printable(encode(element))
-                between = ",\n  "
-            yield "\n ]"
-        else:
-            yield _printable(encode(value))
-    yield "\n}"
-
-
-#: Characters that draw on a terminal: the second control set, and those that turn or hide text.
-_DRAWS = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-
-
-def _printable(text: str) -> str:
-    """Return JSON in which what draws on a terminal is escaped, inside its strings; their values are the same."""
-    text = _DRAWS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    # A file name that is not UTF-8 arrives as lone surrogates: JSON can hold those escaped only.
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

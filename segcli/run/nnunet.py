@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from segcli.errors import InputError
+from segcli.evidence.counts import Counts
+from segcli.run.model import Case, File, LabelValues, Run, Spec, Summary, Value
 
 #: nnU-Net's name of a value -> ours; what else it writes are counts.
 MEASURES = {"n_ref": "voxels_gt", "n_pred": "voxels_pred", "Dice": "dice", "IoU": "iou"}
@@ -42,7 +45,7 @@ def _first(found: Mapping[str, Any]) -> bool:
     return isinstance(found.get("results"), dict) and "all" in found["results"]
 
 
-def converted(found: Mapping[str, Any], where: str) -> dict[str, Any]:
+def converted(found: Mapping[str, Any], where: str) -> Run:
     """Return a `summary.json` as a run: its Dice and IoU with the counts that they come from.
 
     A value of NaN or null is undefined: no voxel of the label in either file. The mean row is the file's
@@ -57,40 +60,37 @@ def converted(found: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = case_names([_path(r, where) for r in records])
     read = _case_1 if first else _case
     cases = [read(name, record, where) for name, record in zip(names, records, strict=True)]
-    labels: dict[str, list[int]] = {}
+    labels: dict[str, LabelValues] = {}
     for case in cases:
-        labels |= case["labels"]
+        labels |= case.labels
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice is not None:
         raise InputError(f"{where}: case {twice} is there twice.", code="run.case")
     from segcli.run.summary import Resampling, summaries
 
-    cases.sort(key=lambda case: str(case["case"]))
-    there = {value["measure"] for case in cases for value in case["values"]}
-    spec = {
+    cases.sort(key=lambda case: case.name)
+    there = {value.measure for case in cases for value in case.values}
+    spec: dict[str, Any] = {
         "measures": [f"metric.{name}" for name in measures.values() if name in there or not first],
         "labels": labels,
         "empty": "undefined",
         "source": "nnU-Net",
     }
-    return {
-        "schema": "segcli.run/1",
-        "spec": spec,
-        "cases": cases,
-        "missing": [],
-        "errors": [],
-        "summary": _told(summaries(cases, Resampling(), spec=spec), found.get("foreground_mean"), where),
-        "environment": {},
-    }
+    summary = summaries(cases, Resampling(), spec=spec)
+    return Run(Spec(spec), cases, summary=_told(summary, found.get("foreground_mean"), where))
 
 
-def _told(summary: list[dict[str, Any]], means: object, where: str) -> list[dict[str, Any]]:
+def _told(summary: Sequence[Summary], means: object, where: str) -> list[Summary]:
     """Return the summary with the file's own `foreground_mean` in its mean rows."""
-    for record in summary:
-        theirs = next(word for word, name in {**MEASURES_1, **MEASURES}.items() if name == record["measure"])
-        if record.get("by_label") and isinstance(means, dict) and theirs in means:
-            record["mean"] = _number(means[theirs], f"{where}: foreground_mean, {theirs}")
-    return summary
+    theirs = {name: word for word, name in reversed({**MEASURES_1, **MEASURES}.items())}
+
+    def told(row: Summary) -> Summary:
+        word = theirs[row.measure]
+        if not row.by_label or not isinstance(means, dict) or word not in means:
+            return row
+        return replace(row, mean=_number(means[word], f"{where}: foreground_mean, {word}"))
+
+    return [told(row) for row in summary]
 
 
 def case_names(paths: Sequence[str]) -> list[str]:
@@ -110,7 +110,7 @@ def _path(record: object, where: str) -> str:
     raise InputError(f"{where}: a record of metric_per_case names no file.", code="run.nnunet")
 
 
-def _case(name: str, record: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _case(name: str, record: Mapping[str, Any], where: str) -> Case:
     metrics = record.get("metrics")
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
         raise InputError(f"{where}: case {name} has no metrics.", code="run.nnunet")
@@ -130,30 +130,32 @@ def _case(name: str, record: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: case {name}, label {key}: {', '.join(broken)} is no whole number from 0 on.",
                 code="run.nnunet",
             )
-        count = {ours: int(told[theirs]) for ours, theirs in COUNTS.items()}
+        count = Counts(**{ours: int(told[theirs]) for ours, theirs in COUNTS.items()})
         counts[_label(key)] = count
-        numbers.setdefault("n_ref", count["tp"] + count["fn"])
-        numbers.setdefault("n_pred", count["tp"] + count["fp"])
-        empty = count["tp"] + count["fp"] + count["fn"] == 0
+        numbers.setdefault("n_ref", count.gt)
+        numbers.setdefault("n_pred", count.pred)
+        empty = not count.gt and not count.pred
         for theirs, ours in MEASURES.items():
             value = numbers.get(theirs)
             if value is not None or theirs in own:
                 values.append(_value(_label(key), ours, value, why="both_empty" if empty else "zero_denominator"))
-    regions = [label for label, wanted in labels.items() if len(wanted) > 1]
-    return {
-        "case": name,
-        "group": {},
-        "pred": {"path": str(record.get("prediction_file", "")), "sha256": None},
-        "gt": {"path": str(record.get("reference_file", "")), "sha256": None},
-        "status": "ok",
-        "labels": labels,
-        "regions": regions,
-        "counts": counts,
-        "values": values,
-    }
+    files = (str(record.get(word, "")) for word in ("prediction_file", "reference_file"))
+    return _made(name, files, labels, counts, values)
 
 
-def _case_1(name: str, record: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _made(
+    name: str,
+    files: Iterable[str],
+    labels: Mapping[str, list[int]],
+    counts: Mapping[str, Counts],
+    values: list[Value],
+) -> Case:
+    pred, gt = (File(path) for path in files)
+    regions = tuple(label for label, wanted in labels.items() if len(wanted) > 1)
+    return Case(name=name, pred=pred, gt=gt, labels=labels, regions=regions, counts=counts, values=values)
+
+
+def _case_1(name: str, record: Mapping[str, Any], where: str) -> Case:
     """Return a case of version 1: its labels stand beside the names of its files."""
     metrics = {key: own for key, own in record.items() if key not in ("test", "reference")}
     if not metrics or not all(isinstance(own, dict) for own in metrics.values()):
@@ -167,22 +169,13 @@ def _case_1(name: str, record: Mapping[str, Any], where: str) -> dict[str, Any]:
         sizes = [numbers.get(word) for word in ("Total Positives Reference", "Total Positives Test")]
         why = "both_empty" if sizes == [0, 0] else "zero_denominator"
         values += [_value(_label(key), MEASURES_1[word], value, why=why) for word, value in numbers.items()]
-    return {
-        "case": name,
-        "group": {},
-        "pred": {"path": str(record.get("test", "")), "sha256": None},
-        "gt": {"path": str(record.get("reference", "")), "sha256": None},
-        "status": "ok",
-        "labels": labels,
-        "regions": [label for label, wanted in labels.items() if len(wanted) > 1],
-        "counts": {},
-        "values": values,
-    }
+    return _made(name, (str(record.get(word, "")) for word in ("test", "reference")), labels, {}, values)
 
 
-def _value(label: str, measure: str, value: float | None, *, why: str) -> dict[str, Any]:
-    record = {"label": label, "kind": "metric", "measure": measure, "value": value, "unit": ""}
-    return {**record, "status": "ok"} if value is not None else {**record, "status": "undefined", "why": why}
+def _value(label: str, measure: str, value: float | None, *, why: str) -> Value:
+    if value is None:
+        return Value(label, "metric", measure, None, "", "undefined", why)
+    return Value(label, "metric", measure, value, "")
 
 
 def _label(key: str) -> str:

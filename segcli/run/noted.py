@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from segcli.run.model import Case, NoteKind, Run
 from segcli.wording import counted
 
 #: As many cases as a line names.
 NAMED = 5
 
 
-def said_of(cases: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a record for each kind of note of these cases, warnings first.
+def said_of(cases: Iterable[Case]) -> list[NoteKind]:
+    """Return each kind of note of these cases, warnings first.
 
-    A kind has a `level` and a `code`, the `text` of the first case that has it, how many different `texts` there
-    are, and the names of its `n` `cases`. Notes of a run file that has no codes yet are of one kind where their
-    texts are the same.
+    Notes of a run file that has no codes yet are of one kind where their texts are the same.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    texts: dict[tuple[str, str], set[str]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    texts: dict[tuple[str, str], dict[str, None]] = {}
+    codes: dict[tuple[str, str], str] = {}
     for case in cases:
-        for note in case.get("notes", ()):
-            key = (note["level"], note.get("code") or note["text"])
-            kind = found.get(key)
-            if kind is None:
-                code = note.get("code", "")
-                kind = found[key] = {"level": note["level"], "code": code, "text": note["text"], "cases": {}}
-            kind["cases"][case["case"]] = None
-            texts.setdefault(key, set()).add(note["text"])
-    return [
-        {
-            "level": kind["level"],
-            "code": kind["code"],
-            "text": kind["text"],
-            "texts": len(texts[key]),
-            "n": len(kind["cases"]),
-            "cases": list(kind["cases"]),
-        }
-        for key, kind in sorted(found.items(), key=lambda item: item[0][0] != "warning")
+        for note in case.notes:
+            key = (note.level, note.code or note.text)
+            found.setdefault(key, {})[case.name] = None
+            texts.setdefault(key, {})[note.text] = None
+            codes.setdefault(key, note.code)
+    kinds = [
+        NoteKind(key[0], codes[key], next(iter(texts[key])), len(texts[key]), tuple(names))
+        for key, names in found.items()
     ]
+    return sorted(kinds, key=lambda kind: kind.level != "warning")
 
 
-def warnings_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+def warnings_of(run: Run) -> list[NoteKind]:
     """Return the kinds of warnings of a run's cases."""
-    return [kind for kind in said_of(run["cases"]) if kind["level"] == "warning"]
+    return [kind for kind in said_of(run.cases) if kind.level == "warning"]
 
 
 def named(cases: Sequence[str], most: int = NAMED) -> str:
@@ -52,22 +42,16 @@ def named(cases: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")
 
 
-def kind_text(kind: Mapping[str, Any]) -> str:
+def kind_text(kind: NoteKind) -> str:
     """Return `3 cases: what was said (a, b, c)`; where it was not the same of each, what was said of the first."""
-    n, cases = kind["n"], kind["cases"]
-    first = "" if kind["texts"] == 1 else "in the first, "
-    return f"{counted(n, 'case')}: {first}{kind['text']} ({named(cases)})"
+    first = "" if kind.texts == 1 else "in the first, "
+    return f"{counted(kind.n, 'case')}: {first}{kind.text} ({named(kind.cases)})"
 
 
-def warned(name: str, run: Mapping[str, Any]) -> list[str]:
+def warned(name: str, run: Run) -> list[str]:
     """Return one sentence on the warnings of a run that stands beside others, none where it has none."""
     kinds = warnings_of(run)
     if not kinds:
         return []
     more = f", and {counted(len(kinds) - 1, 'more kind')} of warnings" if len(kinds) > 1 else ""
     return [f"{name}: {kind_text(kinds[0])}{more}"]
-
-
-def error_text(error: Mapping[str, Any]) -> str:
-    """Return what is wrong with a case that failed, and what to do about it."""
-    return f"{error['message']} ({error['hint']})" if error.get("hint") else str(error["message"])

@@ -19,16 +19,16 @@ from segcli.errors import InputError, UsageError
 from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import (
     TWICE,
-    Key,
     all_perfect,
-    columns_of,
     diagonal,
     is_unbeaten,
     measures_in_common,
     shown_unit,
+    values_of,
     why_absent,
 )
-from segcli.run.comparability import Record, Source, check_comparable, other_truths
+from segcli.run.comparability import Source, check_comparable, other_truths
+from segcli.run.model import Key, Value
 from segcli.run.noted import warned
 from segcli.run.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
 from segcli.run.statistics import FEW, Vector, differences, generator, holm, slack, wilcoxon
@@ -120,7 +120,7 @@ def rank_runs(
         )
     check_comparable(sources)
     cases = sorted({case for source in sources for case in source.cases})
-    columns = [columns_of(source, bounds) for source in sources]
+    columns = [values_of(source, bounds) for source in sources]
     tables = []
     for key, bound in _keys(sources, bounds):
         own = [c.get(key, {}) for c in columns]
@@ -206,7 +206,7 @@ class _Table:
 def _table(
     key: Key,
     bound: BoundMeasure,
-    columns: Sequence[Mapping[str, Record]],
+    columns: Sequence[Mapping[str, Value]],
     sources: Sequence[Source],
     cases: Sequence[str],
     missing: Missing,
@@ -216,7 +216,7 @@ def _table(
     rows, excluded = [], 0
     for index, case in enumerate(cases):
         records = [column.get(case) for column in columns]
-        values = [None if r is None or r["value"] is None else float(r["value"]) for r in records]
+        values = [None if r is None or r.value is None else float(r.value) for r in records]
         some = [v for v in values if v is not None]
         if missing == "exclude" and len(some) < len(values):
             excluded += 1
@@ -248,12 +248,12 @@ def _table(
     return _Table(key, unit, bound, matrix, np.asarray(rows, dtype=np.int64), excluded, tuple(filled))
 
 
-def _is_right(bound: BoundMeasure, case: str, column: Mapping[str, Record], source: Source) -> bool:
+def _is_right(bound: BoundMeasure, case: str, column: Mapping[str, Value], source: Source) -> bool:
     """Return whether a run has no value as it did nothing wrong, such as to leave empty what is not in the gt."""
-    record = column.get(case)
-    if record is None:
+    value = column.get(case)
+    if value is None:
         return case in source.cases
-    return record.get("why") == "both_empty" or is_unbeaten(bound, source.cases[case], record)
+    return value.why == "both_empty" or is_unbeaten(bound, source.cases[case], value)
 
 
 def _best(bound: BoundMeasure, defined: Sequence[float]) -> float:

@@ -6,18 +6,21 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from segcli.errors import InputError
 from segcli.run.bulk import Sharing, no_garbage, parse_lines
+from segcli.run.codec import MOST, case_from, run_from, values_from
+from segcli.run.model import Case, Run, Value
 from segcli.text import RepeatedKeyError, only_once, refuse_device
 
 #: The newest run file that this version reads.
 NAME, VERSION = "segcli.run", 1
 
 
-def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> Run:
     """Return the run of a file, or of stdin for `-`; its cases may come `without` what the caller will not read.
 
     Raises `InputError` for a file that cannot be read, is no JSON, has NaN or an infinity in it, is
@@ -32,14 +35,17 @@ def load_run(source: str | Path, *, without: tuple[str, ...] = ()) -> dict[str, 
 UNREAD = ("pred", "means", "tables")
 
 
-def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[str, Any] | None:
+def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> Run | None:
     """Return the run of a file as segcli writes it, read case by case; `None` where it is another one."""
-    shared = Sharing("group", "labels", "regions", "notes", "tables")
+    shared = Sharing("group", "labels", "regions", "notes", "tables", words=False)  # values keep their own
 
     def kept(case: Any) -> Any:
         for key in without:
             case.pop(key, None)
-        return shared(case)
+        try:
+            return checked_case(shared(case), where)
+        except (InputError, KeyError, TypeError):  # it is said below, behind what is wrong before it
+            return case
 
     if where == "stdin":
         return None
@@ -51,13 +57,18 @@ def _by_line(source: str | Path, where: str, without: tuple[str, ...]) -> dict[s
         return None
     if found is None or not str(found.get("schema", "")).startswith(f"{NAME}/"):
         return None
+    return run_of(found, where)
+
+
+def run_of(found: dict[str, Any], where: str) -> Run:
+    """Return the run of a document that is one, by the names that its measures have now."""
     _check_schema(found, where)
     _check_shape(found, where)
     _rename(found)
-    return found
+    return run_from(found, where)
 
 
-def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
+def _as_a_whole(raw: bytes, where: str) -> Run:
     constants: list[str] = []
 
     def constant(word: str) -> float:
@@ -85,10 +96,7 @@ def _as_a_whole(raw: bytes, where: str) -> dict[str, Any]:
             hint="an undefined value is null in a run file",
             code="run.nan",
         )
-    _check_schema(found, where)
-    _check_shape(found, where)
-    _rename(found)
-    return found  # type: ignore[no-any-return]
+    return run_of(found, where)
 
 
 _HOW = "segcli evaluate PRED_DIR GT_DIR -o RUN.json writes one"
@@ -146,9 +154,17 @@ def _rename(run: dict[str, Any]) -> None:
     if all(text == name for text, name in now.items()):
         return
     run["spec"]["measures"] = list(now.values())
-    rows = [case.get(key) or [] for case in run["cases"] for key in ("values", "means")]
-    for record in (record for found in (*rows, run["summary"]) for record in found):
+    for record in run["summary"]:
         record["measure"] = _named_now(f"{record['kind']}.{record['measure']}").partition(".")[2]
+    run["cases"] = [_renamed(case) for case in run["cases"]]
+
+
+def _renamed(case: Case) -> Case:
+    def now(row: Any) -> Any:
+        return replace(row, measure=_named_now(f"{row.kind}.{row.measure}").partition(".")[2])
+
+    means = None if case.means is None else [now(mean) for mean in case.means]
+    return replace(case, values=[now(v) for v in case.values], means=means)
 
 
 def _named_now(text: str) -> str:
@@ -171,12 +187,14 @@ def _check_shape(run: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where}: environment.segcli is no text.", code="run.shape")
     seen: set[str] = set()
     for number, case in enumerate(run["cases"]):
-        _need(case, {"case": str, "values": list}, where, f"cases[{number}]")
-        name = case["case"]
+        if not isinstance(case, Case):
+            _need(case, {"case": str, "values": list}, where, f"cases[{number}]")
+        name = case.name if isinstance(case, Case) else case["case"]
         if name in seen:
             raise InputError(f"{where}: case {name} is there twice.", code="run.case")
         seen.add(name)
-        check_case(case, where)
+        if not isinstance(case, Case):
+            run["cases"][number] = checked_case(case, where)
     for key, fields in (("missing", ("case", "side")), ("errors", ("case", "message"))):
         for number, record in enumerate(run[key]):
             _need(record, dict.fromkeys(fields, str), where, f"{key}[{number}]")
@@ -190,7 +208,7 @@ def _check_shape(run: Mapping[str, Any], where: str) -> None:
         _need_texts(_list(record, "mean_of", where, own), where, f"{own}.mean_of")
         if record.get("ci_method") is not None:
             _need(record, {"ci_method": str}, where, own)
-        for key, low, high in (("seed", 0, _MOST), ("resamples", 1, 10_000_000), ("ci_level", 0.01, 0.99999)):
+        for key, low, high in (("seed", 0, MOST), ("resamples", 1, 10_000_000), ("ci_level", 0.01, 0.99999)):
             if key in record and not (_is_number(record[key]) and low <= record[key] <= high):
                 raise InputError(f"{where}: {own}.{key} = {record[key]!r} cannot be.", code="run.number")
 
@@ -235,7 +253,13 @@ def _list(record: Mapping[str, Any], key: str, where: str, own: str) -> list[Any
     return found or []
 
 
-def check_case(case: dict[str, Any], where: str) -> None:
+def checked_case(record: dict[str, Any], where: str) -> Case:
+    """Return the case of a record. Raises `InputError` for what others read and is missing or of another type."""
+    return case_from(record, where, check_case(record, where))
+
+
+def check_case(case: dict[str, Any], where: str) -> list[Value]:
+    """Return the values of a record of a case; raise as `checked_case` does."""
     own = f"case {case['case']}"
     _check_grid(case, where, own)
     for key in ("group", "counts", "labels"):
@@ -250,24 +274,33 @@ def check_case(case: dict[str, Any], where: str) -> None:
     for label, counts in case["counts"].items():
         if not isinstance(counts, dict) or sorted(counts) != ["fn", "fp", "tn", "tp"]:
             raise InputError(f"{where}: {own}: counts of {label} are not tp, fp, fn, tn.", code="run.shape")
-        if any(type(n) is not int or not 0 <= n <= _MOST for n in counts.values()):
+        if any(type(n) is not int or not 0 <= n <= MOST for n in counts.values()):
             raise InputError(f"{where}: {own}: counts of {label} are no whole numbers from 0 on.", code="run.number")
     _check_parts(case, where, own)
     _need({"notes": case.get("notes", [])}, {"notes": list}, where, own)
     for note in case.get("notes", ()):
         _need(note, {"level": str, "text": str}, where, f"{own}, a note")
         _need({"code": note.get("code", "")}, {"code": str}, where, f"{own}, a note")
+    try:
+        values = values_from(case["values"])
+    except (KeyError, TypeError):
+        _check_values(case, where, own)
+        values = values_from(case["values"])
+    if len({(v.label, v.kind, v.measure) for v in values}) < len(values):
+        raise InputError(f"{where}: {own} has two values of one label and measure.", code="run.value")
+    return values
+
+
+def _check_values(case: Mapping[str, Any], where: str, own: str) -> None:
+    """Refuse records of values that are not whole, and add to others what they may lack."""
     for record in case["values"]:
-        if _is_value(record):
-            continue
         _need(record, {"label": str, "kind": str, "measure": str}, where, f"{own}, a value")
         if "value" not in record:
             raise InputError(f"{where}: {own}: a record has no value.", code="run.shape")
         _need_number(record, ("value",), where, f"{own}, {record['label']} {record['measure']}")
         _need({"unit": record.setdefault("unit", "")}, {"unit": str}, where, own)
         record.setdefault("status", "undefined" if record["value"] is None else "ok")
-    if len({(r["label"], r["kind"], r["measure"]) for r in case["values"]}) < len(case["values"]):
-        raise InputError(f"{where}: {own} has two values of one label and measure.", code="run.value")
+        _need(record, {"status": str}, where, f"{own}, a value")
 
 
 def _check_grid(case: Mapping[str, Any], where: str, own: str) -> None:
@@ -283,23 +316,6 @@ def _check_grid(case: Mapping[str, Any], where: str, own: str) -> None:
     shape, spacing = case.get("shape"), case.get("spacing")
     if shape is not None and spacing is not None and len(shape) != len(spacing):
         raise InputError(f"{where}: {own}: shape and spacing have not as many axes.", code="run.shape")
-
-
-#: No measure is beyond: squares of such numbers overflow.
-_MOST = 1e150
-
-
-def _is_value(record: Any) -> bool:
-    """Return whether a value's record is whole, as segcli writes it: of a million of them all are."""
-    try:
-        value = record["value"]
-        return (
-            type(record["label"]) is type(record["kind"]) is type(record["measure"]) is str
-            and type(record["unit"]) is type(record["status"]) is str
-            and (value is None or (type(value) in (float, int) and -_MOST <= value <= _MOST))
-        )
-    except (KeyError, TypeError):
-        return False
 
 
 def _check_parts(case: Mapping[str, Any], where: str, own: str) -> None:
@@ -337,4 +353,4 @@ def _need_number(record: Mapping[str, Any], keys: Sequence[str], where: str, wha
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoPartsError, PooledSums
 from segcli.evidence.pooled import PooledCounts
 from segcli.measure.notation import bind
+from segcli.run.codec import finite
+from segcli.run.columns import Column, columns_of
+from segcli.run.model import Case, Key, Run, Spec, Summary
 from segcli.run.statistics import Interval, Vector, mean_intervals
 from segcli.scoring.empty import is_mark
-from segcli.scoring.means import ALL, MEAN, MEAN_WITHOUT_BACKGROUND, MeanOf, mean_of
+from segcli.scoring.means import ALL, MEAN, MEAN_WITHOUT_BACKGROUND, MeanOf
 
-Case = Mapping[str, Any]
-#: What a summary is of: label, kind, canonical measure.
-Key = tuple[str, str, str]
 MEANS = (MEAN, MEAN_WITHOUT_BACKGROUND)
 
 
@@ -36,43 +36,35 @@ def summaries(
     resampling: Resampling,
     group_by: str | None = None,
     spec: Mapping[str, Any] | None = None,
-) -> list[dict[str, Any]]:
-    """Return the summary records of a run's cases, and with `group_by` those of each value of that column.
+) -> list[Summary]:
+    """Return the summary of a run's cases, and with `group_by` those of each value of that column.
 
-    A record is of one label, kind and measure over all cases that have it: labels first in the order in
+    A row is of one label, kind and measure over all cases that have it: labels first in the order in
     which the cases have them, then `all` (all classes at once), then the means over labels, as `spec` has them.
     """
     over = run_mean_of(spec or {}, cases)
     found = _summaries(cases, resampling, {}, over)
     if group_by is not None:
-        values = sorted({case["group"].get(group_by, "") for case in cases})
+        values = sorted({case.group.get(group_by, "") for case in cases})
         for value in values:
-            own = [case for case in cases if case["group"].get(group_by, "") == value]
+            own = [case for case in cases if case.group.get(group_by, "") == value]
             found += _summaries(own, resampling, {group_by: value}, over)
     return found
 
 
 def run_mean_of(spec: Mapping[str, Any], cases: Iterable[Case]) -> MeanOf:
     """Return what the mean row of a run is of. Raises `UsageError` where `spec` names a label that no case has."""
-    labels: dict[str, Any] = {}
-    regions: set[str] = set()
-    for case in cases:
-        for name, values in (case.get("labels") or {}).items():
-            labels.setdefault(name, values)
-        regions.update(case.get("regions") or ())
-    labels.pop(ALL, None)
-    return mean_of(spec, labels, regions)
+    return Run(Spec(spec), list(cases)).mean_of(lenient=False)
 
 
-class _Column:
-    """The values of one label and measure, case by case, and how many of them are not plain numbers."""
+@dataclass(slots=True)
+class _Numbers:
+    """The numbers of one label and measure, and how many values are none, or not plain ones."""
 
-    __slots__ = ("policy", "undefined", "unit", "values")
-
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.values: list[float] = []
-        self.undefined = self.policy = 0
+    unit: str
+    values: list[float] = field(default_factory=list)
+    undefined: int = 0
+    policy: int = 0
 
     def add(self, value: float | None, status: str = "ok") -> None:
         if value is None:
@@ -82,27 +74,28 @@ class _Column:
             self.policy += status == "policy"
 
 
-def _summaries(
-    cases: Sequence[Case], resampling: Resampling, group: dict[str, str], over: MeanOf
-) -> list[dict[str, Any]]:
-    columns: dict[Key, _Column] = {}
-    for case in cases:
-        for record in case["values"]:
-            key = (record["label"], record["kind"], record["measure"])
-            column = columns.get(key) or columns.setdefault(key, _Column(record["unit"]))
-            mark = record["status"] == "policy" and is_mark(bind(key[2], key[1]), record["value"], "policy")
-            column.add(None if mark else record["value"], record["status"])
-    labels = list(dict.fromkeys(label for case in cases for label in case["labels"]))
+def _numbers_of(column: Column) -> _Numbers:
+    """Return the numbers of a column; a tool's mark of no value is none."""
+    found = _Numbers(column.unit)
+    for v in column.values:
+        mark = v.status == "policy" and is_mark(bind(v.measure, v.kind), v.value, "policy")
+        found.add(None if mark else v.value, v.status)
+    return found
+
+
+def _summaries(cases: Sequence[Case], resampling: Resampling, group: dict[str, str], over: MeanOf) -> list[Summary]:
+    columns = {key: _numbers_of(column) for key, column in columns_of(cases).items()}
+    labels = list(dict.fromkeys(label for case in cases for label in case.labels))
     labels += [x for x in dict.fromkeys(label for label, _, _ in columns) if x not in labels]
     labels.sort(key=lambda label: label == ALL)  # stable: `all` stands last
     averaged = [x for x in over.names if x in labels]
-    counts = {label: [Counts(**case["counts"][label]) for case in cases if label in case["counts"]] for label in labels}
+    counts = {label: [case.counts[label] for case in cases if label in case.counts] for label in labels}
     sizes = {label: _sizes(own) for label, own in counts.items()}
     order = {label: i for i, label in enumerate(labels)}
     keys = sorted(columns, key=lambda key: order[key[0]])
     whole = {label: together(cases, label) for label in labels}
     pooled = {key: pooled_value(key, whole[key[0]]) for key in keys}
-    means: dict[Key, _Column] = {}
+    means: dict[Key, _Numbers] = {}
     if len(averaged) > 1 or (over.asked and averaged):
         means = _mean_columns(cases, columns, averaged)
         for key in means:
@@ -112,39 +105,38 @@ def _summaries(
         columns |= means
         keys += means
     described = _described([columns[key].values for key in keys], resampling)
-    return [
-        {
-            **_head(key, columns[key].unit, group),
-            **one,
-            "undefined": columns[key].undefined,
-            "policy": columns[key].policy,
-            **sizes.get(key[0], {"missed": 0, "false_alarms": 0}),
-            "pooled": pooled[key],
-            **(_of_labels(key, columns, averaged, over) if key in means else {}),
-        }
-        for key, one in zip(keys, described, strict=True)
-    ]
+    rows = []
+    for key, one in zip(keys, described, strict=True):
+        label, kind, measure = key
+        missed, false_alarms = sizes.get(label, (0, 0))
+        row = Summary(
+            label=label, kind=kind, measure=measure, unit=columns[key].unit, over="cases", group=group, **one,
+            undefined=columns[key].undefined, policy=columns[key].policy, missed=missed, false_alarms=false_alarms,
+            pooled=pooled[key],
+        )  # fmt: skip
+        rows.append(_of_labels(row, columns, averaged, over) if key in means else row)
+    return rows
 
 
-def _of_labels(key: Key, columns: Mapping[Key, _Column], averaged: Sequence[str], over: MeanOf) -> dict[str, Any]:
-    """Return what a mean row has beside other rows: the labels that it is of; nnU-Net's mean in its own order.
+def _of_labels(row: Summary, columns: Mapping[Key, _Numbers], averaged: Sequence[str], over: MeanOf) -> Summary:
+    """Return a mean row with what it has beside other rows: the labels that it is of; nnU-Net's mean in its own order.
 
     That one is over labels: it has no spread over cases, and no value where a label has none in any case.
     """
-    if key[1] != "metric" and not over.asked:
-        return {}  # of channels
-    found: dict[str, Any] = {"mean_of": list(averaged)}
-    if not over.by_label or key[1] != "metric":
-        return found
-    each = [columns[label, *key[1:]].values for label in averaged if (label, *key[1:]) in columns]
-    blank = dict.fromkeys(("sd", "p05", "p25", "median", "p75", "p95", "min", "max", "ci", "ci_method"))
-    return found | blank | {"mean": mean_by_label(each), "by_label": True}
+    if row.kind != "metric" and not over.asked:
+        return row  # of channels
+    row = replace(row, mean_of=tuple(averaged))
+    if not over.by_label or row.kind != "metric":
+        return row
+    keys = [(label, row.kind, row.measure) for label in averaged]
+    each = [columns[key].values for key in keys if key in columns]
+    blank: dict[str, Any] = dict.fromkeys(("sd", "p05", "p25", "median", "p75", "p95", "min", "max", "ci", "ci_method"))
+    return replace(row, **blank, mean=mean_by_label(each), by_label=True)
 
 
-def said_means(run: Mapping[str, Any]) -> list[str]:
+def said_means(run: Run) -> list[str]:
     """Return what the mean rows of a run over cases are of, in words; nothing where it has none that say so."""
-    rows = [s for s in run["summary"] if s["over"] == "cases" and "mean_of" in s]
-    found = [MeanOf(tuple(s["mean_of"]), bool(s.get("by_label"))) for s in rows]
+    found = [MeanOf(row.mean_of, row.by_label) for row in run.of("cases") if row.mean_of is not None]
     return list(dict.fromkeys(map(str, found)))
 
 
@@ -155,45 +147,39 @@ def mean_by_label(each: Sequence[Sequence[float]]) -> float | None:
     return sum(defined) / len(defined) if defined and len(defined) == len(means) else None
 
 
-def _sizes(counts: Sequence[Counts]) -> dict[str, int]:
-    return {
-        "missed": sum(c.gt > 0 and c.pred == 0 for c in counts),
-        "false_alarms": sum(c.gt == 0 and c.pred > 0 for c in counts),
-    }
+def _sizes(counts: Sequence[Counts]) -> tuple[int, int]:
+    """Return in how many cases a label is missed, and in how many it is a false alarm."""
+    return sum(c.gt > 0 and c.pred == 0 for c in counts), sum(c.gt == 0 and c.pred > 0 for c in counts)
 
 
-def _mean_columns(cases: Sequence[Case], columns: Mapping[Key, _Column], averaged: Sequence[str]) -> dict[Key, _Column]:
+def _mean_columns(
+    cases: Sequence[Case], columns: Mapping[Key, _Numbers], averaged: Sequence[str]
+) -> dict[Key, _Numbers]:
     """Return the mean rows as columns: each case's own mean over its labels, then over cases.
 
     A case that was not scored by segcli brings no means: there it is the macro mean over the labels that count.
     """
     units = {key[1:]: column.unit for key, column in columns.items() if key[0] != ALL}
-    found = {(MEAN, *measured): _Column(unit) for measured, unit in units.items()}
+    found: dict[Key, _Numbers] = {(MEAN, *measured): _Numbers(unit) for measured, unit in units.items()}
     for case in cases:
         for label, kind, measure, value in _own_means(case, averaged):
             key = (label, kind, measure)
             if (kind, measure) in units:
-                found.setdefault(key, _Column(units[kind, measure])).add(value)
+                found.setdefault(key, _Numbers(units[kind, measure])).add(value)
     return dict(sorted(found.items(), key=lambda item: MEANS.index(item[0][0])))
 
 
 def _own_means(case: Case, averaged: Sequence[str]) -> Iterator[tuple[str, str, str, float | None]]:
-    if "means" in case:
-        yield from ((m["label"], m["kind"], m["measure"], m["value"]) for m in case["means"])
+    if case.means is not None:
+        yield from ((m.label, m.kind, m.measure, finite(m.value)) for m in case.means)
         return
     own: dict[tuple[str, str], list[float | None]] = {}
-    for record in case["values"]:
-        if record["label"] in averaged:
-            own.setdefault((record["kind"], record["measure"]), []).append(record["value"])
+    for v in case.values:
+        if v.label in averaged:
+            own.setdefault((v.kind, v.measure), []).append(v.value)
     for (kind, measure), values in own.items():
         defined = [v for v in values if v is not None]
         yield MEAN, kind, measure, sum(defined) / len(defined) if defined else None
-
-
-def _head(key: Key, unit: str, group: dict[str, str]) -> dict[str, Any]:
-    label, kind, measure = key
-    head: dict[str, Any] = {"label": label, "kind": kind, "measure": measure, "unit": unit, "over": "cases"}
-    return head | ({"group": group} if group else {})
 
 
 def _described(columns: Sequence[Sequence[float]], resampling: Resampling) -> list[dict[str, Any]]:
@@ -214,7 +200,7 @@ def _description(x: Vector, interval: Interval | None, resampling: Resampling) -
         **dict(zip(names, quantiles, strict=True)),
         "min": float(x.min()) if x.size else None,
         "max": float(x.max()) if x.size else None,
-        "ci": None if interval is None else [interval.low, interval.high],
+        "ci": None if interval is None else (interval.low, interval.high),
         "ci_method": None if interval is None else interval.method,
         "ci_level": resampling.level,
         "resamples": resampling.resamples,
@@ -224,13 +210,13 @@ def _description(x: Vector, interval: Interval | None, resampling: Resampling) -
 
 def together(cases: Sequence[Case], label: str) -> PooledCounts | PooledSums | None:
     """Return what cases have of a label, or of all classes (`all`), as the evidence of one; `None` without a case."""
-    own = [case for case in cases if label in (ALL, *case["counts"])]
+    own = [case for case in cases if label == ALL or label in case.counts]
     if not own:
         return None
-    parts = [case.get("parts", {}).get(label) for case in own]
+    parts = [case.parts.get(label) for case in own]
     if label == ALL:
         return PooledSums(parts)
-    return PooledCounts([Counts(**case["counts"][label]) for case in own], parts=parts)
+    return PooledCounts([case.counts[label] for case in own], parts=parts)
 
 
 def pooled_value(key: Key, whole: PooledCounts | PooledSums | None) -> float | None:

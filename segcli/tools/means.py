@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-from segcli.errors import InputError, UsageError
+from segcli.errors import UsageError
 from segcli.evidence.counts import Counts
 from segcli.measure.conventions import WORDS, tools
 from segcli.measure.notation import bind
 from segcli.measure.record import FORMULA, BoundMeasure
 from segcli.measure.why import Why
 from segcli.run.alignment import diagonal
+from segcli.run.model import Run, Value
 from segcli.scoring.empty import POLICIES, is_mark, own_rule, replacement, tool_rule, tool_words, why_empty
 
 
@@ -35,26 +36,22 @@ class EmptyMean:
     words: str = ""
 
 
-def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
+def empty_means(run: Run) -> list[EmptyMean]:
     """Return the mean of each metric and label under each rule, of those that have an empty mask in some case.
 
     A tool's nan is left out of the mean, as nanmean does; its infinity makes the mean infinite and its error ends the
     evaluation: then there is no mean. Tools without the metric, or whose rule was not checked, are left out.
     """
     groups: dict[tuple[str, str], list[tuple[float | None, str, float | None]]] = {}
-    try:
-        for case in run["cases"]:
-            for value in case["values"]:
-                counts = case["counts"].get(value["label"])
-                if value["kind"] != "metric" or counts is None or value.get("why") in (Why.HARD_MASK, Why.OVERLAP):
-                    continue
-                why = why_empty(counts["tp"] + counts["fp"], counts["tp"] + counts["fn"])
-                key = (value["label"], value["measure"])
-                own = _own(bind(key[1], "metric"), value, counts, why)
-                longest = diagonal(case, value["unit"])
-                groups.setdefault(key, []).append((own, why, longest))
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise InputError(f"the run lacks what a run has: {problem}.", code="run.content") from None
+    for case in run.cases:
+        for value in case.values:
+            counts = case.counts.get(value.label)
+            if value.kind != "metric" or counts is None or value.why in (Why.HARD_MASK, Why.OVERLAP):
+                continue
+            why = why_empty(counts.pred, counts.gt)
+            own = _own(bind(value.measure, "metric"), value, counts, why)
+            longest = diagonal(case, value.unit)
+            groups.setdefault((value.label, value.measure), []).append((own, why, longest))
     found = []
     for (label, measure), values in groups.items():
         whys = {why for _, why, _ in values if why}
@@ -70,20 +67,19 @@ def empty_means(run: Mapping[str, Any]) -> list[EmptyMean]:
     return found
 
 
-def _own(bound: BoundMeasure, value: Mapping[str, Any], counts: Mapping[str, int], why: str) -> float | None:
+def _own(bound: BoundMeasure, value: Value, counts: Counts, why: str) -> float | None:
     """Return the value without any policy: what the record says, or what was computed."""
     rule = own_rule(bound, why)
-    if rule == FORMULA and value.get("status") == "policy":
+    if rule == FORMULA and value.status == "policy":
         return _of_counts(bound, counts) if why else None
-    return value["value"] if rule == FORMULA else rule
+    return value.value if rule == FORMULA else rule
 
 
-def _of_counts(bound: BoundMeasure, counts: Mapping[str, int]) -> float | None:
+def _of_counts(bound: BoundMeasure, counts: Counts) -> float | None:
     """Return a metric of counts alone; that of others is not known where a policy took its place."""
     if bound.measure.needs != "counts":
         return None
-    evidence = SimpleNamespace(counts=Counts(*(counts[k] for k in ("tp", "fp", "fn", "tn"))))
-    return cast("float | None", bound(evidence))
+    return cast("float | None", bound(SimpleNamespace(counts=counts)))
 
 
 def _unknown(bound: BoundMeasure, policy: str, whys: set[str]) -> bool:
