@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -49,9 +49,12 @@ class Term:
 
     def value(self, evidence: Any, given: Given) -> float | None:
         """Return the weight times the loss."""
-        own, pieces = self._own(given), self._pieces(evidence, given)
-        each = [self.of.function(piece, **own) for piece in pieces]
-        return None if None in each else self.factor(given) * sum(each) / len(pieces)
+        own = self._own(given)
+        if self.counted is None:
+            value = self.of.function(evidence, **own)
+            return None if value is None else self.factor(given) * value
+        each = [self.of.function(evidence.channel(c), **own) for c in self.counted(evidence, given)]
+        return None if None in each else self.factor(given) * sum(each) / len(each)
 
     def gradient(self, evidence: Any, d: Any, given: Given) -> Any:
         """Return the weight times the derivative; that of a mean over classes goes through each class's own by p."""
@@ -64,15 +67,15 @@ class Term:
             by_p[c] = gradient(pair, pair.wrt("p"), **own) / len(chosen)
         return self.factor(given) * d.chain(by_p)
 
-    def maps(self, evidence: Any, given: Given) -> list[Vector]:
-        """Return maps that add up to the weight times the loss."""
+    def maps(self, evidence: Any, given: Given) -> Iterator[Vector]:
+        """Yield maps that add up to the weight times the loss."""
         voxel_map, own = cast("Callable[..., Any]", self.of.voxel_map), self._own(given)
-        pieces = self._pieces(evidence, given)
-        return [self.factor(given) / len(pieces) * voxel_map(piece, **own) for piece in pieces]
-
-    def _pieces(self, evidence: Any, given: Given) -> list[Any]:
-        """Return what the loss is computed of: the evidence, or the counted classes of it."""
-        return [evidence] if self.counted is None else [evidence.channel(c) for c in self.counted(evidence, given)]
+        if self.counted is None:
+            yield self.factor(given) * voxel_map(evidence, **own)
+            return
+        chosen = self.counted(evidence, given)
+        for c in chosen:
+            yield self.factor(given) / len(chosen) * voxel_map(evidence.channel(c), **own)
 
     def _own(self, given: Given) -> dict[str, Any]:
         """Return the loss's parameters: those of the sum that it has, else its defaults."""
@@ -96,21 +99,24 @@ class Sum:
     def gradient(self, evidence: Any, d: Any, **parameters: Any) -> Any:
         """Return the derivative; 0 where the sum has no value."""
         given = self._given(evidence, parameters)
-        if self._nothing(evidence, parameters):
+        if self._nothing(evidence, given):
             return 0 * evidence.p
-        return reduce(add, [term.gradient(evidence, d, given) for term in self.terms])
+        return reduce(add, (term.gradient(evidence, d, given) for term in self.terms))
 
     def voxel_map(self, evidence: Any, **parameters: Any) -> Vector:
         """Return what each voxel adds; 0 where the sum has no value."""
         given = self._given(evidence, parameters)
-        if self._nothing(evidence, parameters):
+        if self._nothing(evidence, given):
             nothing: Vector = 0 * evidence.p[0]
             return nothing
-        return reduce(add, [own for term in self.terms for own in term.maps(evidence, given)])
+        return reduce(add, (own for term in self.terms for own in term.maps(evidence, given)))
 
-    def _nothing(self, evidence: Any, parameters: Given) -> bool:
-        """Return whether no class of the gt has a weight; any other sum that has no value has no voxels either."""
-        return any(term.reads == "all-classes" for term in self.terms) and self.value(evidence, **parameters) is None
+    def _nothing(self, evidence: Any, given: Given) -> bool:
+        """Return whether a term of all classes has no value, as no class of the gt has a weight in it.
+
+        Any other sum without a value has no voxels either.
+        """
+        return any(term.of.reads == "all-classes" and term.value(evidence, given) is None for term in self.terms)
 
     def _given(self, evidence: Any, parameters: Given) -> dict[str, Any]:
         """Return all parameters, those not given by their defaults."""
