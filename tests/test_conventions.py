@@ -42,7 +42,7 @@ from segcli.scoring import empty as policy
 from segcli.scoring.printed import Printed, Views, printed
 from segcli.tools import means as tool_means
 from segcli.tools import pair as conventions
-from segcli.tools.pair import Row
+from segcli.tools.rows import Row
 
 Array = NDArray[Any]
 

@@ -75,6 +75,15 @@ def test_imports_go_down_the_floors(path: Path) -> None:
         assert FLOORS[room_of(other)] <= FLOORS[room_of(path)], f"{path.name} imports {other.relative_to(ROOT)}"
 
 
+def test_no_file_imports_what_imports_it() -> None:
+    """Files that need each other are one file: no circle, not through a function and not for types either."""
+    needs = {path: {other for other, _ in imported(path) if other.name != "__init__.py"} for path in MODULES}
+    while leaves := [path for path, others in needs.items() if not others & needs.keys()]:
+        for path in leaves:
+            del needs[path]
+    assert not needs, f"in a circle, or above one: {sorted(p.relative_to(PACKAGE).as_posix() for p in needs)}"
+
+
 def test_the_top_is_tidy() -> None:
     """At most eight files stand loose; every room has its line."""
     assert len([p for p in MODULES if p.parent == PACKAGE]) <= 8

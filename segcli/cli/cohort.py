@@ -242,7 +242,6 @@ def _write_shard(asked: Asked, collected: Collected, env: dict[str, Any]) -> Exi
 
 def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode:
     from segcli.cohort.evaluate import run_of
-    from segcli.run.codec import run_lines
     from segcli.run.summary import Resampling
 
     run = run_of(collected, asked.run_file, Resampling(asked.ci, seed=asked.seed), env, asked.group_by)
@@ -251,7 +250,7 @@ def _report(asked: Asked, collected: Collected, env: dict[str, Any]) -> ExitCode
     # All files before stdout: whoever reads that may close it early.
     for path in asked.outputs:
         form = PAPER_SUFFIXES[path.suffix.lower()]
-        write_whole(path, run_lines(run) if form == "json" else render(form))
+        write_whole(path, run.lines() if form == "json" else render(form))
     _close_journal(asked)
     _say(asked, run)
     deliver(render, asked.form, [], asked.session)
@@ -288,7 +287,7 @@ def _say(asked: Asked, run: Run) -> None:
         for case in run.cases:
             asked.session.tell([f"{n.level}: {case.name}: {n.text}" for n in case.notes if n.level in levels])
     else:
-        asked.session.warn([kind_text(kind) for kind in warnings_of(run)], asked.form)
+        asked.session.warn([kind_text(kind) for kind in warnings_of(run.cases)], asked.form)
 
 
 def _close_journal(asked: Asked) -> None:

@@ -74,7 +74,6 @@ def evaluate(
     """
     from segcli.cohort.collecting import Engine, collect
     from segcli.cohort.journal import finish, journal_path
-    from segcli.run.codec import run_lines
     from segcli.run.document import environment
     from segcli.run.summary import Resampling
 
@@ -114,7 +113,7 @@ def evaluate(
     volatile = environment(started=started.isoformat(timespec="seconds"), seconds=time.perf_counter() - clock, argv=[])
     run = run_of(collected, target, Resampling(ci, seed=seed), volatile, group_by)
     if target is not None and journal is not None:
-        write_whole(target, run_lines(run))
+        write_whole(target, run.lines())
         finish(journal)
     return run
 

@@ -18,7 +18,8 @@ from segcli.run.codec import finite, note_to
 from segcli.run.json_text import to_json
 from segcli.scoring.score import unit_of
 from segcli.tools.means import EmptyMean
-from segcli.tools.pair import Conventions, Row
+from segcli.tools.pair import Conventions
+from segcli.tools.rows import Row
 
 SCHEMA = "segcli.conventions/1"
 #: A difference below this is shown as less than a percent.

@@ -197,7 +197,7 @@ def run_latex(run: Run, bounds: Sequence[BoundMeasure], cell: Cell = "sd") -> st
     caption += [escape_latex(f"{_upper(text)}.") for text in said_means(run)]
     caption += [f"Empty masks: {escape_latex(run.spec.empty)}."]
     caption += [escape_latex(f"{_upper(text)}.") for text in remarks(run.spec.told)]
-    caption += [escape_latex(f"Warning: {kind_text(kind)}.") for kind in warnings_of(run)]
+    caption += [escape_latex(f"Warning: {kind_text(kind)}.") for kind in warnings_of(run.cases)]
     caption += definitions(bounds)
     align = "l" * (len(lead) - 1) + "r" * (1 + len(bounds))
     whole = table(align, [line([*lead, *heads(bounds, units, among=bounds)])], rows, caption, "tab:evaluate")

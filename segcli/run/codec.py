@@ -6,7 +6,7 @@ again letter by letter. What a record may lack is left out where the model has n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from math import isfinite
 from operator import itemgetter
@@ -16,13 +16,10 @@ from typing import Any
 from segcli.errors import InputError
 from segcli.evidence.counts import Counts
 from segcli.masks.mask import Note
-from segcli.run.json_text import json_lines
-from segcli.run.model import Case, ClassTable, Failure, File, Missing, NoteKind, Run, Spec, Summary
-from segcli.run.noted import said_of
+from segcli.run.records import Case, ClassTable, Failure, File, Missing, NoteKind, Summary
 from segcli.scoring.means import Mean
 from segcli.scoring.values import TableValue, Value
 
-SCHEMA = "segcli.run/1"
 Record = dict[str, Any]
 
 VALUE = ("label", "kind", "measure", "value", "unit", "status")
@@ -149,35 +146,9 @@ def note_kind_to(kind: NoteKind) -> Record:
     return dict(zip(keys, (kind.level, kind.code, kind.text, kind.texts, kind.n, list(kind.cases)), strict=True))
 
 
-def _class_table_to(table: ClassTable) -> Record:
+def class_table_to(table: ClassTable) -> Record:
     head = {"label": table.label, "measure": table.measure, "over": "cases", "n": table.n}
     return {**head, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
-
-
-def _items(run: Run) -> Iterator[tuple[str, Any]]:
-    """Yield each key of a run file with what stands there; cases are made as they are asked for."""
-    yield "schema", SCHEMA
-    yield "spec", dict(run.spec.told)
-    yield "cases", map(case_to, run.cases) if run.cases else []
-    yield "missing", [missing_to(gap) for gap in run.missing]
-    yield "errors", [failure_to(error) for error in run.errors]
-    yield "notes", [note_kind_to(kind) for kind in said_of(run.cases)]
-    yield "summary", [summary_to(row) for row in run.summary]
-    if run.tables:
-        yield "tables", [_class_table_to(table) for table in run.tables]
-    if run.gates is not None:
-        yield "gates", [dict(verdict) for verdict in run.gates]
-    yield "environment", dict(run.environment)
-
-
-def run_to(run: Run) -> Record:
-    """Return a run as its file has it: plain dicts, lists, texts and numbers."""
-    return {key: list(part) if isinstance(part, map) else part for key, part in _items(run)}
-
-
-def run_lines(run: Run) -> Iterator[str]:
-    """Yield the pieces of the text of a run file."""
-    return json_lines(_items(run))
 
 
 # --- records to models ----------------------------------------------------------------------------
@@ -264,13 +235,13 @@ def case_from(record: Record, where: str = "the run", values: list[Value] | None
         regions=tuple(told("regions", ())),
         counts={name: counts_from(own) for name, own in told("counts", {}).items()},
         values=values_from(record["values"]) if values is None else values,
-        means=None if means is None else _each(mean_from, means, f"{where}: case {record['case']}: means"),
-        tables=_each(table_from, told("tables", []), f"{where}: case {record['case']}: tables"),
+        means=None if means is None else each(mean_from, means, f"{where}: case {record['case']}: means"),
+        tables=each(table_from, told("tables", []), f"{where}: case {record['case']}: tables"),
         parts=told("parts", {}),
     )
 
 
-def _each(make: Callable[[Record], Any], records: Any, what: str) -> list[Any]:
+def each(make: Callable[[Record], Any], records: Any, what: str) -> list[Any]:
     try:
         return [make(record) for record in records]
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -307,7 +278,7 @@ def missing_from(record: Record) -> Missing:
     return Missing(case, side, record.get("path"))
 
 
-def _class_table_from(record: Record) -> ClassTable:
+def class_table_from(record: Record) -> ClassTable:
     label, measure, columns, rows = _table(record)
     return ClassTable(label, measure, record.get("n", 0), tuple(columns), [tuple(row) for row in rows])
 
@@ -317,17 +288,3 @@ def cases_from(records: list[Any], where: str = "the run") -> list[Case]:
     for at, record in enumerate(records):
         records[at] = record if isinstance(record, Case) else case_from(record, where)
     return records
-
-
-def run_from(found: Record, where: str = "the run") -> Run:
-    """Return the run of a file whose shape was checked; the records of its cases are used up."""
-    return Run(
-        Spec(found["spec"]),
-        cases_from(found["cases"], where),
-        [missing_from(gap) for gap in found["missing"]],
-        [failure_from(error) for error in found["errors"]],
-        [summary_from(row) for row in found["summary"]],
-        _each(_class_table_from, found.get("tables") or [], f"{where}: tables"),
-        found.get("gates"),
-        found.get("environment") or {},
-    )

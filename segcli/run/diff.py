@@ -148,7 +148,7 @@ def compare_runs(
             hint=f"{', '.join(a.labels) or 'none'} in {a.name}; {', '.join(b.labels) or 'none'} in {b.name}",
             code="run.labels",
         )
-    warnings = [*warned(a.name, a.run), *warned(b.name, b.run)]
+    warnings = [*warned(a.name, a.run.cases), *warned(b.name, b.run.cases)]
     changed = other_truths(a, b)
     if changed:
         have = "has" if len(changed) == 1 else "have"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from segcli.run.model import Case, NoteKind, Run
+from segcli.run.records import Case, NoteKind
 from segcli.wording import counted
 
 #: As many cases as a line names.
@@ -32,9 +32,9 @@ def said_of(cases: Iterable[Case]) -> list[NoteKind]:
     return sorted(kinds, key=lambda kind: kind.level != "warning")
 
 
-def warnings_of(run: Run) -> list[NoteKind]:
-    """Return the kinds of warnings of a run's cases."""
-    return [kind for kind in said_of(run.cases) if kind.level == "warning"]
+def warnings_of(cases: Iterable[Case]) -> list[NoteKind]:
+    """Return the kinds of warnings of these cases."""
+    return [kind for kind in said_of(cases) if kind.level == "warning"]
 
 
 def named(cases: Sequence[str], most: int = NAMED) -> str:
@@ -48,9 +48,9 @@ def kind_text(kind: NoteKind) -> str:
     return f"{counted(kind.n, 'case')}: {first}{kind.text} ({named(kind.cases)})"
 
 
-def warned(name: str, run: Run) -> list[str]:
+def warned(name: str, cases: Iterable[Case]) -> list[str]:
     """Return one sentence on the warnings of a run that stands beside others, none where it has none."""
-    kinds = warnings_of(run)
+    kinds = warnings_of(cases)
     if not kinds:
         return []
     more = f", and {counted(len(kinds) - 1, 'more kind')} of warnings" if len(kinds) > 1 else ""

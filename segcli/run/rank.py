@@ -165,7 +165,7 @@ def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tup
 def _warnings(sources: Sequence[Source], cases: Sequence[str], bounds: Sequence[BoundMeasure]) -> list[str]:
     found = []
     for source in sources:
-        found += warned(source.name, source.run)
+        found += warned(source.name, source.run.cases)
         silent = [c for c in cases if c not in source.cases and why_absent(source, c) == "not in the run"]
         if silent:
             they = "it is" if len(silent) == 1 else "they are"

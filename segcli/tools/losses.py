@@ -12,7 +12,7 @@ from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
 from segcli.scoring.library_values import Channels, reads_logits
 from segcli.scoring.printed import Printed, same
-from segcli.tools.pair import Row, effective
+from segcli.tools.rows import Row, effective
 from segcli.wording import plain
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from segcli.errors import UsageError
 from segcli.masks.asked import reading_of
 from segcli.masks.mask import Note
-from segcli.measure.conventions import CONDITION_WORDS, WORDS, Entry, Tool, check_convention, default_of, tools
+from segcli.measure.conventions import CONDITION_WORDS, Entry, Tool, check_convention, default_of, tools
 from segcli.measure.notation import bind, parse
 from segcli.measure.record import FORMULA, BoundMeasure
 from segcli.measure.why import Why
@@ -19,6 +19,8 @@ from segcli.scoring.loading import Loaded, load
 from segcli.scoring.means import ALL
 from segcli.scoring.printed import Printed, Views, given, printed, same
 from segcli.scoring.score import unit_of
+from segcli.tools.losses import loss_rows
+from segcli.tools.rows import Row, effective
 from segcli.wording import plain
 
 #: The quantities that are compared unless others are asked for.
@@ -76,40 +78,6 @@ GRID_WORDS = {
 TIMES_WORDS = {-1.0: "arguments exchanged: the sign turns"}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One quantity of one tool. `own` is what segcli has for it by default, under `reference`.
-
-    `difference`: of the two numbers, relative to the larger; infinite where only one of them is a number, 0 where
-    nothing is known.
-    """
-
-    kind: Literal["metric", "loss"]
-    quantity: str
-    label: str
-    tool: str
-    version: str
-    checked: str
-    call: str
-    measure: str
-    printed: Printed
-    reference: str
-    own: float | None
-    unit: str
-    because: tuple[str, ...]
-    note: str = ""
-    variant: bool = False
-
-    @property
-    def difference(self) -> float:
-        a, b = self.printed.value, self.own
-        if self.printed.words == WORDS["unknown"]:
-            return 0.0
-        if a is None or b is None:
-            return 0.0 if a is b else float("inf")
-        return 0.0 if same(a, b) else abs(a - b) / max(abs(a), abs(b))
-
-
 @dataclass(frozen=True)
 class Conventions:
     """The rows of a pair, the largest disagreement first."""
@@ -147,16 +115,6 @@ def causes(entry: Entry, bound: BoundMeasure, reference: BoundMeasure, views: Vi
         now = views.value(step, grid)
         steps.append((words, None if now is None else now * times))
     return effective(steps, own)
-
-
-def effective(steps: Iterable[tuple[str, float | None]], own: float | None) -> tuple[str, ...]:
-    """Return the words of the steps that change the value; of several each but the last with the value after it."""
-    said: list[tuple[str, float | None]] = []
-    for words, now in steps:
-        if not same(now, said[-1][1] if said else own):
-            said.append((words, now))
-    last = len(said) - 1
-    return tuple(words if i == last or now is None else f"{words} ({now:.4g})" for i, (words, now) in enumerate(said))
 
 
 def _steps(
@@ -213,8 +171,6 @@ def conventions(
     to show. Other keywords are those of `score`. Returns `Conventions`, a list of them with `stack=True`. Raises
     `InputError` for what cannot be read, `UsageError` for what no tool has.
     """
-    from segcli.tools.losses import loss_rows
-
     how = reading_of(**reading)
     check_ignored(convention or "another tool", how)
     asked, chosen = quantities(metrics, surface=surface, convention=convention), parse("loss", losses or ())

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from segcli.evidence.voxels import Logs
 
 _INF = float("inf")
-
 #: Below 1e-16 the upper end 1-clip would be 1 in float64, and the logarithm of its complement infinite.
 Clip = Annotated[float, Param("p is clipped to [clip, 1-clip]; logits need no clip", ge=1e-16, lt=0.5)]
 Smoothing = Annotated[float, Param("share s of the gt replaced by 1/2: y becomes y(1-s) + s/2", ge=0, lt=1)]
