@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from segcli.run.model import Case, Key, Value
-
-if TYPE_CHECKING:
-    from segcli.run.statistics import Vector
 
 
 @dataclass(eq=False)
@@ -31,10 +25,6 @@ class Column:
     @property
     def unit(self) -> str:
         return self.values[0].unit if self.values else ""
-
-    def numbers(self) -> Vector:
-        """Return the values as an array (cases,), NaN where one is undefined."""
-        return np.array([np.nan if v.value is None else v.value for v in self.values], dtype=np.float64)
 
 
 def columns_of(cases: Iterable[Case], measures: Iterable[tuple[str, str]] | None = None) -> dict[Key, Column]:

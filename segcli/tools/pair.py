@@ -19,7 +19,6 @@ from segcli.scoring.loading import Loaded, load
 from segcli.scoring.means import ALL
 from segcli.scoring.printed import Printed, Views, given, printed, same
 from segcli.scoring.score import unit_of
-from segcli.tools.losses import loss_rows
 from segcli.tools.rows import Row, effective
 from segcli.wording import plain
 
@@ -177,6 +176,8 @@ def conventions(
     if not (asked or chosen):
         hint = f"{convention} has losses only: name some with --losses" if convention and metrics else ""
         raise UsageError("no metric and no loss was asked for.", hint=hint, code="conventions.nothing")
+    from segcli.tools.losses import loss_rows
+
     found = []
     each = load(pred, gt, how, strict=strict)
     objects = each
