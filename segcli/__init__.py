@@ -4,6 +4,7 @@
     case = segcli.score("pred.nii.gz", "gt.nii.gz", labels="liver=1,tumour=2")
     case.value("dice", label="tumour")
     run = segcli.evaluate("predictions", "labels", output="run.json")
+    {case.name: len(case.values) for case in run.cases}     # run.to_dict() is what the file holds
 
 Names are loaded when first used: importing the package imports neither NumPy nor Numba.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from segcli.masks.mask import Mask
     from segcli.masks.readers import read
     from segcli.measure.record import Measure, find, measures
+    from segcli.run.model import Run
     from segcli.scoring.score import score
     from segcli.scoring.values import Scored, Value
 
@@ -30,6 +32,7 @@ _HOMES = {
     "score": "segcli.scoring.score",
     "Scored": "segcli.scoring.values",
     "Value": "segcli.scoring.values",
+    "Run": "segcli.run.model",
     "evaluate": "segcli.cohort.evaluate",
     "compare": "segcli.explain.comparison",
     "inspect": "segcli.explain.inspection",
@@ -45,6 +48,7 @@ __all__ = [
     "InputError",
     "Mask",
     "Measure",
+    "Run",
     "Scored",
     "SegcliError",
     "UsageError",
