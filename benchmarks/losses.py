@@ -293,7 +293,7 @@ def main() -> None:
     print("hd_cv against hd_dt, the value alone")
     for shape in ((512, 512), (2048, 2048), (96, 128, 128), (128, 256, 256), (256, 256, 256)):
         apart = distance_to(shape, 0.0)
-        pair = partial(SoftPair, 1 / (1 + np.exp(np.clip(8 * (apart - 1.1), -50, 50))), apart < 1)
+        pair = partial(SoftPair.of, 1 / (1 + np.exp(np.clip(8 * (apart - 1.1), -50, 50))), apart < 1)
         spent = [cpu_ms(lambda name=name, pair=pair: bind(name, "loss")(pair()), 2) for name in ("hd_dt", "hd_cv")]
         size = float(np.prod(shape))
         print(

@@ -73,7 +73,7 @@ def test_hand_worked(name: str, case: dict[str, Any]) -> None:
     text = ":".join([name, *(f"{key}={value}" for key, value in case.get("params", {}).items())])
     bound = loss_of(text)
     kind = SoftClasses if bound.over_classes else SoftPair  # of all classes, p and y have a row for each
-    pair = kind(np.array(case["p"]), np.array(case["y"]), spacing=tuple(case.get("spacing", ())) or None)
+    pair = kind.of(np.array(case["p"]), np.array(case["y"]), spacing=tuple(case.get("spacing", ())) or None)
     assert bound(pair) == pytest.approx(case["value"], rel=1e-13, abs=1e-15)
 
 

@@ -402,7 +402,7 @@ def test_symmetric_loss(measure: Measure, pair: SoftPair, classes: SoftClasses) 
     """A loss that is declared symmetric has the same value with pred and gt exchanged."""
     if measure.symmetric:
         there = of_kind(measure, pair, classes)
-        back = type(there)(there.grid(there.y), there.grid(there.p), spacing=there.spacing)
+        back = type(there).of(there.grid(there.y), there.grid(there.p), spacing=there.spacing)
         for bound in variants(measure):
             assert bound(there) == pytest.approx(bound(back), rel=1e-9, abs=1e-12)
 
@@ -427,7 +427,7 @@ def test_asymmetry_is_shown(measure: Measure) -> None:
     else:
         p = np.array([[0.25, 0.75, 0.875, 0.125, 0.625]])
         truths = [np.array([y]) for y in ([0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 5)]
-        kind = two_classes if bound.over_classes else SoftPair
+        kind = two_classes if bound.over_classes else SoftPair.of
         values = [(b(kind(p, y)), b(kind(y, p))) for y in truths for b in variants(measure)]
     assert measure.symmetric or any(there != pytest.approx(back, rel=1e-6) for there, back in values)
 
