@@ -105,7 +105,7 @@ def test_a_sum_follows_from_its_terms() -> None:
     assert found.params["gamma"].help == "weight of a loss"
     assert (found.family, found.reads, found.needs, found.range) == ("compound", "probability", "voxels", (0, math.inf))
     assert (found.local, found.symmetric, found.optimum, found.attribution) == (True, False, None, "additive")
-    pair = SoftPair(P, Y)
+    pair = SoftPair.of(P, Y)
     bound = bind("loss.toy:b=0.5:fp=0.1:alpha=0.3")
     terms = [(2.0, "focal:alpha=0.3:gamma=1.5"), (0.5, "tversky:fp=0.1"), (1.0, "mae")]
     each = [(weight, bind(f"loss.{text}")) for weight, text in terms]
@@ -124,7 +124,7 @@ def test_a_mean_of_two_is_between_them() -> None:
     def toy(*, a: Share = 0.25) -> None:
         """Stand for a mean."""
 
-    found, pair = find("toy", "loss"), SoftPair(P, Y)
+    found, pair = find("toy", "loss"), SoftPair.of(P, Y)
     assert (found.range, found.needs, found.attribution) == ((0.0, 2.0), "grid", "integrated")
     expected = 0.25 * bind("loss.cldice")(pair) + 0.75 * bind("loss.mcc:smooth=1")(pair)
     assert found.function(pair) == pytest.approx(expected, rel=1e-15)
@@ -142,7 +142,7 @@ def test_a_mean_over_classes_is_of_the_classes_it_counts() -> None:
 
     p = np.array([[0.5, 0.2], [0.25, 0.2], [0.25, 0.6]])
     y = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
-    classes, bound = SoftClasses(p, y), bind("loss.toy")
+    classes, bound = SoftClasses.of(p, y), bind("loss.toy")
     assert find("toy", "loss").reads == "all-classes"
     assert bound(classes) == pytest.approx((0.25**2 + 0.2**2 + 0.25**2 + 0.4**2) / 2, rel=1e-14)
     np.testing.assert_allclose(bound.gradient(classes, "p"), [[0, 0], [0.25, 0.2], [0.25, -0.4]], atol=1e-15)

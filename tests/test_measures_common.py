@@ -919,7 +919,7 @@ def test_losses_need_the_grid_where_they_say_so(measure: Measure) -> None:
     rng = np.random.default_rng(0)
     p, y = rng.random((2, 4, 5, 6)), rng.integers(0, 2, (2, 4, 5, 6)).astype(np.float64)
     for bound in variants(measure):
-        pooled: Any = PooledPair([SoftPair(*one) for one in zip(p, y, strict=True)])
+        pooled: Any = PooledPair([SoftPair.of(*one) for one in zip(p, y, strict=True)])
         if bound.over_classes:
             pooled = PooledClasses([two_classes(*one) for one in zip(p, y, strict=True)])
         for function in (bound, bound.voxel_map, lambda pair, bound=bound: bound.gradient(pair, "p")):
