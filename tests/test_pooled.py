@@ -23,7 +23,7 @@ import segcli
 from segcli.errors import InputError, UsageError
 from segcli.evidence.case import Case
 from segcli.evidence.counts import Counts
-from segcli.evidence.parts import NoGridError, PooledSums, wrong
+from segcli.evidence.parts import NoPartsError, PooledSums, wrong
 from segcli.evidence.pooled import PooledCounts
 from segcli.gates.rules import parse_rules
 from segcli.masks.labels import Label
@@ -89,7 +89,7 @@ def test_what_declares_no_parts_has_none(measure: Measure) -> None:
         assert measure.pooled
         own = found.parts.get("all" if measure in CLASSES else "fg")
         for parts in ([], [None], [own, None], [own, {}]):
-            with pytest.raises(NoGridError):
+            with pytest.raises(NoPartsError):
                 bind(measure.id)(PooledSums(parts) if measure in CLASSES else PooledCounts(NOTHING, parts=parts))
 
 

@@ -22,8 +22,11 @@ class NoGridError(AttributeError):
     """A measure asked pooled voxels or cases for more than is kept of them: for neighbours, or a surface."""
 
 
-class NoPartsError(NoGridError):
-    """Not every one of the pooled cases has the parts that a measure is made of."""
+class NoPartsError(LookupError):
+    """Not every one of the pooled cases has the parts that a measure is made of.
+
+    No `AttributeError`: Python would take it for a property that is not there.
+    """
 
 
 class Matched(NamedTuple):
@@ -112,9 +115,6 @@ class PooledSums:
     @cached_property
     def sums(self) -> ClassSums:
         return summed(ClassSums, CLASSES, self._cases)
-
-    def __getattr__(self, name: str) -> Any:
-        raise NoGridError(name)
 
 
 def summed(kind: type[Answer], key: str, cases: Sequence[Mapping[str, Mapping[str, Any]] | None]) -> Answer:

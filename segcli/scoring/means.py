@@ -149,11 +149,11 @@ def weighted_mean(
 
 def pooled_mean(bound: BoundMeasure, pooled: Any, of: int, *, unit: str = "", label: str = MEAN) -> Mean:
     """Return a measure of pooled labels (`micro`); without a value where it has no pooled form."""
-    from segcli.evidence.parts import NoGridError
+    from segcli.evidence.parts import NoGridError, NoPartsError
 
     try:
         value = bound(pooled)
-    except NoGridError:
+    except (NoGridError, NoPartsError):
         value = None
     return Mean(bound.measure.kind, bound.name, value, unit, 0 if value is None else of, of, label)
 
