@@ -140,7 +140,7 @@ def test_no_number_depends_on_what_the_process_did_before(tmp_path):
         "import json, segcli\n"
         f"run = segcli.evaluate('pred', 'gt', metrics={OF_PROBABILITIES[1]!r}, losses={OF_PROBABILITIES[3]!r}, "
         "kind='probability', jobs=1)\n"
-        "json.dump(run, open('library.json', 'w'))"
+        "json.dump(run.to_dict(), open('library.json', 'w'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=data)
     assert same_runs(*(data / f"{name}.json" for name in ("one", "two", "merged", "library")))
@@ -385,7 +385,7 @@ def test_a_script_needs_no_main_guard(data, tmp_path):
         "import segcli\n"
         "print('once')\n"
         f"run = segcli.evaluate({str(data / 'pred')!r}, {str(data / 'gt')!r}, metrics='dice', jobs=2)\n"
-        "print(len(run['cases']))\n"
+        "print(len(run.cases))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["once", str(CASES)], "")

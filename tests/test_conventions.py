@@ -1068,8 +1068,11 @@ def run_of(*pairs: tuple[Array, Array], metrics: str = "dice,hd95", **options: A
 
     cases = [segcli.score(p, g, metrics=metrics, labels="fg=1", **options) for p, g in pairs]
     empty = options.get("empty", "undefined")
-    return document(cases, measures_of("metric", metrics), reading_of(labels="fg=1"), empty=empty, background=True,
-                    started="", seconds=0, argv=[]).to_dict()  # fmt: skip
+    run = document(cases, measures_of("metric", metrics), reading_of(labels="fg=1"), empty=empty, background=True,
+                   started="", seconds=0, argv=[]).to_dict()  # fmt: skip
+    for number, case in enumerate(run["cases"]):
+        case["case"] = str(number)
+    return run
 
 
 @pytest.mark.parametrize("base", ["undefined", "worst", "zero", "seg-metrics"])

@@ -14,7 +14,7 @@ from segcli.gates.rules import POOLED, Rule, Stat
 from segcli.measure.record import BoundMeasure, Measure
 from segcli.run.model import Key, Summary
 from segcli.run.statistics import Interval, Vector, mean_intervals
-from segcli.run.summary import mean_by_label, together
+from segcli.run.summary import mean_by_label, together, value_of
 from segcli.scoring.means import MEAN
 
 _EARLIER = "an earlier version of segcli, or another tool, wrote it: evaluate again"
@@ -103,11 +103,10 @@ def _pooled(bound: BoundMeasure, key: Key, columns: Columns, names: Sequence[str
     if not bound.measure.pooled:
         raise UsageError(f"{bound.name} has no pooled value.", hint=POOLED, code="rule.stat")
     try:
-        value = bound(whole)
+        return value_of(bound, whole)
     except NoPartsError:
         raise InputError(
             f"{key[0]}: the run does not hold of every case what the pooled value of {bound.name} is made of.",
             hint=_NO_CONFIDENCE if bound.measure.reads == "probability" else _EARLIER,
             code="run.parts",
         ) from None
-    return None if value is None else float(value)

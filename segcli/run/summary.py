@@ -12,6 +12,7 @@ from segcli.evidence.counts import Counts
 from segcli.evidence.parts import NoPartsError, PooledSums
 from segcli.evidence.pooled import PooledCounts
 from segcli.measure.notation import bind
+from segcli.measure.record import BoundMeasure
 from segcli.run.codec import finite
 from segcli.run.columns import Column, columns_of
 from segcli.run.model import Case, Key, Run, Spec, Summary
@@ -230,7 +231,15 @@ def pooled_value(key: Key, whole: PooledCounts | PooledSums | None) -> float | N
     if not bound.measure.pooled:
         return None
     try:
-        value = bound(whole)
+        return value_of(bound, whole)
     except NoPartsError:
         return None
+
+
+def value_of(bound: BoundMeasure, whole: PooledCounts | PooledSums) -> float | None:
+    """Return a pooled measure of what cases add up to. Raises `NoPartsError` where that is not what it is made of."""
+    # A file written by hand can have a measure of all classes in the row of a label, and the other way round.
+    if bound.over_classes != isinstance(whole, PooledSums):
+        raise NoPartsError(bound.name)
+    value = bound(whole)
     return None if value is None else float(value)
