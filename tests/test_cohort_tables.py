@@ -14,6 +14,7 @@ import pytest
 from cohorts import segcli
 
 from segcli.cohort.tables import MOST, pooled_tables
+from segcli.run.records import Case, TableValue
 
 #: gt and pred of three 2x2 images; the classes of none are those of another.
 CASES = {"a": ([0, 0, 1, 1], [0, 1, 1, 1]), "b": ([0, 2, 2, 3], [2, 2, 0, 3]), "c": ([0, 0, 0, 0], [0, 0, 0, 0])}
@@ -112,15 +113,15 @@ def test_random_masks_against_one_matrix_of_all_voxels() -> None:
         np.add.at(total, (gt, pred), 1)
         names = ["background", *map(str, classes[1:])]
         counts = [[int(((gt == g) & (pred == p)).sum()) for p in classes] for g in classes]
-        rows = [[name, *row] for name, row in zip(names, counts, strict=True)]
-        table = {"label": "all", "measure": "confusion", "columns": ["x", *names], "rows": rows}
-        cases.append({"labels": {str(i): [i] for i in range(1, 5)}, "tables": [table]})
+        rows = [(name, *row) for name, row in zip(names, counts, strict=True)]
+        table = TableValue("all", "confusion", ("x", *names), rows)
+        cases.append(Case(name="", labels={str(i): [i] for i in range(1, 5)}, values=[], tables=[table]))
     (found,) = pooled_tables(cases)
-    assert [row[1:] for row in found["rows"]] == total.tolist()
+    assert [list(row[1:]) for row in found.rows] == total.tolist()
 
 
 def test_more_classes_than_a_matrix_has_room_for() -> None:
     """A million cells are the most: then each case keeps its own."""
     names = [f"l{i}" for i in range(MOST)]
-    table = {"measure": "confusion", "columns": ["x", "background", *names], "rows": []}
-    assert pooled_tables([{"labels": {}, "tables": [table]}]) == []
+    table = TableValue("all", "confusion", ("x", "background", *names), [])
+    assert pooled_tables([Case(name="", values=[], tables=[table])]) == []

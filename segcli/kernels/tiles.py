@@ -55,6 +55,13 @@ def tiles(shape: tuple[int, ...], turned: bool, memory: list[NDArray[Any]]) -> I
                 yield p, y, marks, starts[k : k + together], right - left
 
 
+def warm() -> None:
+    """Compile the kernels for all dtypes."""
+    for dtype in (np.uint8, np.float32, np.float64):
+        for turned in (False, True):
+            list(tiles((2, 2), turned, [np.zeros(4, dtype)] * 3))
+
+
 def _even(size: int, most: int) -> int:
     """Return the length of parts of a size that are as even as can be, none longer than `most`."""
     return -(-size // -(-size // most))
