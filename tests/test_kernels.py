@@ -536,7 +536,7 @@ def test_label_moments_refuse():
 def test_kernels_call_kernels_of_their_own_file_only():
     """A cached kernel keeps the old code of what it called in another file, so it calls nothing there.
 
-    But for the lanes, which are instructions: their source is in the name of the cache, as every kernel's is.
+    But for lanes and blocks, which are instructions: their source is in the name of the cache, as every kernel's is.
     """
     for path in sorted(KERNELS.glob("*.py")):
         tree = ast.parse(path.read_text())
@@ -544,7 +544,7 @@ def test_kernels_call_kernels_of_their_own_file_only():
             alias.asname or alias.name
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("segcli")
-            if node.module != "segcli.kernels.lanes"
+            if node.module not in ("segcli.kernels.lanes", "segcli.kernels.blocks")
             for alias in node.names
         }
         for node in ast.walk(tree):
