@@ -274,7 +274,7 @@ def test_losses_of_large_images_are_the_same_bits_in_any_order(kind, shape):
     values = []
     for order in "CF":
         turned = [None if a is None else np.asarray(a, order=order) for a in (p, y, z, valid)]
-        pair = SoftPair(turned[0], turned[1], z=turned[2], valid=turned[3] if kind == "ignored" else None)
+        pair = SoftPair.of(turned[0], turned[1], z=turned[2], valid=turned[3] if kind == "ignored" else None)
         values.append([bound(pair) for bound in parse("loss", OF_SUMS)])
     assert values[0] == values[1]
 
