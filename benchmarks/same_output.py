@@ -314,6 +314,7 @@ def _text(path: Path) -> str:
 
 
 def _plain(data: bytes) -> str:
+    data = data.replace(sys.argv[2].encode(), b"TREE")  # where the sample masks lie
     for pattern, instead in VOLATILE:
         data = pattern.sub(instead, data)
     return data.decode("utf-8", "backslashreplace")
