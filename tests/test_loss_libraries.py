@@ -126,7 +126,8 @@ def run(call: str, **given_names: Any) -> Any:
     """Return the value of a call, its libraries loaded."""
     words = {node.id for node in ast.walk(ast.parse(call)) if isinstance(node, ast.Name)}
     tools = {word: library(word) for word in words - given_names.keys()}
-    return eval(call, {"__builtins__": {}}, {**tools, **given_names})  # noqa: S307 (calls of the package's own list)
+    # torch imports a module of its own at the first storage it shares, by the builtins of whoever called it.
+    return eval(call, {"__builtins__": {"__import__": __import__}}, {**tools, **given_names})  # noqa: S307 (calls of the package's own list)
 
 
 def with_keywords(call: str, keywords: dict[str, Any]) -> str:
