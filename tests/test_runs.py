@@ -16,7 +16,20 @@ from runfiles import dice_run, run_of, write
 
 from segcli.errors import InputError
 from segcli.measure.notation import bind
+from segcli.run.json_text import to_json
 from segcli.run.reading import load_run
+
+STORED = sorted((Path(__file__).parent / "golden" / "runs").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda p: p.stem)
+def test_files_of_before_are_written_again_letter_by_letter(path: Path) -> None:
+    """Files that `score` and `evaluate` wrote before runs were typed: groups, gaps, rules, limits, tables and parts."""
+    text = path.read_text()
+    run = load_run(path)
+    again = to_json(run.to_dict()) if path.stem == "score" else run.to_json()
+    assert again + "\n" == text
+    assert json.loads(text) == run.to_dict()
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
