@@ -259,7 +259,7 @@ def test_fortran_order_is_not_copied(shape, of_p):
         VoxelSums(*grids, None, None).sums()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 0.6 * p.size * 8, (order, peak)
+        assert peak < 6e6, (order, peak)  # the buffers of tiles; a copy of p alone is 13 MB or more
 
 
 @pytest.mark.parametrize("shape", [(96, 90, 64), (830, 700)])
