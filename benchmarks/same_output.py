@@ -154,6 +154,10 @@ measure = "dice"
 label = "1"
 stat = "worst-3"
 max_drop = "2%"
+
+[[gate]]
+measure = "iou"
+max_drop = 0.001
 confidence = 0.9
 """
 
