@@ -20,7 +20,7 @@ from runfiles import dice_run
 from segcli.cohort.pairing import read_manifest
 from segcli.errors import InputError
 from segcli.masks.labels import parse_labels
-from segcli.run.json_text import to_json_lines
+from segcli.run.json_text import json_lines
 from segcli.text import read_text
 
 Run = dict[str, Any]
@@ -287,7 +287,7 @@ def test_a_configuration_out_of_a_pipe_is_bounded(tmp_path: Path) -> None:
 def test_a_key_that_stands_twice_in_a_run_is_refused(tmp_path: Path, command: str, layout: str) -> None:
     """A gate must not pass on the one of two values that its reader happens to keep."""
     run = dice_run(a=0.2)
-    text = to_json_lines(run) if layout == "lines" else json.dumps(run)
+    text = "".join(json_lines(run.items())) if layout == "lines" else json.dumps(run)
     assert text.count('"value": 0.2') == 1
     twice = tmp_path / "twice.json"
     twice.write_text(text.replace('"value": 0.2', '"value": 0.2, "value": 0.9'))

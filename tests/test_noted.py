@@ -20,8 +20,8 @@ import segcli as library
 from segcli.errors import InputError
 from segcli.masks.mask import Note
 from segcli.masks.occurring import one_foreground, resolve
-from segcli.run.model import Case
 from segcli.run.noted import kind_text, said_of
+from segcli.run.records import Case
 
 SQUARE = np.zeros((12, 12), np.uint8)
 SQUARE[2:8, 2:8] = 1

@@ -22,8 +22,9 @@ from segcli.cohort.work import Plan, Record, Task
 from segcli.run.bulk import no_garbage
 from segcli.run.codec import cases_from, failure_from
 from segcli.run.document import spec_of
-from segcli.run.model import Missing as Gap
-from segcli.run.model import Run, Spec
+from segcli.run.model import Run
+from segcli.run.records import Missing as Gap
+from segcli.run.records import Spec
 from segcli.run.summary import Resampling, summaries
 
 MissingPolicy = Literal["fail", "worst", "skip"]

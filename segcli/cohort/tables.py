@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segcli.run.model import Case, ClassTable
+from segcli.run.records import Case, ClassTable
 from segcli.scoring.means import ALL
 
 #: Classes of the largest pooled matrix, as of that of one case: a million cells.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from segcli.errors import InputError
 from segcli.gates.columns import Columns
 from segcli.run.comparability import HINT, Source, check_comparable, check_parameters, other_truths
-from segcli.run.model import Key
+from segcli.run.records import Key
 from segcli.scoring.means import MEAN
 
 NAMES = ("the run", "the baseline")

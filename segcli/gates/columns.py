@@ -13,7 +13,8 @@ from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
 from segcli.run.alignment import diagonal, is_unbeaten
 from segcli.run.columns import columns_of
-from segcli.run.model import Key, Run, Value
+from segcli.run.model import Run
+from segcli.run.records import Key, Value
 from segcli.scoring.means import ALL, MEAN, MeanOf, mean_of
 
 #: Nothing to find and nothing found: says nothing for or against a prediction.

@@ -12,7 +12,7 @@ from segcli.evidence.parts import NoPartsError
 from segcli.gates.columns import Columns
 from segcli.gates.rules import POOLED, Rule, Stat
 from segcli.measure.record import BoundMeasure, Measure
-from segcli.run.model import Key, Summary
+from segcli.run.records import Key, Summary
 from segcli.run.statistics import Interval, Vector, mean_intervals
 from segcli.run.summary import mean_by_label, together, value_of
 from segcli.scoring.means import MEAN

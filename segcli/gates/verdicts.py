@@ -14,8 +14,9 @@ from segcli.gates.columns import NOTHING, Cell, Columns
 from segcli.gates.rules import NO_ERRORS, NO_MISSING, NO_WARNINGS, Level, Rule, Rules, near
 from segcli.gates.statistic import seed_of, statistic
 from segcli.measure.record import BoundMeasure, Measure
-from segcli.run.model import Key, NoteKind, Run
+from segcli.run.model import Run
 from segcli.run.noted import kind_text, said_of
+from segcli.run.records import Key, NoteKind
 from segcli.run.statistics import Interval, differences, generator, paired, slack
 from segcli.scoring.limits import beyond
 from segcli.scoring.means import MEAN

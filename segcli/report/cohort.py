@@ -15,8 +15,9 @@ from segcli.report.table import DASH, Table, escape_markdown, flat, grouped, num
 from segcli.report.tidy import as_csv
 from segcli.run.alignment import TWICE, all_perfect
 from segcli.run.columns import columns_of
-from segcli.run.model import Case, Run, Summary
+from segcli.run.model import Run
 from segcli.run.noted import kind_text, said_of
+from segcli.run.records import Case, Summary
 from segcli.run.statistics import FEW
 from segcli.run.summary import said_means
 from segcli.wording import counted

@@ -14,10 +14,11 @@ from segcli.report.cohort import ROWS, Unscored, unscored
 from segcli.report.noted import kind_lines
 from segcli.report.table import DASH, flat, number
 from segcli.run.diff import Difference
-from segcli.run.model import Run, Summary
+from segcli.run.model import Run
 from segcli.run.noted import kind_text, said_of, warnings_of
 from segcli.run.places import Spread
 from segcli.run.rank import Ranking
+from segcli.run.records import Summary
 from segcli.run.summary import said_means
 from segcli.wording import counted
 

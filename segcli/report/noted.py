@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from segcli.run.model import NoteKind
 from segcli.run.noted import kind_text
+from segcli.run.records import NoteKind
 
 if TYPE_CHECKING:
     from segcli.masks.mask import Note

@@ -10,7 +10,8 @@ from segcli.measure.notation import bind, parse
 from segcli.measure.record import BoundMeasure
 from segcli.run.columns import columns_of
 from segcli.run.comparability import Source, check_parameters
-from segcli.run.model import Case, Key, Value
+from segcli.run.records import Case, Key, Value
+from segcli.scoring.means import ALL
 
 #: A value this near to the best one is the best.
 _ROUNDING = 1e-12
@@ -20,6 +21,14 @@ def values_of(source: Source, bounds: Sequence[BoundMeasure]) -> dict[Key, Mappi
     """Return the values of these measures: for each label, kind and measure those of each case."""
     columns = columns_of(source.cases.values(), [(b.measure.kind, b.name) for b in bounds])
     return {key: column.of for key, column in columns.items()}
+
+
+def rows_of(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
+    """Return every label with every measure, labels in the order of the runs, all classes at once last."""
+    labels = list(dict.fromkeys(label for source in sources for label in source.labels))
+    rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
+    rows += [(ALL, b) for b in bounds]
+    return [((label, b.measure.kind, b.name), b) for label, b in rows]
 
 
 def is_unbeaten(bound: BoundMeasure, case: Case, value: Value) -> bool:

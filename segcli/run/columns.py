@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from segcli.run.model import Case, Key, Value
+from segcli.run.records import Case, Key, Value
 
 
 @dataclass(eq=False)

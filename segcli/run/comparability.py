@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import combinations
 
 from segcli.errors import InputError
-from segcli.run.model import Case, LabelValues, MeanOf, Run
+from segcli.run.model import Run
+from segcli.run.records import Case, LabelValues, MeanOf
 
 Labels = Mapping[str, LabelValues]
 #: Spacings out of headers carry float32 noise.

@@ -14,17 +14,18 @@ from segcli.run.alignment import (
     TWICE,
     all_perfect,
     measures_in_common,
+    rows_of,
     shown_unit,
     values_of,
     why_absent,
 )
 from segcli.run.comparability import Source, check_comparable, other_truths
-from segcli.run.model import Key, Value
 from segcli.run.noted import warned
 from segcli.run.places import Spread, spread
+from segcli.run.records import Key, Value
 from segcli.run.statistics import Interval, differences, generator, holm, paired
 from segcli.run.summary import Resampling, mean_by_label
-from segcli.scoring.means import ALL, MEAN, MeanOf
+from segcli.scoring.means import MEAN, MeanOf
 from segcli.wording import counted
 
 Verdict = Literal["better", "worse", "changed", "no evidence"]
@@ -125,7 +126,7 @@ def compare_runs(
     columns = [values_of(source, bounds) for source in (a, b)]
     notes = []
     rows = []
-    keys = _ordered([a, b], bounds)
+    keys = rows_of([a, b], bounds)
     for key, bound in keys:
         mine, its = (c.get(key, {}) for c in columns)
         if mine and its:
@@ -173,14 +174,6 @@ def compare_runs(
         tuple(warnings),
         resampling,
     )
-
-
-def _ordered(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
-    """Return every label with every measure, labels in the order of the runs, all classes at once last."""
-    labels = list(dict.fromkeys(label for source in sources for label in source.labels))
-    rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
-    rows += [(ALL, b) for b in bounds]
-    return [((label, b.measure.kind, b.name), b) for label, b in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from segcli.masks.void import spec_of_void
 from segcli.measure.record import BoundMeasure
 from segcli.run.codec import finite
-from segcli.run.model import Case, File, Run, Spec, Summary
+from segcli.run.model import Run
+from segcli.run.records import Case, File, Spec, Summary
 from segcli.scoring.values import Scored
 
 if TYPE_CHECKING:

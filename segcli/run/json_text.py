@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 def to_json(data: dict[str, Any] | list[Any]) -> str:
     """Return strict JSON: a NaN or an infinity is a bug and raises."""
     return _printable(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def to_json_lines(data: Mapping[str, Any]) -> str:
-    """Return strict JSON with one line for each element of a list."""
-    return "".join(json_lines(data.items()))
 
 
 def json_lines(data: Iterable[tuple[str, Any]]) -> Iterator[str]:

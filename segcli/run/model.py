@@ -26,43 +26,14 @@ from segcli.run.noted import said_of
 from segcli.run.records import (
     Case,
     ClassTable,
-    Counts,
     Failure,
-    File,
-    Key,
     LabelValues,
-    Mean,
     MeanOf,
     Missing,
-    Note,
-    NoteKind,
     Spec,
     Summary,
-    TableValue,
-    Value,
 )
 from segcli.scoring.means import ALL, mean_of
-
-__all__ = [
-    "Case",
-    "ClassTable",
-    "Counts",
-    "Failure",
-    "File",
-    "Key",
-    "LabelValues",
-    "Mean",
-    "MeanOf",
-    "Missing",
-    "Note",
-    "NoteKind",
-    "Run",
-    "Spec",
-    "Summary",
-    "TableValue",
-    "Value",
-    "run_from",
-]
 
 SCHEMA = "segcli.run/1"
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from segcli.errors import InputError
 from segcli.evidence.counts import Counts
-from segcli.run.model import Case, File, LabelValues, Run, Spec, Summary, Value
+from segcli.run.model import Run
+from segcli.run.records import Case, File, LabelValues, Spec, Summary, Value
 
 #: nnU-Net's name of a value -> ours; what else it writes are counts.
 MEASURES = {"n_ref": "voxels_gt", "n_pred": "voxels_pred", "Dice": "dice", "IoU": "iou"}

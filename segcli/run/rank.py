@@ -23,17 +23,17 @@ from segcli.run.alignment import (
     diagonal,
     is_unbeaten,
     measures_in_common,
+    rows_of,
     shown_unit,
     values_of,
     why_absent,
 )
 from segcli.run.comparability import Source, check_comparable, other_truths
-from segcli.run.model import Key, Value
 from segcli.run.noted import warned
 from segcli.run.places import Places, Spread, drawn_cases, place_shares, places, spread, taus
+from segcli.run.records import Key, Value
 from segcli.run.statistics import FEW, Vector, differences, generator, holm, slack, wilcoxon
 from segcli.run.summary import Resampling
-from segcli.scoring.means import ALL
 from segcli.wording import counted
 
 Missing = Literal["worst", "exclude"]
@@ -122,7 +122,7 @@ def rank_runs(
     cases = sorted({case for source in sources for case in source.cases})
     columns = [values_of(source, bounds) for source in sources]
     tables = []
-    for key, bound in _keys(sources, bounds):
+    for key, bound in rows_of(sources, bounds):
         own = [c.get(key, {}) for c in columns]
         if any(own):
             tables.append(_table(key, bound, own, sources, cases, missing))
@@ -153,13 +153,6 @@ def rank_runs(
         tuple(_warnings(sources, cases, bounds)),
         resampling,
     )
-
-
-def _keys(sources: Sequence[Source], bounds: Sequence[BoundMeasure]) -> list[tuple[Key, BoundMeasure]]:
-    labels = list(dict.fromkeys(label for source in sources for label in source.labels))
-    rows = [(label, b) for label in labels if label != ALL for b in bounds if not b.over_classes]
-    rows += [(ALL, b) for b in bounds]
-    return [((label, b.measure.kind, b.name), b) for label, b in rows]
 
 
 def _warnings(sources: Sequence[Source], cases: Sequence[str], bounds: Sequence[BoundMeasure]) -> list[str]:

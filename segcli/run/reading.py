@@ -13,7 +13,8 @@ from typing import Any
 from segcli.errors import InputError
 from segcli.run.bulk import Sharing, no_garbage, parse_lines
 from segcli.run.codec import MOST, case_from, values_from
-from segcli.run.model import Case, Run, Value, run_from
+from segcli.run.model import Run, run_from
+from segcli.run.records import Case, Value
 from segcli.text import RepeatedKeyError, only_once, refuse_device
 
 #: The newest run file that this version reads.

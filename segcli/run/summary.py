@@ -15,7 +15,8 @@ from segcli.measure.notation import bind
 from segcli.measure.record import BoundMeasure
 from segcli.run.codec import finite
 from segcli.run.columns import Column, columns_of
-from segcli.run.model import Case, Key, Run, Spec, Summary
+from segcli.run.model import Run
+from segcli.run.records import Case, Key, Spec, Summary
 from segcli.run.statistics import Interval, Vector, mean_intervals
 from segcli.scoring.empty import is_mark
 from segcli.scoring.means import ALL, MEAN, MEAN_WITHOUT_BACKGROUND, MeanOf

@@ -14,7 +14,8 @@ from segcli.measure.notation import bind
 from segcli.measure.record import FORMULA, BoundMeasure
 from segcli.measure.why import Why
 from segcli.run.alignment import diagonal
-from segcli.run.model import Run, Value
+from segcli.run.model import Run
+from segcli.run.records import Value
 from segcli.scoring.empty import POLICIES, is_mark, own_rule, replacement, tool_rule, tool_words, why_empty
 
 
